@@ -1,0 +1,23 @@
+"""Algorithm 4, Optimized SAM Refinement: a coarse label map snaps to the edges that SAM sees.
+
+`sam_refine.pipeline.refine` is the algorithm; every other module is one of its steps, or what
+connects it to Triton. `sam_refine.contract` is the interface that callers, models and the export
+share.
+
+Letters in shapes, everywhere in this project:
+
+    H, W      image, pixels
+    h, w      class scores as they came in, h <= H, w <= W
+    h_d, w_d  working grid, floor(H / r) x floor(W / r)
+    C         classes
+    Q         regions of the coarse map, kept or failed
+    N         prompts of one decoder call, or regions kept, as the text says
+    K         mask prompts (one per class with regions)
+    P         points per prompt (a box is two)
+    L         256, the side of a low-resolution mask
+
+Frames in names: `_image` (H, W), `_grid` (h_d, w_d), `_model` (SAM's 1024 x 1024 canvas).
+Boxes are (x_min, y_min, x_max, y_max), inclusive pixel indices; points (x, y); sizes (h, w).
+"""
+
+__version__ = "0.1.0"

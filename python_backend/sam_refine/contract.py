@@ -1,0 +1,364 @@
+"""The interface between callers, Triton models and exported networks, as data.
+
+Tensor names, datatypes, shapes, request options and deployment limits are written down here and
+nowhere else; every `config.pbtxt`, every exported ONNX graph and the client are held to this file
+by tests. Needs numpy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final, SupportsFloat, SupportsInt
+
+import numpy as np
+import numpy.typing as npt
+
+# --- SAM's fixed sizes (segment-anything build_sam.py) ---------------------------------------
+
+MODEL_SIDE: Final = 1024
+"""Side of the canvas that SAM's image encoder sees, pixels."""
+EMBEDDING_SHAPE: Final = (256, 64, 64)
+"""Channels and grid of an image embedding."""
+MASK_SIDE: Final = 256
+"""Side L of a mask prompt and of a low-resolution mask."""
+MAX_MESSAGE_BYTES: Final = 2**31 - 1
+"""What one gRPC message can carry; no tensor may be larger."""
+
+POINT_POSITIVE: Final = 1
+BOX_TOP_LEFT: Final = 2
+BOX_BOTTOM_RIGHT: Final = 3
+"""Labels of SAM's prompt points; -1 is padding, 0 a negative point. A box is two points."""
+
+
+class InvalidRequestError(ValueError):
+    """A request breaks a rule of this contract: one sentence with field, rule and what came."""
+
+
+# --- Tensors and models ----------------------------------------------------------------------
+
+_NUMPY_DTYPES: Final[Mapping[str, npt.DTypeLike]] = MappingProxyType(
+    {
+        "BOOL": np.bool_,
+        "UINT8": np.uint8,
+        "INT32": np.int32,
+        "INT64": np.int64,
+        "FP16": np.float16,
+        "FP32": np.float32,
+        "BYTES": np.object_,
+    }
+)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    `datatype` is Triton's name. `shape` has numbers for fixed sizes and letters (see the package
+    docstring) for sizes that vary; a model's batch axis is not part of it.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int | str, ...]
+    optional: bool = False
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape as Triton writes it: -1 where the size varies."""
+        return tuple(size if isinstance(size, int) else -1 for size in self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of `datatype` (object for BYTES)."""
+        return np.dtype(_NUMPY_DTYPES[self.datatype])
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model of the repository. `batched` models have a leading batch axis on every tensor."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool = False
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.outputs)
+
+
+_IMAGE = TensorSpec("IMAGE", "UINT8", ("H", "W", 3), optional=True)
+_ENCODED_IMAGE = TensorSpec("ENCODED_IMAGE", "BYTES", (1,), optional=True)
+_EMBEDDING = TensorSpec("EMBEDDING", "FP32", (1, *EMBEDDING_SHAPE))
+_IMAGE_SIZE = TensorSpec("IMAGE_SIZE", "INT64", (2,))
+
+STAGES: Final = ("embed", "coarse", "split_regions", "prompts", "decode", "merge")
+"""What `STAGE_TIMES_MS` measures, in order: image to embedding; coarse labels and scores on the
+working grid; regions; mask prompts and prompt coordinates; mask decoder; merging the maps."""
+
+SAM_REFINE: Final = ModelSpec(
+    "sam_refine",
+    inputs=(
+        _IMAGE,
+        _ENCODED_IMAGE,
+        TensorSpec("EMBEDDING", "FP32", (1, *EMBEDDING_SHAPE), optional=True),
+        TensorSpec("IMAGE_SIZE", "INT64", (2,), optional=True),
+        TensorSpec("LOGITS", "FP32", ("C", "h", "w"), optional=True),
+        TensorSpec("LOGITS_FP16", "FP16", ("C", "h", "w"), optional=True),
+        TensorSpec("LABELS", "INT32", ("H", "W"), optional=True),
+    ),
+    outputs=(
+        TensorSpec("REFINED_LABELS", "INT32", ("H", "W")),
+        TensorSpec("REFINED_LABELS_UINT8", "UINT8", ("H", "W")),
+        TensorSpec("REFINED_LOGITS", "FP32", ("C", "H", "W")),
+        TensorSpec("IOU_PREDICTIONS", "FP32", ("N",)),
+        TensorSpec("BOXES", "INT32", ("N", 4)),
+        TensorSpec("REGION_CLASSES", "INT32", ("Q",)),
+        TensorSpec("REGION_BOXES", "INT32", ("Q", 4)),
+        TensorSpec("REGION_SCORES", "FP32", ("Q",)),
+        TensorSpec("REGION_IOUS", "FP32", ("Q",)),
+        TensorSpec("REGION_KEPT", "BOOL", ("Q",)),
+        TensorSpec("STAGE_TIMES_MS", "FP32", (len(STAGES),)),
+    ),
+)
+"""What callers call. One of IMAGE, ENCODED_IMAGE, EMBEDDING with IMAGE_SIZE (h, w); one of LOGITS,
+LOGITS_FP16; LABELS where the coarse map is not the argmax of the scores. Boxes are in image
+pixels."""
+
+SAM_EMBED: Final = ModelSpec(
+    "sam_embed", inputs=(_IMAGE, _ENCODED_IMAGE), outputs=(_EMBEDDING, _IMAGE_SIZE)
+)
+"""Ensemble: one of IMAGE, ENCODED_IMAGE to its embedding and its size (h, w)."""
+
+SAM_PREPROCESS: Final = ModelSpec(
+    "sam_preprocess",
+    inputs=(_IMAGE, _ENCODED_IMAGE),
+    outputs=(
+        TensorSpec("CANVAS", "UINT8", (1, MODEL_SIDE, MODEL_SIDE, 3)),
+        TensorSpec("CANVAS_SIZE", "INT64", (1, 2)),
+        _IMAGE_SIZE,
+    ),
+)
+"""The image at longest side 1024 in the top left corner of a canvas, and its size (h, w) there."""
+
+SAM_IMAGE_ENCODER: Final = ModelSpec(
+    "sam_image_encoder",
+    inputs=(
+        TensorSpec("canvas", "UINT8", (MODEL_SIDE, MODEL_SIDE, 3)),
+        TensorSpec("canvas_size", "INT64", (2,)),
+    ),
+    outputs=(TensorSpec("image_embedding", "FP32", EMBEDDING_SHAPE),),
+    batched=True,
+)
+"""SAM's image encoder on an RGB canvas. What lies outside `canvas_size` (h, w) counts as SAM's zero
+padding after normalisation, which no uint8 value can express; hence the second input."""
+
+SAM_MASK_DECODER: Final = ModelSpec(
+    "sam_mask_decoder",
+    inputs=(
+        TensorSpec("image_embedding", "FP32", (1, *EMBEDDING_SHAPE)),
+        TensorSpec("point_coords", "FP32", ("N", "P", 2)),
+        TensorSpec("point_labels", "FP32", ("N", "P")),
+        TensorSpec("mask_prompts", "FP32", ("K", 1, MASK_SIDE, MASK_SIDE)),
+        TensorSpec("mask_index", "INT64", ("N",)),
+        TensorSpec("mask_prompt_mode", "INT64", (1,)),
+        TensorSpec("multimask_output", "BOOL", (1,)),
+    ),
+    outputs=(
+        TensorSpec("low_res_logits", "FP32", ("N", 1, MASK_SIDE, MASK_SIDE)),
+        TensorSpec("iou_predictions", "FP32", ("N", 1)),
+    ),
+)
+"""SAM's prompt encoder and mask decoder: one image, N prompts, each naming one of K mask prompts.
+Points are (x, y) pixels of the 1024 canvas; the graph itself adds SAM's half pixel."""
+
+MODELS: Final = (SAM_REFINE, SAM_EMBED, SAM_PREPROCESS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER)
+
+
+# --- Options of a request --------------------------------------------------------------------
+
+
+class MaskPrompt(str, Enum):
+    """How a class's scores go to SAM as a mask prompt."""
+
+    NONE = "none"
+    """No mask prompt: SAM's own no-mask embedding."""
+    SAM = "sam"
+    """As Meta wrote it: layer norms over channels."""
+    TRIDENT = "trident"
+    """As the published code calls it, without the batch axis: layer norms over image rows."""
+
+    @property
+    def mode(self) -> int:
+        """The value of the decoder's `mask_prompt_mode`."""
+        return {MaskPrompt.NONE: 0, MaskPrompt.SAM: 1, MaskPrompt.TRIDENT: 2}[self]
+
+
+class FailedRegions(str, Enum):
+    """What happens where a region's predicted IoU was too low."""
+
+    SCORES_ONLY = "scores_only"
+    """Coarse scores return to the refined scores; labels stay as refined (as published)."""
+    COMPETE = "compete"
+    """Also, the coarse label wins where its score beats the refined one."""
+    KEEP_COARSE = "keep_coarse"
+    """Also, every failed region keeps its coarse label."""
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Options of one request; the defaults are the algorithm as published.
+
+    Raises `InvalidRequestError` for a value outside its range.
+    """
+
+    downsample_ratio: int = 2
+    """r: the working grid has one cell for r x r pixels. 1 to 64."""
+    confidence_threshold: float = 0.0
+    """tau_c: scores below it belong to no region. 0 switches the reject class off."""
+    iou_threshold: float = 0.8
+    """tau_iou: a region is kept where SAM's predicted IoU is greater. 0 to 1."""
+    mask_prompt: MaskPrompt = MaskPrompt.TRIDENT
+    """Default as published; on CamVid it also measured better than `sam` at every threshold."""
+    mask_prompt_scale: float = 0.005
+    """tau_m: factor of the mask prompt."""
+    min_region_area: int = 0
+    """Smaller components, in grid cells, are no regions. The published runs used 225."""
+    failed_regions: FailedRegions = FailedRegions.SCORES_ONLY
+    multimask_output: bool = False
+    """Take the best of SAM's masks 1..3 by predicted IoU instead of its single mask 0."""
+    max_regions: int | None = None
+    """Refuse maps of more regions; None leaves it to the deployment's limit."""
+    ignore_label: int | None = None
+    """Pixels of this label are never split and keep it; it may lie outside [0, C)."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "downsample_ratio", _integer("downsample_ratio", self.downsample_ratio, 1, 64))
+        for name, top in (
+            ("confidence_threshold", math.inf),
+            ("iou_threshold", 1.0),
+            ("mask_prompt_scale", math.inf),
+        ):
+            set_(self, name, _number(name, getattr(self, name), 0.0, top))
+        set_(self, "mask_prompt", _choice("mask_prompt", self.mask_prompt, MaskPrompt))
+        set_(self, "failed_regions", _choice("failed_regions", self.failed_regions, FailedRegions))
+        set_(self, "min_region_area", _integer("min_region_area", self.min_region_area, 0))
+        set_(self, "multimask_output", _boolean("multimask_output", self.multimask_output))
+        if self.max_regions is not None:
+            set_(self, "max_regions", _integer("max_regions", self.max_regions, 1))
+        if self.ignore_label is not None:
+            low, high = -(2**31), 2**31 - 1
+            set_(self, "ignore_label", _integer("ignore_label", self.ignore_label, low, high))
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, object]) -> RefineOptions:
+        """Read request parameters; a value may also come as its decimal text.
+
+        Raises `InvalidRequestError` for an unknown name or a value outside its range.
+        """
+        known = {option.name for option in fields(cls)}
+        for name in parameters:
+            if name not in known:
+                raise InvalidRequestError(
+                    f"parameter {name!r} is not an option; the options are "
+                    f"{', '.join(sorted(known))}"
+                )
+        return cls(**dict(parameters))  # type: ignore[arg-type]
+
+    def to_parameters(self) -> dict[str, str | int | float | bool]:
+        """As request parameters; options that are None are left out."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+# --- Limits of a deployment ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one deployment accepts: `parameters` of `sam_refine/config.pbtxt`, by field name."""
+
+    max_image_pixels: int = field(default=8192 * 8192)
+    """H * W of an image."""
+    max_classes: int = 4096
+    """C of the scores."""
+    max_regions: int = 4096
+    """Q: regions of one coarse map; each is a prompt for the decoder."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = _integer(limit.name, getattr(self, limit.name), 1)
+            object.__setattr__(self, limit.name, value)
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
+        """Read a model's config parameters; names that are no limits are left to others."""
+        known = {limit.name for limit in fields(cls)}
+        return cls(**{k: v for k, v in parameters.items() if k in known})  # type: ignore[arg-type]
+
+
+# --- Checks of single values -----------------------------------------------------------------
+
+
+def _integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    try:
+        number = _integral(value)
+        if number < low or (high is not None and number > high):
+            raise ValueError(value)
+    except (TypeError, ValueError, OverflowError):
+        rule = f">= {low}" if high is None else f"in [{low}, {high}]"
+        raise InvalidRequestError(f"{name} must be an integer {rule}, got {value!r}") from None
+    return number
+
+
+def _integral(value: object) -> int:
+    """An int, an integral float (JSON has no other numbers) or the decimal text of an int."""
+    if isinstance(value, str):
+        return int(value)
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsInt):
+        raise TypeError(value)
+    if int(value) != value:
+        raise ValueError(value)
+    return int(value)
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    try:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, str | SupportsFloat):
+            raise TypeError(value)
+        number = float(value)
+        if not math.isfinite(number) or not low <= number <= high:
+            raise ValueError(value)
+    except (TypeError, ValueError, OverflowError):
+        rule = f">= {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+        raise InvalidRequestError(f"{name} must be a finite number {rule}, got {value!r}") from None
+    return number
+
+
+def _boolean(name: str, value: object) -> bool:
+    texts = {"true": True, "false": False}
+    flag = texts.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool | np.bool_):
+        raise InvalidRequestError(f"{name} must be true or false, got {value!r}")
+    return bool(flag)
+
+
+def _choice(name: str, value: object, choices: type[Enum]) -> Enum:
+    try:
+        return choices(value)
+    except ValueError:
+        allowed = ", ".join(repr(choice.value) for choice in choices)
+        raise InvalidRequestError(f"{name} must be one of {allowed}, got {value!r}") from None
