@@ -100,9 +100,10 @@ _ENCODED_IMAGE = TensorSpec("ENCODED_IMAGE", "BYTES", (1,), optional=True)
 _EMBEDDING = TensorSpec("EMBEDDING", "FP32", (1, *EMBEDDING_SHAPE))
 _IMAGE_SIZE = TensorSpec("IMAGE_SIZE", "INT64", (2,))
 
-STAGES: Final = ("embed", "coarse", "split_regions", "prompts", "decode", "merge")
-"""What `STAGE_TIMES_MS` measures, in order: image to embedding; coarse labels and scores on the
-working grid; regions; mask prompts and prompt coordinates; mask decoder; merging the maps."""
+STAGES: Final = ("downsample", "split_regions", "embed", "prompts", "decode", "merge")
+"""What `STAGE_TIMES_MS` measures, in order: coarse labels and scores on the working grid; regions;
+image to embedding; mask prompts and prompt coordinates; mask decoder; merging the maps. A stage
+that a request had no need of took 0."""
 
 SAM_REFINE: Final = ModelSpec(
     "sam_refine",

@@ -1,0 +1,24 @@
+"""Triton model `sam_preprocess`: an image onto the canvas of SAM's image encoder."""
+
+import numpy as np
+from sam_refine.contract import SAM_PREPROCESS
+from sam_refine.preprocess import to_canvas
+from sam_refine.request import read_image
+from sam_refine.stub import answer, input_tensors, read_limits
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.limits = read_limits(args)
+
+    def execute(self, requests):
+        return answer(requests, self.respond)
+
+    def respond(self, request):
+        image = read_image(input_tensors(request, SAM_PREPROCESS), self.limits)
+        canvas, canvas_size = to_canvas(image)
+        return {
+            "CANVAS": canvas[None],
+            "CANVAS_SIZE": np.array([canvas_size], np.int64),
+            "IMAGE_SIZE": np.array(image.shape[:2], np.int64),
+        }

@@ -1,0 +1,59 @@
+"""Predict: the prompts of all classes go to SAM's mask decoder in full batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.contract import MASK_SIDE
+from sam_refine.prompts import Prompts
+from sam_refine.resize import Float32
+
+Decode = Callable[[Float32, Prompts], tuple[Float32, Float32]]
+"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (n, 1, 256, 256), IoUs (n, 1)."""
+
+MAX_BATCH_SIZE = 32
+BYTES_PER_PROMPT = 3e9
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What SAM says of Q prompts; masks of the N kept ones only."""
+
+    ious: Float32
+    """Q_i: (Q,) predicted IoU."""
+    kept: npt.NDArray[np.bool_]
+    """V_i: (Q,) whether it is above tau_iou."""
+    low_res_logits: Float32
+    """L_v: (N, 256, 256)."""
+
+
+def batch_size(free_memory_bytes: int) -> int:
+    """b_size = min(32, max(1, floor(M_free / 3e9)))."""
+    return min(MAX_BATCH_SIZE, max(1, int(free_memory_bytes // BYTES_PER_PROMPT)))
+
+
+def no_predictions() -> Predictions:
+    """What SAM says of no prompts."""
+    return Predictions(
+        np.empty(0, np.float32),
+        np.empty(0, np.bool_),
+        np.empty((0, MASK_SIDE, MASK_SIDE), np.float32),
+    )
+
+
+def predict(
+    embedding: Float32, prompts: Prompts, decode: Decode, b_size: int, iou_threshold: float
+) -> Predictions:
+    """Decode the prompts, at least one, `b_size` at a time; keep masks of IoU > `iou_threshold`."""
+    ious, kept, masks = [], [], []
+    for start in range(0, len(prompts), b_size):
+        low_res_logits, batch_ious = decode(embedding, prompts.batch(start, start + b_size))
+        batch_kept = batch_ious[:, 0] > iou_threshold
+        ious.append(batch_ious[:, 0])
+        kept.append(batch_kept)
+        masks.append(low_res_logits[batch_kept, 0])
+    return Predictions(np.concatenate(ious), np.concatenate(kept), np.concatenate(masks))

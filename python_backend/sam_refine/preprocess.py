@@ -1,0 +1,64 @@
+"""SAM's preprocessing: an image in the top left corner of the encoder's canvas."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from sam_refine.contract import MODEL_SIDE, InvalidRequestError
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def preprocess_shape(height: int, width: int, side: int) -> tuple[int, int]:
+    """GetPreprocessShape: the size (h, w) at which the longest side is `side`, rounded half up.
+
+    As segment-anything's `ResizeLongestSide`, but never 0: a strip of 1 x 3000 keeps one row.
+    """
+    scale = side / max(height, width)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def decode_image(encoded: bytes, max_pixels: int) -> UInt8:
+    """Decode JPEG or PNG bytes to RGB (H, W, 3) uint8.
+
+    EXIF orientation is ignored, as most training code does: scores belong to the pixels as stored.
+    Raises `InvalidRequestError` where the bytes are neither, are damaged, or have too many pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
+            check_pixels("ENCODED_IMAGE", image.height, image.width, max_pixels)
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise InvalidRequestError(
+            f"ENCODED_IMAGE must be a JPEG or PNG file, got {len(encoded)} bytes that are neither"
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InvalidRequestError):
+            raise
+        raise InvalidRequestError(
+            f"ENCODED_IMAGE must be an undamaged JPEG or PNG file: {error}"
+        ) from error
+
+
+def check_pixels(field: str, height: int, width: int, max_pixels: int) -> None:
+    """Raise `InvalidRequestError` for an image without pixels or with more than `max_pixels`."""
+    if not 0 < height * width <= max_pixels:
+        raise InvalidRequestError(
+            f"{field} must have 1 to {max_pixels} pixels, got {height} x {width}"
+        )
+
+
+def to_canvas(image: UInt8) -> tuple[UInt8, tuple[int, int]]:
+    """Resize RGB (H, W, 3) to longest side 1024 (PIL bilinear) onto a canvas (1024, 1024, 3).
+
+    Returns the canvas, zero where the image is not, and the image's size (h, w) on it.
+    """
+    height, width = preprocess_shape(image.shape[0], image.shape[1], MODEL_SIDE)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    canvas = np.zeros((MODEL_SIDE, MODEL_SIDE, 3), np.uint8)
+    canvas[:height, :width] = np.asarray(resized)
+    return canvas, (height, width)

@@ -1,0 +1,162 @@
+"""What a caller sent, checked: tensors and parameters of `sam_refine` become a `RefineRequest`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, Limits, RefineOptions
+from sam_refine.preprocess import UInt8, check_pixels, decode_image
+from sam_refine.resize import Float32
+from sam_refine.scores import ClassScores, Labels
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """A request that keeps every rule. Exactly one of `image` and `embedding` is given."""
+
+    image: UInt8 | None
+    """(H, W, 3) RGB."""
+    embedding: Float32 | None
+    """(1, 256, 64, 64)."""
+    scores: ClassScores
+    labels: Labels | None
+    """(H, W)."""
+    options: RefineOptions
+    max_regions: int
+    """The lower one of the caller's and the deployment's limit."""
+
+
+def read_request(
+    tensors: Tensors, parameters: Mapping[str, object], outputs: Collection[str], limits: Limits
+) -> RefineRequest:
+    """Check one request of `contract.SAM_REFINE` for some of its outputs.
+
+    Datatypes and ranks are Triton's to check, from the model's config. Raises
+    `InvalidRequestError`.
+    """
+    options = RefineOptions.from_parameters(parameters)
+    image, embedding, size_image = _read_image(tensors, limits)
+    scores = _read_scores(tensors, size_image, limits)
+    labels = _read_labels(tensors, scores, options)
+    _check_outputs(outputs, scores, options)
+    return RefineRequest(
+        image,
+        embedding,
+        scores,
+        labels,
+        options,
+        max_regions=min(limits.max_regions, options.max_regions or limits.max_regions),
+    )
+
+
+def read_image(tensors: Tensors, limits: Limits) -> UInt8:
+    """The image of a request to `contract.SAM_PREPROCESS`, RGB (H, W, 3) uint8.
+
+    Raises `InvalidRequestError`.
+    """
+    if _only_one(tensors, ("IMAGE", "ENCODED_IMAGE")) == "ENCODED_IMAGE":
+        return decode_image(tensors["ENCODED_IMAGE"][0], limits.max_image_pixels)
+    image = tensors["IMAGE"]
+    check_pixels("IMAGE", image.shape[0], image.shape[1], limits.max_image_pixels)
+    return image
+
+
+def _read_image(
+    tensors: Tensors, limits: Limits
+) -> tuple[UInt8 | None, Float32 | None, tuple[int, int]]:
+    """Image or embedding, and the image's size (H, W)."""
+    source = _only_one(tensors, ("IMAGE", "ENCODED_IMAGE", "EMBEDDING"))
+    if source != "EMBEDDING":
+        if "IMAGE_SIZE" in tensors:
+            raise InvalidRequestError(f"IMAGE_SIZE goes with EMBEDDING only, got it with {source}")
+        image = read_image(tensors, limits)
+        return image, None, (image.shape[0], image.shape[1])
+    if "IMAGE_SIZE" not in tensors:
+        raise InvalidRequestError("EMBEDDING needs IMAGE_SIZE (h, w), got none")
+    height, width = (int(side) for side in tensors["IMAGE_SIZE"])
+    if min(height, width) < 1:
+        raise InvalidRequestError(f"IMAGE_SIZE must be two positive sizes, got {height}, {width}")
+    check_pixels("IMAGE_SIZE", height, width, limits.max_image_pixels)
+    _check_finite(tensors["EMBEDDING"], "EMBEDDING")
+    return None, tensors["EMBEDDING"], (height, width)
+
+
+def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) -> ClassScores:
+    name = _only_one(tensors, ("LOGITS", "LOGITS_FP16"))
+    values = tensors[name]
+    classes, height, width = values.shape
+    if not 1 <= classes <= limits.max_classes:
+        raise InvalidRequestError(
+            f"{name} must have 1 to {limits.max_classes} classes, got {classes}"
+        )
+    if not (1 <= height <= size_image[0] and 1 <= width <= size_image[1]):
+        raise InvalidRequestError(
+            f"{name} must be at most as large as the image, {size_image[0]} x {size_image[1]}, "
+            f"and not empty, got {height} x {width}"
+        )
+    _check_finite(values, name)
+    return ClassScores(values, size_image)
+
+
+def _read_labels(tensors: Tensors, scores: ClassScores, options: RefineOptions) -> Labels | None:
+    if "LABELS" not in tensors:
+        return None
+    labels = tensors["LABELS"]
+    if labels.shape != scores.size_image:
+        raise InvalidRequestError(
+            f"LABELS must have the image's size, {scores.size_image[0]} x "
+            f"{scores.size_image[1]}, got {labels.shape[0]} x {labels.shape[1]}"
+        )
+    outside = (labels < 0) | (labels >= len(scores))
+    if options.ignore_label is not None:
+        outside &= labels != options.ignore_label
+    if outside.any():
+        raise InvalidRequestError(
+            f"LABELS must lie in [0, {len(scores)}) or be ignore_label, got "
+            f"{labels[outside][0]} ({int(outside.sum())} pixels in all are outside)"
+        )
+    return labels
+
+
+def _check_outputs(outputs: Collection[str], scores: ClassScores, options: RefineOptions) -> None:
+    if "REFINED_LABELS_UINT8" in outputs:
+        if len(scores) > 256:
+            raise InvalidRequestError(
+                f"REFINED_LABELS_UINT8 needs at most 256 classes, got {len(scores)}"
+            )
+        if not 0 <= (options.ignore_label or 0) <= 255:
+            raise InvalidRequestError(
+                "REFINED_LABELS_UINT8 needs an ignore_label in [0, 255], "
+                f"got {options.ignore_label}"
+            )
+    refined_bytes = 4 * len(scores) * scores.size_image[0] * scores.size_image[1]
+    if "REFINED_LOGITS" in outputs and refined_bytes > MAX_MESSAGE_BYTES:
+        raise InvalidRequestError(
+            f"REFINED_LOGITS must fit one message of {MAX_MESSAGE_BYTES} bytes, "
+            f"would be {refined_bytes}; ask for labels only"
+        )
+
+
+def _only_one(tensors: Tensors, names: tuple[str, ...]) -> str:
+    given = [name for name in names if name in tensors]
+    if len(given) != 1:
+        raise InvalidRequestError(
+            f"exactly one of {', '.join(names)} must be given, got {' and '.join(given) or 'none'}"
+        )
+    return given[0]
+
+
+def _check_finite(values: npt.NDArray[Any], name: str) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise InvalidRequestError(
+            f"{name} must be finite, got {finite.size - int(finite.sum())} values that are "
+            "NaN or infinite"
+        )

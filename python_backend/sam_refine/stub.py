@@ -1,0 +1,128 @@
+"""What every Python model of this repository needs of Triton's stub.
+
+The only module, beside the models themselves, that is imported inside a stub alone: it needs
+`triton_python_backend_utils`, which Triton brings.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from sam_refine.contract import (
+    SAM_EMBED,
+    SAM_MASK_DECODER,
+    InvalidRequestError,
+    Limits,
+    ModelSpec,
+)
+from sam_refine.preprocess import UInt8
+from sam_refine.prompts import Prompts
+from sam_refine.resize import Float32
+
+Arrays = dict[str, npt.NDArray[Any]]
+Respond = Callable[[Any], Mapping[str, npt.NDArray[Any]]]
+
+
+class CancelledError(Exception):
+    """The caller has gone; the rest of the work is not wanted."""
+
+
+class ModelCallError(Exception):
+    """A model called by BLS answered with an error."""
+
+
+def read_limits(args: Mapping[str, str]) -> Limits:
+    """The deployment's limits out of `initialize`'s arguments.
+
+    Raises `InvalidRequestError` for a bad limit and `RuntimeError` where this stub cannot work.
+    """
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise RuntimeError(
+            "Triton's Python stub silently corrupts tensors with numpy 2; install numpy<2, "
+            f"this is numpy {np.__version__}"
+        )
+    parameters = json.loads(args["model_config"]).get("parameters", {})
+    return Limits.from_parameters(
+        {name: value["string_value"] for name, value in parameters.items()}
+    )
+
+
+def answer(requests: Iterable[Any], respond: Respond) -> list[Any]:
+    """One response for each request, whatever `respond` raises; no traceback reaches a caller."""
+    return [_answer_one(request, respond) for request in requests]
+
+
+def _answer_one(request: Any, respond: Respond) -> Any:
+    try:
+        outputs = respond(request)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
+    except InvalidRequestError as error:
+        return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+    except CancelledError:
+        return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
+    except ModelCallError as error:
+        return _error(str(error), pb_utils.TritonError.INTERNAL)
+    except MemoryError:
+        return _error("not enough memory for this request", pb_utils.TritonError.UNAVAILABLE)
+    except Exception:  # the outer edge: anything else is this program's fault
+        pb_utils.Logger.log_error(traceback.format_exc())
+        return _error("internal error; the server's log has it", pb_utils.TritonError.INTERNAL)
+
+
+def _error(text: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
+
+
+def input_tensors(request: Any, model: ModelSpec) -> Arrays:
+    """The inputs that the request has, by name."""
+    tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in model.input_names}
+    return {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
+
+
+def request_parameters(request: Any) -> dict[str, object]:
+    """The request's parameters by name."""
+    parameters: dict[str, object] = json.loads(request.parameters() or "{}")
+    return parameters
+
+
+def call_model(
+    request: Any, model: ModelSpec, inputs: Mapping[str, npt.NDArray[Any]], outputs: list[str]
+) -> list[npt.NDArray[Any]]:
+    """Call another model on behalf of `request` (BLS) and return the named outputs.
+
+    Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
+    Raises `ModelCallError` where the callee fails.
+    """
+    if request.is_cancelled():
+        raise CancelledError
+    response = pb_utils.InferenceRequest(
+        request_id=request.request_id(),
+        model_name=model.name,
+        inputs=[pb_utils.Tensor(*tensor) for tensor in inputs.items()],
+        requested_output_names=outputs,
+    ).exec()
+    if response.has_error():
+        raise ModelCallError(f"{model.name}: {response.error().message()}")
+    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
+
+
+def embed(request: Any, image: UInt8) -> Float32:
+    """SAM's embedding (1, 256, 64, 64) of an image (H, W, 3)."""
+    (embedding,) = call_model(request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"])
+    return embedding
+
+
+def decode(request: Any, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+    """SAM's mask decoder: low-res logits (n, 1, 256, 256) and predicted IoUs (n, 1)."""
+    inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
+    low_res_logits, ious = call_model(
+        request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names)
+    )
+    return low_res_logits, ious
