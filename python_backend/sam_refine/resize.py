@@ -2,7 +2,8 @@
 
 The bilinear source coordinates are computed in float32 by the rule of
 `torch.nn.functional.interpolate(align_corners=False)`, so that near ties of two classes fall as
-they do there.
+they do there. Values are a + (b - a) * weight: between equal neighbours, and in the margin that
+repeats the border, they are exactly equal, and the first of a region's best pixels is well defined.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def full_window(size_hw: tuple[int, int]) -> Window:
 
 
 class Taps(NamedTuple):
-    """One bilinear axis: out[i] = in[lower[i]] * (1 - weight[i]) + in[upper[i]] * weight[i]."""
+    """One bilinear axis: out[i] lies `weight[i]` of the way from in[lower[i]] to in[upper[i]]."""
 
     lower: Indices
     upper: Indices
@@ -85,8 +86,7 @@ def _resize_rows(plane: Float32, height: int, rows: slice) -> Float32:
     taps = bilinear_taps(height, plane.shape[0])
     weight = taps.weight[rows, None]
     resized: Float32 = plane[taps.lower[rows]]
-    resized *= 1 - weight
-    resized += plane[taps.upper[rows]] * weight
+    resized += (plane[taps.upper[rows]] - resized) * weight
     return resized
 
 
@@ -96,8 +96,7 @@ def _resize_columns(plane: Float32, width: int, columns: slice) -> Float32:
     taps = bilinear_taps(width, plane.shape[1])
     weight = taps.weight[columns]
     resized: Float32 = np.take(plane, taps.lower[columns], axis=1)
-    resized *= 1 - weight
-    resized += np.take(plane, taps.upper[columns], axis=1) * weight
+    resized += (np.take(plane, taps.upper[columns], axis=1) - resized) * weight
     return resized
 
 
