@@ -120,6 +120,8 @@ SAM_REFINE: Final = ModelSpec(
         TensorSpec("REFINED_LABELS", "INT32", ("H", "W")),
         TensorSpec("REFINED_LABELS_UINT8", "UINT8", ("H", "W")),
         TensorSpec("REFINED_LOGITS", "FP32", ("C", "H", "W")),
+        TensorSpec("COARSE_LABELS", "INT32", ("H", "W")),
+        TensorSpec("COARSE_LABELS_UINT8", "UINT8", ("H", "W")),
         TensorSpec("IOU_PREDICTIONS", "FP32", ("N",)),
         TensorSpec("BOXES", "INT32", ("N", 4)),
         TensorSpec("REGION_CLASSES", "INT32", ("Q",)),
@@ -131,8 +133,8 @@ SAM_REFINE: Final = ModelSpec(
     ),
 )
 """What callers call. One of IMAGE, ENCODED_IMAGE, EMBEDDING with IMAGE_SIZE (h, w); one of LOGITS,
-LOGITS_FP16; LABELS where the coarse map is not the argmax of the scores. Boxes are in image
-pixels."""
+LOGITS_FP16; LABELS where the coarse map is not the argmax of the scores. COARSE_LABELS is the map
+that was refined; the UINT8 outputs need C <= 256. Boxes are in image pixels."""
 
 SAM_EMBED: Final = ModelSpec(
     "sam_embed", inputs=(_IMAGE, _ENCODED_IMAGE), outputs=(_EMBEDDING, _IMAGE_SIZE)

@@ -48,6 +48,8 @@ class Refinement:
     """S': (H, W) int32; None where it was not asked for."""
     logits: Float32 | None
     """L': (C, H, W); None where it was not asked for."""
+    coarse_labels: Labels
+    """S: (H, W) int32."""
     regions: RegionReport
     stage_times_ms: Float32
     """(len(contract.STAGES),)."""
@@ -106,6 +108,7 @@ def refine(
     return Refinement(
         labels=refined.labels if refined and want_labels else None,
         logits=refined.logits if refined else None,
+        coarse_labels=labels_image,
         regions=_report(regions, predictions, options),
         stage_times_ms=clock.times_ms,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, Limits, 
 from sam_refine.preprocess import UInt8, check_pixels, decode_image
 from sam_refine.resize import Float32
 from sam_refine.scores import ClassScores, Labels
+
+UINT8_OUTPUTS: Final = frozenset({"REFINED_LABELS_UINT8", "COARSE_LABELS_UINT8"})
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -126,15 +128,12 @@ def _read_labels(tensors: Tensors, scores: ClassScores, options: RefineOptions) 
 
 
 def _check_outputs(outputs: Collection[str], scores: ClassScores, options: RefineOptions) -> None:
-    if "REFINED_LABELS_UINT8" in outputs:
+    for name in sorted(UINT8_OUTPUTS.intersection(outputs)):
         if len(scores) > 256:
-            raise InvalidRequestError(
-                f"REFINED_LABELS_UINT8 needs at most 256 classes, got {len(scores)}"
-            )
+            raise InvalidRequestError(f"{name} needs at most 256 classes, got {len(scores)}")
         if not 0 <= (options.ignore_label or 0) <= 255:
             raise InvalidRequestError(
-                "REFINED_LABELS_UINT8 needs an ignore_label in [0, 255], "
-                f"got {options.ignore_label}"
+                f"{name} needs an ignore_label in [0, 255], got {options.ignore_label}"
             )
     refined_bytes = 4 * len(scores) * scores.size_image[0] * scores.size_image[1]
     if "REFINED_LOGITS" in outputs and refined_bytes > MAX_MESSAGE_BYTES:

@@ -18,6 +18,8 @@ _OUTPUTS: Final[Mapping[str, Callable[[Refinement], Any]]] = MappingProxyType(
         "REFINED_LABELS": lambda refinement: refinement.labels,
         "REFINED_LABELS_UINT8": lambda refinement: np.asarray(refinement.labels, np.uint8),
         "REFINED_LOGITS": lambda refinement: refinement.logits,
+        "COARSE_LABELS": lambda refinement: refinement.coarse_labels,
+        "COARSE_LABELS_UINT8": lambda refinement: refinement.coarse_labels.astype(np.uint8),
         "IOU_PREDICTIONS": lambda refinement: refinement.regions.ious[refinement.regions.kept],
         "BOXES": lambda refinement: refinement.regions.boxes_xyxy_image[refinement.regions.kept],
         "REGION_CLASSES": lambda refinement: refinement.regions.classes,
