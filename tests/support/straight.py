@@ -216,8 +216,8 @@ def map_refinement(
 def bilinear(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """`F.interpolate(mode="bilinear")`, but exact where two neighbours are equal.
 
-    There `F.interpolate` leaves differences of one rounding, and which pixel of a plateau is the best
-    one would be left to chance. A test holds the two against each other.
+    There `F.interpolate` leaves differences of one rounding, and which pixel of a plateau is the
+    best one would be left to chance. A test holds the two against each other.
     """
     for axis, size_out in zip((-2, -1), size, strict=True):
         size_in = planes.shape[axis]

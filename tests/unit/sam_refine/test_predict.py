@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from sam_refine.contract import MaskPrompt
+from sam_refine.predict import batch_size, no_predictions, predict
+from sam_refine.prompts import Prompts
+
+
+def prompts_of(count):
+    return Prompts(
+        np.arange(count * 6, dtype=np.float32).reshape(count, 3, 2),
+        np.ones((count, 3), np.float32),
+        np.zeros((1, 1, 256, 256), np.float32),
+        np.zeros(count, np.int64),
+        MaskPrompt.SAM,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "expected"),
+    [(0, 1), (2_999_999_999, 1), (3_000_000_000, 1), (20e9, 6), (80e9, 26), (1e12, 32)],
+)
+def test_batch_size_is_one_prompt_for_3_gigabytes(free_bytes, expected):
+    assert batch_size(int(free_bytes)) == expected
+
+
+def test_predict_decodes_full_batches_in_order_and_keeps_what_passes():
+    sizes = []
+
+    def decode(embedding, prompts):
+        sizes.append(len(prompts))
+        ious = prompts.point_coords[:, 0, :1] / 100
+        masks = np.broadcast_to(ious[:, :, None, None], (len(prompts), 1, 256, 256))
+        return masks, ious
+
+    predictions = predict(np.zeros(1), prompts_of(7), decode, 3, iou_threshold=0.18)
+    assert sizes == [3, 3, 1]
+    np.testing.assert_allclose(predictions.ious, np.arange(7) * 0.06, atol=1e-6)
+    assert predictions.kept.tolist() == [False] * 4 + [True] * 3
+    np.testing.assert_allclose(predictions.low_res_logits[:, 0, 0], [0.24, 0.30, 0.36], atol=1e-6)
+
+
+def test_predict_keeps_strictly_greater_ious_only():
+    def decode(embedding, prompts):
+        return np.zeros((len(prompts), 1, 256, 256), np.float32), np.full((len(prompts), 1), 0.5)
+
+    assert not predict(np.zeros(1), prompts_of(2), decode, 8, iou_threshold=0.5).kept.any()
+
+
+def test_no_predictions_has_the_shapes_of_nothing():
+    nothing = no_predictions()
+    assert (nothing.ious.shape, nothing.kept.shape) == ((0,), (0,))
+    assert nothing.low_res_logits.shape == (0, 256, 256)
