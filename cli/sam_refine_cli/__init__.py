@@ -1,1 +1,14 @@
-""""""
+"""The command `sam-refine`: serve, refine, export, demo."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and exit code 1, wrong usage is 2."""
+    try:
+        from sam_refine_cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit('sam-refine: the command line needs: pip install "sam-refine[cli]"')
+    app()

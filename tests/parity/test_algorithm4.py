@@ -1,0 +1,122 @@
+"""Algorithm 4 written straight in PyTorch = the pipeline in process = the server.
+
+With real weights on a real photo. The straight version takes its embedding from MobileSAM's encoder
+as published, behind SAM's preprocessing written out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sam_refine.contract import SAM_REFINE
+from sam_refine.pipeline import refine
+from sam_refine.preprocess import to_canvas
+from sam_refine.response import output_tensors
+from sam_refine.scores import ClassScores
+from support import straight
+from support.cases import CASES, Case
+
+PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+NOTHING_KEPT = {"all_failed", "none_found"}
+MAPS = ("REFINED_LABELS", "REFINED_LOGITS")
+
+
+@pytest.fixture(params=CASES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(torch_modules, published_encoder) -> Any:
+    """The straight result of a case, by name, computed once."""
+    results: dict[str, dict[str, np.ndarray]] = {}
+
+    def of(name: str) -> dict[str, np.ndarray]:
+        if name not in results:
+            results[name] = straight_outputs(CASES[name](), torch_modules, published_encoder)
+        return results[name]
+
+    return of
+
+
+def straight_outputs(case: Case, torch_modules, published_encoder) -> dict[str, np.ndarray]:
+    """The outputs of `contract.SAM_REFINE` by the straight version."""
+    height, width = straight.preprocess_shape(*case.size_image, 1024)
+    resized = Image.fromarray(case.image).resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.zeros((1, 3, 1024, 1024), np.float32)
+    normalised = (np.asarray(resized, np.float32) - PIXEL_MEAN) / PIXEL_STD
+    pixels[0, :, :height, :width] = normalised.transpose(2, 0, 1)
+    (embedding,) = published_encoder.run(None, {"input": pixels})
+    result = straight.refine_straight(
+        *torch_modules, embedding, case.scores, case.labels, case.size_image, case.options
+    )
+    return {
+        "REFINED_LABELS": result.labels,
+        "REFINED_LOGITS": result.logits,
+        "IOU_PREDICTIONS": result.ious[result.kept],
+        "BOXES": result.boxes[result.kept],
+        "REGION_CLASSES": np.array(result.classes, np.int32),
+        "REGION_BOXES": result.boxes,
+        "REGION_SCORES": result.scores,
+        "REGION_IOUS": result.ious,
+        "REGION_KEPT": result.kept,
+    }
+
+
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for tensor in ("REGION_CLASSES", "REGION_BOXES", "REGION_KEPT", "BOXES"):
+        np.testing.assert_array_equal(actual[tensor], expected[tensor], err_msg=tensor)
+    for tensor in ("REGION_SCORES", "REGION_IOUS", "IOU_PREDICTIONS"):
+        np.testing.assert_allclose(
+            actual[tensor], expected[tensor], rtol=0, atol=1e-3, err_msg=tensor
+        )
+    same = np.mean(actual["REFINED_LABELS"] == expected["REFINED_LABELS"])
+    assert same >= 0.9999, f"{1 - same:.3%} of the labels differ"
+    off = np.abs(actual["REFINED_LOGITS"] - expected["REFINED_LOGITS"]) > 1e-3
+    # Where a mask's logit is within rounding of zero, its score is there or not.
+    assert off.any(axis=0).mean() <= 1e-4, f"{off.any(axis=0).sum()} pixels have other logits"
+
+
+def test_case_is_what_its_name_says(name, expected):
+    kept = expected(name)["REGION_KEPT"]
+    assert kept.any() == (name not in NOTHING_KEPT)
+    assert (len(kept) == 0) == (name == "none_found")
+
+
+def test_pipeline_in_process_equals_straight(name, expected, networks):
+    case = CASES[name]()
+    refinement = refine(
+        ClassScores(case.scores, case.size_image),
+        case.labels,
+        case.options,
+        embed=lambda: networks.embed(*to_canvas(case.image)),
+        decode=networks.decode,
+        free_memory_bytes=int(12e9),
+        want_logits=True,
+    )
+    assert_equal(output_tensors(refinement, SAM_REFINE.output_names), expected(name))
+
+
+@pytest.mark.triton
+def test_server_equals_straight(name, expected, infer):
+    case = CASES[name]()
+    half = case.scores.dtype == np.float16
+    inputs = {"IMAGE": case.image, "LOGITS_FP16" if half else "LOGITS": case.scores}
+    if case.labels is not None:
+        inputs["LABELS"] = case.labels
+    outputs = infer(inputs, SAM_REFINE.output_names, case.options.to_parameters())
+    assert_equal(outputs, expected(name))
+
+
+def test_cases_together_keep_and_fail_regions_in_every_mask_prompt_mode(expected):
+    kept_and_failed = {
+        CASES[name]().options.mask_prompt
+        for name in CASES
+        if 0 < expected(name)["REGION_KEPT"].mean() < 1
+    }
+    assert {mode.value for mode in kept_and_failed} == {"none", "sam", "trident"}
