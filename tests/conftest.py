@@ -1,4 +1,100 @@
+"""What the tests share: one export of MobileSAM, one server on it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 from hypothesis import settings
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+ROOT = Path(__file__).parents[1]
+Infer = Callable[..., dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """A model repository of MobileSAM with its real weights; made once per checkout."""
+    from sam_refine_export import export, is_current
+
+    path = ROOT / "build" / "test_model_repository"
+    if not is_current(path, model="mobile"):
+        export(model="mobile", checkpoint=None, output=path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def networks(repository: Path) -> Any:
+    """The exported networks in process."""
+    from support.networks import Networks
+
+    return Networks(repository)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real tritonserver on the exported repository: `ServerOptions` with its ports."""
+    from sam_refine_deploy import Server, ServerOptions
+
+    grpc_port, http_port, metrics_port = free_ports(3)
+    options = ServerOptions(
+        model_repository=repository,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        log_file=tmp_path_factory.mktemp("server") / "triton.log",
+    )
+    with Server(options):
+        yield options
+
+
+@pytest.fixture(scope="session")
+def grpc_client(server: Any) -> Iterator[Any]:
+    """NVIDIA's own client: the tests of the server do not lean on ours."""
+    import tritonclient.grpc
+
+    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def infer(grpc_client: Any) -> Infer:
+    """infer(inputs, outputs, parameters={}, model="sam_refine") -> outputs by name."""
+    import tritonclient.grpc
+    from sam_refine.contract import MODELS
+
+    specs = {model.name: {spec.name: spec for spec in model.inputs} for model in MODELS}
+
+    def call(inputs, outputs, parameters=None, model="sam_refine", **arguments):
+        tensors = []
+        for name, array in inputs.items():
+            tensor = tritonclient.grpc.InferInput(
+                name, list(array.shape), specs[model][name].datatype
+            )
+            tensor.set_data_from_numpy(np.ascontiguousarray(array))
+            tensors.append(tensor)
+        response = grpc_client.infer(
+            model,
+            tensors,
+            outputs=[tritonclient.grpc.InferRequestedOutput(name) for name in outputs],
+            parameters=parameters,
+            **arguments,
+        )
+        return {name: response.as_numpy(name) for name in outputs}
+
+    return call

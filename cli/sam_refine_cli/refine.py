@@ -119,7 +119,11 @@ def load_array(path: Path) -> npt.NDArray[Any]:
 
 
 def write_result(
-    result: RefineResult, image: Path, out: Path, class_names: list[str] | None = None
+    result: RefineResult,
+    image: Path,
+    out: Path,
+    class_names: list[str] | None = None,
+    palette: npt.NDArray[np.uint8] | None = None,
 ) -> list[Path]:
     """Write labels.png, regions.json and before_after.png; returns their paths."""
     from PIL import Image
@@ -129,12 +133,16 @@ def write_result(
     labels_png, regions_json, picture_png = paths = [
         out / name for name in ("labels.png", "regions.json", "before_after.png")
     ]
-    save_label_png(result.labels, labels_png)
+    save_label_png(result.labels, labels_png, palette)
     regions = [asdict(region) for region in result.regions or ()]
     regions_json.write_text(json.dumps(regions, indent=1) + "\n", encoding="utf-8")
     with Image.open(image) as photo:
         picture = before_after(
-            np.asarray(photo.convert("RGB")), result.coarse_labels, result.labels, class_names
+            np.asarray(photo.convert("RGB")),
+            result.coarse_labels,
+            result.labels,
+            class_names,
+            palette,
         )
     picture.save(picture_png)
     return paths

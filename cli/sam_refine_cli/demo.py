@@ -1,0 +1,77 @@
+"""`sam-refine demo`: the whole way on the photo that comes with it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+import typer
+
+from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stderr, stdout
+from sam_refine_cli.export import DEFAULT_REPOSITORY, run_export
+from sam_refine_cli.refine import load_array, write_result
+
+DATA: Final = Path(__file__).parent / "demo_data"
+
+
+def demo(
+    model_repository: Annotated[
+        Path, typer.Option(help="Where the models are, or will be.", file_okay=False)
+    ] = DEFAULT_REPOSITORY,
+    out: Annotated[Path, typer.Option(help="Directory for the results.", file_okay=False)] = Path(
+        "build/demo"
+    ),
+) -> None:
+    """Export MobileSAM, start Triton, refine a photo, write a before/after picture, stop."""
+    need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
+    from sam_refine_client import RefineClient, RefineError
+    from sam_refine_deploy import ServeError, Server, ServerOptions
+    from sam_refine_export import ExportError, is_current
+
+    with errors_in_one_line(ExportError, ServeError, RefineError, OSError), ExitStack() as stack:
+        if not is_current(model_repository, model="mobile"):
+            stderr.print("exporting MobileSAM (once)")
+            run_export("mobile", None, model_repository)
+        grpc_port, http_port, metrics_port = free_ports(3)
+        with stderr.status("starting Triton"):
+            stack.enter_context(
+                Server(
+                    ServerOptions(
+                        model_repository=model_repository,
+                        grpc_port=grpc_port,
+                        http_port=http_port,
+                        metrics_port=metrics_port,
+                    )
+                )
+            )
+        client = stack.enter_context(RefineClient(f"127.0.0.1:{grpc_port}"))
+        with stderr.status("refining"):
+            result = client.refine(
+                DATA / "photo.jpg",
+                logits=load_array(DATA / "coarse_scores.npy"),
+                outputs=("labels", "coarse_labels", "regions"),
+            )
+        classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))
+        paths = write_result(
+            result,
+            DATA / "photo.jpg",
+            out,
+            class_names=[entry["name"] for entry in classes],
+            palette=np.array([entry["colour"] for entry in classes], np.uint8),
+        )
+    print_result(result)
+    for path in paths:
+        stdout.print(f"{path}", soft_wrap=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]

@@ -1,0 +1,34 @@
+"""SAM's networks that owe nothing to the export: PyTorch's and the published ONNX graph's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def published_weights() -> Any:
+    """Paths of MobileSAM's encoder.onnx and sam.onnx."""
+    from sam_refine_export.weights import mobile_sam_weights
+
+    return mobile_sam_weights()
+
+
+@pytest.fixture(scope="session")
+def published_encoder(published_weights: Any) -> Any:
+    """MobileSAM's image encoder as published: `input` (1, 3, 1024, 1024) normalised RGB."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        published_weights.encoder, providers=["CPUExecutionProvider"]
+    )
+
+
+@pytest.fixture(scope="session")
+def torch_modules(published_weights: Any) -> Any:
+    """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
+    from sam_refine_export.mobile_sam import load_mobile_sam
+
+    networks = load_mobile_sam(published_weights.encoder, published_weights.sam)
+    return networks.prompt_encoder, networks.mask_decoder

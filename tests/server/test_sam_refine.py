@@ -1,0 +1,229 @@
+"""What callers of the server meet: inputs, outputs, refusals."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+from sam_refine.contract import SAM_EMBED, SAM_REFINE, STAGES
+from support.cases import coarse_scores, photo, upsampled
+from tritonclient.utils import InferenceServerException
+
+pytestmark = pytest.mark.triton
+
+SIZE = (120, 180)
+REPORT = ("REGION_CLASSES", "REGION_BOXES", "REGION_SCORES", "REGION_IOUS", "REGION_KEPT")
+FAST = {"mask_prompt": "none", "min_region_area": 30}
+
+
+@pytest.fixture(scope="module")
+def image():
+    return photo(*SIZE)
+
+
+@pytest.fixture(scope="module")
+def embedding(infer, image):
+    return infer({"IMAGE": image}, ["EMBEDDING"], model="sam_embed")["EMBEDDING"]
+
+
+@pytest.fixture(scope="module")
+def good(embedding):
+    """A request without its options; the embedding spares the encoder."""
+    return {
+        "EMBEDDING": embedding,
+        "IMAGE_SIZE": np.array(SIZE, np.int64),
+        "LOGITS_FP16": coarse_scores(),
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(infer, good):
+    return infer(good, SAM_REFINE.output_names, FAST)
+
+
+def png(image, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind)
+    return np.array([buffer.getvalue()], np.object_)
+
+
+def refused(infer, inputs, parameters=None, outputs=("REFINED_LABELS",)):
+    """The message of a refusal, after a look that it is one and that the server lives on."""
+    with pytest.raises(InferenceServerException) as caught:
+        infer(inputs, outputs, parameters)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert "Traceback" not in caught.value.message()
+    return caught.value.message()
+
+
+def test_every_output_has_the_contract_s_dtype_and_rank(reference):
+    for spec in SAM_REFINE.outputs:
+        assert reference[spec.name].dtype == spec.dtype, spec.name
+        assert reference[spec.name].ndim == len(spec.shape), spec.name
+
+
+def test_outputs_agree_with_each_other(reference, good):
+    kept = reference["REGION_KEPT"]
+    assert 0 < kept.sum() < len(kept)
+    np.testing.assert_array_equal(reference["IOU_PREDICTIONS"], reference["REGION_IOUS"][kept])
+    np.testing.assert_array_equal(reference["BOXES"], reference["REGION_BOXES"][kept])
+    np.testing.assert_array_equal(kept, reference["REGION_IOUS"] > 0.8)
+    for name in ("REFINED_LABELS", "COARSE_LABELS"):
+        np.testing.assert_array_equal(reference[name], reference[f"{name}_UINT8"])
+    np.testing.assert_array_equal(
+        reference["COARSE_LABELS"], upsampled(good["LOGITS_FP16"], *SIZE).argmax(axis=0)
+    )
+    assert reference["REFINED_LOGITS"].shape == (len(good["LOGITS_FP16"]), *SIZE)
+    assert (reference["REFINED_LABELS"] != reference["COARSE_LABELS"]).any()
+    assert dict(zip(STAGES, reference["STAGE_TIMES_MS"], strict=True))["decode"] > 0
+
+
+@pytest.mark.parametrize(
+    "outputs", [["REGION_KEPT"], ["REFINED_LABELS_UINT8"], ["BOXES", "IOU_PREDICTIONS"], REPORT]
+)
+def test_a_subset_of_outputs_is_what_it_is_in_the_whole(infer, good, reference, outputs):
+    for name, array in infer(good, outputs, FAST).items():
+        np.testing.assert_array_equal(array, reference[name], err_msg=name)
+
+
+@pytest.mark.parametrize("source", ["IMAGE", "ENCODED_IMAGE"])
+def test_image_raw_or_encoded_equals_its_embedding(infer, good, image, reference, source):
+    inputs = {
+        source: image if source == "IMAGE" else png(image),
+        "LOGITS_FP16": good["LOGITS_FP16"],
+    }
+    outputs = infer(inputs, ["REFINED_LABELS", *REPORT], FAST)
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(array, reference[name], err_msg=name)
+
+
+def test_scores_in_single_precision_or_full_size_give_the_same_map(infer, good, reference):
+    single = good["LOGITS_FP16"].astype(np.float32)
+    without = {name: value for name, value in good.items() if name != "LOGITS_FP16"}
+    for scores in (single, upsampled(single, *SIZE)):
+        labels = infer({**without, "LOGITS": scores}, ["REFINED_LABELS"], FAST)["REFINED_LABELS"]
+        assert np.mean(labels == reference["REFINED_LABELS"]) >= 0.9999
+
+
+def test_jpeg_is_decoded(infer, good, image):
+    inputs = {"ENCODED_IMAGE": png(image, "JPEG"), "LOGITS_FP16": good["LOGITS_FP16"]}
+    assert infer(inputs, ["REGION_KEPT"], FAST)["REGION_KEPT"].any()
+
+
+def test_embed_gives_embedding_and_size(infer, image, embedding):
+    outputs = infer({"ENCODED_IMAGE": png(image)}, ["EMBEDDING", "IMAGE_SIZE"], model="sam_embed")
+    assert outputs["IMAGE_SIZE"].tolist() == list(SIZE)
+    np.testing.assert_array_equal(outputs["EMBEDDING"], embedding)
+    assert [spec.dims for spec in SAM_EMBED.outputs] == [(1, 256, 64, 64), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "exactly one of IMAGE, ENCODED_IMAGE must be given, got none"),
+        (
+            {"ENCODED_IMAGE": np.array([b"?"], np.object_)},
+            "ENCODED_IMAGE must be a JPEG or PNG file, got 1 bytes that are neither",
+        ),
+    ],
+)
+def test_embed_of_no_image_is_refused(infer, inputs, message):
+    with pytest.raises(InferenceServerException, match=message) as caught:
+        infer(inputs, ["EMBEDDING"], model="sam_embed")
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def changed(good, **changes):
+    return {k: v for k, v in {**good, **changes}.items() if v is not None}
+
+
+NAN = np.full((2, 3, 4), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"EMBEDDING": None, "IMAGE_SIZE": None}, "exactly one of IMAGE, ENCODED_IMAGE, EMBEDDING"),
+        ({"IMAGE": np.zeros((*SIZE, 3), np.uint8)}, "got IMAGE and EMBEDDING"),
+        ({"IMAGE_SIZE": None}, "EMBEDDING needs IMAGE_SIZE"),
+        ({"LOGITS_FP16": None}, "exactly one of LOGITS, LOGITS_FP16 must be given, got none"),
+        ({"LOGITS": NAN}, "got LOGITS and LOGITS_FP16"),
+        ({"LOGITS": NAN, "LOGITS_FP16": None}, "LOGITS must be finite, got 24 values"),
+        ({"LOGITS_FP16": np.zeros((2, 121, 180), np.float16)}, "at most as large as the image"),
+        ({"LOGITS_FP16": np.zeros((2, 3), np.float16)}, "unexpected shape for input 'LOGITS_FP16'"),
+        ({"LABELS": np.full(SIZE, 99, np.int32)}, r"LABELS must lie in \[0, 6\)"),
+        ({"LABELS": np.zeros((3, 4), np.int32)}, "LABELS must have the image's size, 120 x 180"),
+    ],
+)
+def test_input_that_breaks_a_rule_is_refused(infer, good, changes, message):
+    assert re.search(message, refused(infer, changed(good, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"iou": 0.5}, "parameter 'iou' is not an option"),
+        ({"iou_threshold": 1.5}, "iou_threshold must be a finite number in [0, 1], got 1.5"),
+        ({"mask_prompt": "best"}, "mask_prompt must be one of 'none', 'sam', 'trident'"),
+        ({"max_regions": 2}, "regions, at most 2 are accepted"),
+    ],
+)
+def test_option_that_breaks_a_rule_is_refused(infer, good, parameters, message):
+    assert message in refused(infer, good, parameters)
+
+
+def test_image_that_cannot_be_decoded_is_refused(infer, good):
+    inputs = {"ENCODED_IMAGE": np.array([b"\xff\xd8\xff broken"], np.object_),
+              "LOGITS_FP16": good["LOGITS_FP16"]}  # fmt: skip
+    assert "ENCODED_IMAGE must be" in refused(infer, inputs)
+
+
+def test_request_after_a_refused_one_works(infer, good, reference):
+    refused(infer, {})
+    labels = infer(good, ["REFINED_LABELS"], FAST)["REFINED_LABELS"]
+    np.testing.assert_array_equal(labels, reference["REFINED_LABELS"])
+
+
+def test_concurrent_requests_get_their_own_answers(infer, good):
+    thresholds = [0.0, 0.5, 0.8, 1.0]
+    answers = {}
+
+    def call(threshold):
+        parameters = {**FAST, "iou_threshold": threshold}
+        answers[threshold] = infer(good, ["REGION_IOUS", "REGION_KEPT"], parameters)
+
+    threads = [threading.Thread(target=call, args=(threshold,)) for threshold in thresholds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert set(answers) == set(thresholds)
+    for threshold, answer in answers.items():
+        np.testing.assert_array_equal(answer["REGION_KEPT"], answer["REGION_IOUS"] > threshold)
+
+
+def decoder_calls(server):
+    metrics = f"http://127.0.0.1:{server.metrics_port}/metrics"
+    with urllib.request.urlopen(metrics, timeout=10) as response:
+        text = response.read().decode()
+    (count,) = re.findall(
+        r'^nv_inference_request_success{model="sam_mask_decoder",.*} (\d+)', text, re.MULTILINE
+    )
+    return int(count)
+
+
+def test_deadline_ends_the_work_between_decoder_calls(infer, good, server):
+    squares = (np.indices(SIZE).sum(axis=0) // 6 % 2).astype(np.int32)  # hundreds of regions
+    with pytest.raises(InferenceServerException) as caught:
+        infer({**good, "LABELS": squares}, ["REGION_IOUS"], client_timeout=1.5)
+    assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    time.sleep(4)  # the call under way may end
+    calls = decoder_calls(server)
+    time.sleep(2)
+    assert decoder_calls(server) == calls
