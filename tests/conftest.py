@@ -76,6 +76,7 @@ def grpc_client(server: Any) -> Iterator[Any]:
 def infer(grpc_client: Any) -> Infer:
     """infer(inputs, outputs, parameters={}, model="sam_refine") -> outputs by name."""
     import tritonclient.grpc
+
     from sam_refine.contract import MODELS
 
     specs = {model.name: {spec.name: spec for spec in model.inputs} for model in MODELS}

@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Export MobileSAM, start Triton, refine a photo, write a before/after picture, stop."""
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
-    from sam_refine_client import RefineClient, RefineError
+    from sam_refine_client import RefineClient, RefineError, RefineOptions
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError, is_current
 
@@ -53,6 +53,7 @@ def demo(
             result = client.refine(
                 DATA / "photo.jpg",
                 logits=load_array(DATA / "coarse_scores.npy"),
+                options=RefineOptions(min_region_area=225),  # as in the published runs
                 outputs=("labels", "coarse_labels", "regions"),
             )
         classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))

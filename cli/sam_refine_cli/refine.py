@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import typer
-from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
 
+from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def refine(
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client import RefineClient, RefineError
 
-    with errors_in_one_line(InvalidRequestError, RefineError, OSError):
+    with errors_in_one_line(ValueError, RefineError, OSError):
         options = RefineOptions(
             downsample_ratio=downsample_ratio,
             confidence_threshold=confidence_threshold,
@@ -127,6 +127,7 @@ def write_result(
 ) -> list[Path]:
     """Write labels.png, regions.json and before_after.png; returns their paths."""
     from PIL import Image
+
     from sam_refine_client.pictures import before_after, save_label_png
 
     out.mkdir(parents=True, exist_ok=True)
@@ -144,5 +145,5 @@ def write_result(
             class_names,
             palette,
         )
-    picture.save(picture_png)
+    picture.save(picture_png, optimize=True)
     return paths

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from sam_refine.contract import MODELS, SAM_PREPROCESS, SAM_REFINE, Limits, ModelSpec
 from tritonclient.grpc import model_config_pb2
+
+from sam_refine.contract import MODELS, SAM_PREPROCESS, SAM_REFINE, Limits, ModelSpec
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 DATATYPES = {"BYTES": "TYPE_STRING"}

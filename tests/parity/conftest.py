@@ -8,27 +8,27 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def published_weights() -> Any:
-    """Paths of MobileSAM's encoder.onnx and sam.onnx."""
-    from sam_refine_export.weights import mobile_sam_weights
+def published_files() -> Any:
+    """MobileSAM's encoder.onnx and sam.onnx."""
+    from sam_refine_export.weights import mobile_sam_files
 
-    return mobile_sam_weights()
+    return mobile_sam_files()
 
 
 @pytest.fixture(scope="session")
-def published_encoder(published_weights: Any) -> Any:
+def published_encoder(published_files: Any) -> Any:
     """MobileSAM's image encoder as published: `input` (1, 3, 1024, 1024) normalised RGB."""
     import onnxruntime
 
     return onnxruntime.InferenceSession(
-        published_weights.encoder, providers=["CPUExecutionProvider"]
+        published_files.encoder_onnx, providers=["CPUExecutionProvider"]
     )
 
 
 @pytest.fixture(scope="session")
-def torch_modules(published_weights: Any) -> Any:
+def torch_modules(published_files: Any) -> Any:
     """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
     from sam_refine_export.mobile_sam import load_mobile_sam
 
-    networks = load_mobile_sam(published_weights.encoder, published_weights.sam)
+    networks = load_mobile_sam(published_files.encoder_onnx, published_files.sam_onnx)
     return networks.prompt_encoder, networks.mask_decoder

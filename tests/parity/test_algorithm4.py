@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from sam_refine.contract import SAM_REFINE
 from sam_refine.pipeline import refine
 from sam_refine.preprocess import to_canvas

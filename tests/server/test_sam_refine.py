@@ -11,9 +11,10 @@ import urllib.request
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.utils import InferenceServerException
+
 from sam_refine.contract import SAM_EMBED, SAM_REFINE, STAGES
 from support.cases import coarse_scores, photo, upsampled
-from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.triton
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sam_refine.contract import RefineOptions
 
+from sam_refine.contract import RefineOptions
 from support import straight
 
 DEMO_DATA = Path(__file__).parents[2] / "cli/sam_refine_cli/demo_data"

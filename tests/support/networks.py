@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
 from sam_refine.prompts import Prompts
 
 

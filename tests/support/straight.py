@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sam_refine.contract import FailedRegions, MaskPrompt, RefineOptions
 from torch.nn import functional as F
+
+from sam_refine.contract import FailedRegions, MaskPrompt, RefineOptions
 
 
 @dataclass(frozen=True)

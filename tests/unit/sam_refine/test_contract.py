@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sam_refine.contract import (
     MODELS,
     SAM_REFINE,

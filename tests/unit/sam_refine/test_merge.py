@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.merge import (
     RefinedMap,

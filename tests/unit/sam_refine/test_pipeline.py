@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sam_refine.contract import STAGES, InvalidRequestError, RefineOptions
 from sam_refine.pipeline import refine
 from sam_refine.scores import ClassScores

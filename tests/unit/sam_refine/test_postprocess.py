@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from sam_refine.postprocess import MaskPostprocessor
 from sam_refine.resize import Window, full_window
 from support import straight

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sam_refine.contract import MaskPrompt
 from sam_refine.predict import batch_size, no_predictions, predict
 from sam_refine.prompts import Prompts

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+
 from sam_refine.contract import InvalidRequestError
 from sam_refine.preprocess import decode_image, preprocess_shape, to_canvas
 

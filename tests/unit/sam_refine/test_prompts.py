@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from sam_refine.contract import MaskPrompt, RefineOptions
 from sam_refine.prompts import mask_prompt, transform_points, transform_prompts
 from sam_refine.regions import Regions

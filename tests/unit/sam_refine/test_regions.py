@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine.regions import NO_REGION, split_regions
 from support import straight

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+
 from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine.request import read_image, read_request
 

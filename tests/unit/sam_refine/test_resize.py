@@ -3,6 +3,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
+
 from sam_refine.resize import (
     Window,
     bilinear_matrix,
@@ -10,7 +12,6 @@ from sam_refine.resize import (
     resize_nearest,
 )
 from support import straight
-from torch.nn import functional as F
 
 SIDES = st.integers(1, 40)
 

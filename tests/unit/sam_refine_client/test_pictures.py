@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+
 from sam_refine_client.pictures import before_after, class_palette, save_label_png
 
 

@@ -1,0 +1,103 @@
+"""The command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.cases import DEMO_DATA
+
+SAM_REFINE = Path(sys.executable).parent / "sam-refine"
+PHOTO, SCORES = DEMO_DATA / "photo.jpg", DEMO_DATA / "coarse_scores.npy"
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.mark.triton
+def test_refine_writes_map_report_and_picture(server, tmp_path):
+    done = run(
+        "refine", PHOTO, "--logits", SCORES, "--out", tmp_path / "out",
+        "--url", f"127.0.0.1:{server.grpc_port}", "--min-region-area", 225, "--mask-prompt", "none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pixels changed" in done.stdout
+    with Image.open(tmp_path / "out" / "labels.png") as labels:
+        assert labels.mode == "P"
+        assert labels.size == (600, 400)
+        assert set(np.unique(np.asarray(labels))) <= set(range(6))
+    regions = json.loads((tmp_path / "out" / "regions.json").read_text())
+    assert {"class_id", "box_xyxy", "score", "predicted_iou", "kept"} == set(regions[0])
+    with Image.open(tmp_path / "out" / "before_after.png") as picture:
+        assert picture.width > 600
+
+
+@pytest.mark.triton
+def test_demo_runs_from_an_exported_repository(repository, tmp_path):
+    done = run("demo", "--model-repository", repository, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
+    assert int(rows["regions"]) == int(rows["kept"]) + int(rows["failed"])
+    for name in ("labels.png", "regions.json", "before_after.png"):
+        assert (tmp_path / name).stat().st_size > 100
+        assert str(tmp_path / name) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--logits", PHOTO], "must be a .npy file of numbers"),
+        (["--logits", SCORES, "--iou-threshold", 7], "iou_threshold must be a finite number in [0"),
+        (["--logits", SCORES, "--url", "127.0.0.1:1"], "sam-refine: "),
+    ],
+)
+def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
+    done = run("refine", PHOTO, "--out", tmp_path, *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["refine", PHOTO],
+        ["refine", "missing.jpg", "--logits", SCORES, "--out", "x"],
+        ["refine", PHOTO, "--logits", SCORES, "--out", "x", "--mask-prompt", "best"],
+        ["export", "--model", "vit_x"],
+        ["unknown"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments):
+    assert run(*arguments).returncode == 2
+
+
+def test_serve_without_a_repository_says_what_makes_one(tmp_path):
+    done = run("serve", "--model-repository", tmp_path / "none")
+    assert done.returncode == 1
+    assert "sam-refine export" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_export_of_a_checkpoint_model_needs_its_checkpoint(tmp_path):
+    done = run("export", "--model", "vit_b", "--output", tmp_path / "models")
+    assert done.returncode == 1
+    assert "checkpoint" in done.stderr
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "refine", "export", "demo"])
+def test_help_names_every_option(command):
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
