@@ -22,11 +22,11 @@ Infer = Callable[..., dict[str, np.ndarray]]
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """A model repository of MobileSAM with its real weights; made once per checkout."""
-    from sam_refine_export import export, is_current
+    from sam_refine_export import export_repository, is_current
 
     path = ROOT / "build" / "test_model_repository"
     if not is_current(path, model="mobile"):
-        export(model="mobile", checkpoint=None, output=path)
+        export_repository(path, model="mobile")
     return path
 
 

@@ -47,7 +47,7 @@ def export(
 
 def run_export(model: str, checkpoint: Path | None, output: Path) -> None:
     """Export, showing each step as it starts."""
-    from sam_refine_export import export
+    from sam_refine_export import export_repository
 
     with stderr.status("exporting") as status:
 
@@ -55,4 +55,4 @@ def run_export(model: str, checkpoint: Path | None, output: Path) -> None:
             stderr.print(f"  {step}")
             status.update(step)
 
-        export(model=model, checkpoint=checkpoint, output=output, on_step=show)
+        export_repository(output, model=model, checkpoint=checkpoint, on_step=show)

@@ -1,7 +1,6 @@
 """Call a sam-refine server: `RefineClient`. Never imports torch."""
 
 from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
-
 from sam_refine_client.client import RefineClient
 from sam_refine_client.errors import (
     DeadlineError,

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 from PIL import Image
+from tritonclient.utils import InferenceServerException
+
 from sam_refine.contract import (
     MAX_MESSAGE_BYTES,
     SAM_REFINE,
@@ -19,8 +21,6 @@ from sam_refine.contract import (
     RefineOptions,
     TensorSpec,
 )
-from tritonclient.utils import InferenceServerException
-
 from sam_refine_client.errors import error_of
 from sam_refine_client.result import RefineResult, Region
 

@@ -1,1 +1,10 @@
-""""""
+"""Runs Algorithm 4's model repository on a Triton server.
+
+Finds a `tritonserver`, gives it the backends that it lacks, starts it, waits until it is ready and
+ends it cleanly. Importing the package is light: it loads neither onnxruntime nor pytriton.
+"""
+
+from sam_refine_deploy.errors import ServeError
+from sam_refine_deploy.server import Server, ServerOptions, serve
+
+__all__ = ["ServeError", "Server", "ServerOptions", "serve"]

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from PIL import Image
-from sam_refine_export.weights import mobile_sam_files
 from torch import nn
+
+from sam_refine_export.weights import mobile_sam_files
 
 DEMO_DATA = Path(__file__).parents[2] / "cli" / "sam_refine_cli" / "demo_data"
 STRIDE = 16

@@ -20,9 +20,7 @@ def published_encoder(published_files: Any) -> Any:
     """MobileSAM's image encoder as published: `input` (1, 3, 1024, 1024) normalised RGB."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(
-        published_files.encoder_onnx, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(published_files[0], providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="session")
@@ -30,5 +28,5 @@ def torch_modules(published_files: Any) -> Any:
     """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
     from sam_refine_export.mobile_sam import load_mobile_sam
 
-    networks = load_mobile_sam(published_files.encoder_onnx, published_files.sam_onnx)
+    networks = load_mobile_sam(*published_files)
     return networks.prompt_encoder, networks.mask_decoder

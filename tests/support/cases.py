@@ -87,7 +87,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "odd_size": lambda: odd_size(mask_prompt="sam", failed_regions="compete"),
     "portrait": lambda: portrait(mask_prompt="none", failed_regions="keep_coarse"),
     "portrait_stride_3": lambda: portrait(downsample_ratio=3, multimask_output=True),
-    "full_grid": lambda: landscape(downsample_ratio=1, mask_prompt_scale=1.0, iou_threshold=0.9),
+    "full_grid": lambda: landscape(downsample_ratio=1, mask_prompt_scale=1.0, iou_threshold=0.7),
     "negative_scores": lambda: mixed_sign(iou_threshold=0.5),
     "negative_scores_sam": lambda: mixed_sign(mask_prompt="sam", failed_regions="compete"),
     "given_labels": lambda: given_labels(min_region_area=10, failed_regions="keep_coarse"),

@@ -1,6 +1,7 @@
 """Triton model `sam_preprocess`: an image onto the canvas of SAM's image encoder."""
 
 import numpy as np
+
 from sam_refine.contract import SAM_PREPROCESS
 from sam_refine.preprocess import to_canvas
 from sam_refine.request import read_image

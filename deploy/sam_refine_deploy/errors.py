@@ -1,0 +1,15 @@
+"""What can go wrong with a server.
+
+ServeError
+└── StartCancelledError   not a fault: the caller changed its mind
+"""
+
+from __future__ import annotations
+
+
+class ServeError(Exception):
+    """The server cannot start or has failed: what is wrong, and what to do about it."""
+
+
+class StartCancelledError(ServeError):
+    """The start was given up on the caller's request."""

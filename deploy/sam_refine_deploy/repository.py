@@ -1,0 +1,47 @@
+"""Checks a model repository before a server spends seconds on finding the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sam_refine.contract import MODELS
+from sam_refine_deploy.errors import ServeError
+
+_BACKEND = re.compile(r'^\s*(?:backend|platform)\s*:\s*"([^"]*)"', re.MULTILINE)
+_MODEL_FILES = {"python": "model.py", "onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx"}
+_MODEL_FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*"([^"]+)"', re.MULTILINE)
+
+
+def check_repository(repository: Path) -> None:
+    """See that every model of the contract has its files; what is in them is the server's to judge.
+
+    Raises `ServeError` that names everything missing.
+    """
+    if not repository.is_dir():
+        raise ServeError(
+            f"there is no model repository at {repository}; `sam-refine export` makes one"
+        )
+    missing = [name for model in MODELS for name in _missing_files(repository, model.name)]
+    if missing:
+        raise ServeError(
+            f"the model repository {repository} lacks {', '.join(missing)}; "
+            "`sam-refine export` makes a complete one"
+        )
+
+
+def _missing_files(repository: Path, model: str) -> list[str]:
+    config = repository / model / "config.pbtxt"
+    if not config.is_file():
+        return [f"{model}/config.pbtxt"]
+    text = config.read_text(encoding="utf-8")
+    backend = _BACKEND.search(text)
+    default = _MODEL_FILES.get(backend.group(1)) if backend else None
+    if default is None:  # an ensemble has no file; another backend has its own rules
+        return []
+    named = _MODEL_FILENAME.search(text)
+    filename = named.group(1) if named else default
+    versions = [path for path in (repository / model).iterdir() if path.name.isdigit()]
+    if any((version / filename).exists() for version in versions):
+        return []
+    return [f"{model}/1/{filename}"]

@@ -1,0 +1,51 @@
+"""Reads the reason of a failure out of tritonserver's log."""
+
+from __future__ import annotations
+
+import re
+
+_LONGEST = 500  # characters of one reason
+_LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']*)' version \d+: (?P<text>.*)")
+_LOG_LINE = re.compile(r'^[EF]\d{4} [\d:.]+\s+\d+ \S+\] +"?(?P<text>.*?)"? *$')
+_FATAL = re.compile(r"^(?:error|\S*tritonserver): (?P<text>.+)")
+_STATUS = re.compile(r"^(?:[A-Z][a-z]+(?: [a-z]+)*: )?(?:\w+(?:Error|Exception): )?")
+# These mean only that there is no NVIDIA driver.
+_HARMLESS = ("CudaDriverHelper", "unable to create stream")
+
+
+def failure_reason(log: str) -> str:
+    """Why the server that wrote `log` could not start or ended: one line a reason.
+
+    Models that did not load, else the errors that it logged, else the end of the log.
+    """
+    lines = log.splitlines()
+    reasons = [reason for line in lines if (reason := _load_failure(line))]
+    if not reasons:
+        reasons = [reason for line in lines if (reason := _error(line))]
+    if not reasons:
+        reasons = [line.strip() for line in lines if line.strip() and line[0] not in "+|"][-10:]
+    unique = dict.fromkeys(reason[:_LONGEST] for reason in reasons)
+    return "\n".join(unique) or "its log is empty"
+
+
+def _load_failure(line: str) -> str | None:
+    if "Poll failed for model directory" in line:
+        return _error(line)
+    if line.startswith("[libprotobuf ERROR"):
+        return line.partition("] ")[2]
+    match = _LOAD_FAILURE.search(line)
+    if match is None:
+        return None
+    # A model's exception comes with its stack, line ends written as \n.
+    text = match["text"].rstrip('" ').partition("\\n\\nAt:\\n")[0].replace("\\n", " ")
+    return f"{match['model']}: {_STATUS.sub('', text)}"
+
+
+def _error(line: str) -> str | None:
+    fatal = _FATAL.match(line)
+    if fatal is not None:
+        return fatal["text"]
+    match = _LOG_LINE.match(line)
+    if match is None or match["text"].startswith(_HARMLESS):
+        return None
+    return match["text"]

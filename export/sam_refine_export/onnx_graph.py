@@ -1,0 +1,79 @@
+"""PyTorch modules to ONNX graphs with the names, shapes and free axes of the contract."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sam_refine.contract import ModelSpec, TensorSpec
+
+OPSET: Final = 20
+IR_VERSION: Final = 9
+"""ONNX 1.15, the first with Gelu as one operator; ONNX Runtime reads it since 1.17 (early 2024)."""
+
+_LARGE_BYTES = 2**31 - 2**24
+"""A protobuf file ends at 2 GiB; larger parameters go to a file of their own beside the graph."""
+
+
+def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Write `network` to `path`, one input and output for each of `spec`, in its order.
+
+    Every letter of the contract's shapes, and the batch axis, stays free.
+    """
+    dims = {name: torch.export.Dim(name) for name in _free_axes(spec)}
+    shapes = [shape_with_batch(tensor, spec) for tensor in spec.inputs]
+    dynamic_shapes = tuple(
+        {axis: dims[size] for axis, size in enumerate(shape) if isinstance(size, str)}
+        for shape in shapes
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network.eval(),
+            _example(spec),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(spec.input_names),
+            output_names=list(spec.output_names),
+            dynamic_shapes=dynamic_shapes,
+            verbose=False,
+        )
+    assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # where in whose source it came from
+    program.model.ir_version = IR_VERSION
+    parameter_bytes = sum(p.numel() * p.element_size() for p in network.state_dict().values())
+    program.save(path, external_data=parameter_bytes > _LARGE_BYTES)
+
+
+def shape_with_batch(tensor: TensorSpec, spec: ModelSpec) -> tuple[int | str, ...]:
+    """A tensor's shape as the graph has it: Triton's batch axis, if any, comes first as `batch`."""
+    return ("batch", *tensor.shape) if spec.batched else tensor.shape
+
+
+def _free_axes(spec: ModelSpec) -> list[str]:
+    sizes = [size for tensor in spec.inputs for size in shape_with_batch(tensor, spec)]
+    return sorted({size for size in sizes if isinstance(size, str)})
+
+
+def _example(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Zeros to trace a network with.
+
+    Free axes have a size of at least two, as torch.export takes sizes 0 and 1 for constants, and
+    each another size, so that none is taken for another.
+    """
+    sizes = {name: size for size, name in enumerate(_free_axes(spec), start=2)}
+
+    def zeros(tensor: TensorSpec) -> Tensor:
+        shape = shape_with_batch(tensor, spec)
+        concrete = [sizes[size] if isinstance(size, str) else size for size in shape]
+        return torch.from_numpy(np.zeros(concrete, tensor.dtype))
+
+    return tuple(zeros(tensor) for tensor in spec.inputs)

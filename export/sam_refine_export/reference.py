@@ -1,0 +1,93 @@
+"""SAM as segment-anything computes it: what every export is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskPrompt
+from sam_refine_export.image_encoder import PIXEL_MEAN, PIXEL_STD
+from sam_refine_export.networks import SamNetworks
+from sam_refine_export.sam_modules import SamModule
+
+_PROMPTS_AT_A_TIME = 8
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, canvas: Tensor, canvas_size: Tensor) -> Tensor:
+    """`Sam.preprocess` and the image encoder, one canvas after the other.
+
+    uint8 (B, side, side, 3) and int64 (B, 2) to embeddings (B, D, h, w).
+    """
+    embeddings = []
+    for pixels, (height, width) in zip(canvas, canvas_size.tolist(), strict=True):
+        image = pixels[:height, :width].permute(2, 0, 1).float()
+        image = (image - torch.tensor(PIXEL_MEAN)[:, None, None]) / (
+            torch.tensor(PIXEL_STD)[:, None, None]
+        )
+        right, below = canvas.shape[2] - width, canvas.shape[1] - height
+        embeddings.append(encoder(nn.functional.pad(image, (0, right, 0, below))[None]))
+    return torch.cat(embeddings)
+
+
+@torch.no_grad()
+def decode(
+    networks: SamNetworks,
+    image_embedding: Tensor,
+    point_coords: Tensor,
+    point_labels: Tensor,
+    mask_prompts: Tensor,
+    mask_index: Tensor,
+    mask_prompt_mode: Tensor,
+    multimask_output: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Prompt encoder and mask decoder, inputs and outputs as in `contract.SAM_MASK_DECODER`.
+
+    A box must be the last two points of every prompt.
+    """
+    points = _embed_points(networks.prompt_encoder, point_coords, point_labels)
+    dense = _embed_masks(networks.prompt_encoder, mask_prompts, int(mask_prompt_mode))
+    predictions = [
+        networks.mask_decoder(
+            image_embeddings=image_embedding,
+            image_pe=networks.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=some_points,
+            dense_prompt_embeddings=dense[some_index],
+            multimask_output=bool(multimask_output),
+        )
+        for some_points, some_index in zip(
+            torch.split(points, _PROMPTS_AT_A_TIME),
+            torch.split(mask_index, _PROMPTS_AT_A_TIME),
+            strict=True,
+        )
+    ]
+    masks, ious = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    best = ious.argmax(dim=1)
+    prompt = torch.arange(len(best))
+    return masks[prompt, best][:, None], ious[prompt, best][:, None]
+
+
+def _embed_points(encoder: SamModule, coords: Tensor, labels: Tensor) -> Tensor:
+    """`PromptEncoder.forward` on points and box, without the padding point that it may add."""
+    if (labels[:, -1] != BOX_BOTTOM_RIGHT).any():
+        embedded: Tensor = encoder._embed_points(coords, labels, pad=False)
+        return embedded
+    corners: Tensor = encoder._embed_boxes(coords[:, -2:].reshape(-1, 4))
+    if coords.shape[1] == 2:
+        return corners
+    points = encoder._embed_points(coords[:, :-2], labels[:, :-2], pad=False)
+    return torch.cat([points, corners], dim=1)
+
+
+def _embed_masks(encoder: SamModule, masks: Tensor, mode: int) -> Tensor:
+    """Mask prompts (K, 1, 4h, 4w) to (K, D, h, w)."""
+
+    def embed(masks: Tensor | None) -> Tensor:
+        embedded: Tensor = encoder(points=None, boxes=None, masks=masks)[1]
+        return embedded
+
+    if mode == MaskPrompt.NONE.mode:
+        return embed(None).expand(len(masks), -1, -1, -1)
+    if mode == MaskPrompt.TRIDENT.mode:
+        return torch.stack([embed(mask) for mask in masks])  # each without its batch axis
+    return embed(masks)

@@ -1,0 +1,191 @@
+"""A server's life: what stops its start, and what is left when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sam_refine_deploy import ServeError, Server, ServerOptions, serve
+from support.tiny_models import STAND_IN
+
+pytestmark = pytest.mark.triton
+
+SERVE = """
+import sys
+from pathlib import Path
+from sam_refine_deploy import ServerOptions, serve
+repository, grpc_port, http_port, metrics_port = sys.argv[1:]
+options = ServerOptions(
+    Path(repository), grpc_port=int(grpc_port), http_port=int(http_port),
+    metrics_port=int(metrics_port),
+)
+sys.exit(serve(options, lambda server: print(server.process_id, flush=True)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where servers put their working directories."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_shared_memory():
+    before = set(regions())
+    yield
+    assert set(regions()) == before
+
+
+def regions(process: int | None = None) -> list[str]:
+    """Shared memory of servers that `process`, else this one, has started."""
+    return [path.name for path in Path("/dev/shm").glob(f"sam_refine_{process or os.getpid()}_*")]
+
+
+def processes_of_session(session: int) -> list[str]:
+    """The names of the live processes that a server started, itself included."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (directory / "stat").read_text().rpartition(")")
+        except OSError:  # it has just ended
+            continue
+        state, _, _, process_session = rest.split()[:4]
+        if int(process_session) == session and state != "Z":
+            found.append(name)
+    return found
+
+
+def wait_until(condition, timeout_s=20.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def start_serve(repository: Path, ports: dict[str, int]) -> tuple[subprocess.Popen[str], int]:
+    """`serve` in a process of its own, ready; and the process id of its tritonserver."""
+    command = [sys.executable, "-c", SERVE, str(repository), *map(str, ports.values())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def test_block_runs_a_server_and_leaves_nothing(tiny_repository, ports, temporary_directory):
+    with Server(ServerOptions(tiny_repository, **ports)) as server:
+        assert len(processes_of_session(server.process_id)) == 2
+        assert regions() != []
+        url = f"http://{server.metrics_address}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            assert "nv_inference_request_summary_us" in response.read().decode()
+        assert server.poll() is None
+    assert server.poll() == 0
+    assert processes_of_session(server.process_id) == []
+    assert list(temporary_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_after_signal_ends_cleanly(tiny_repository, ports, temporary_directory, number):
+    process, server = start_serve(tiny_repository, ports)
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    assert processes_of_session(server) == []
+    assert regions(process.pid) == []
+    assert list(temporary_directory.iterdir()) == []
+
+
+def test_serve_killed_takes_its_server_along(tiny_repository, ports):
+    process, server = start_serve(tiny_repository, ports)
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: processes_of_session(server) == [])
+    assert regions(process.pid) == []
+
+
+def test_serve_whose_server_is_killed_says_so(tiny_repository, ports, temporary_directory):
+    def kill(server):
+        os.kill(server.process_id, signal.SIGKILL)
+
+    with pytest.raises(ServeError, match=r"ended by itself \(signal SIGKILL\)"):
+        serve(ServerOptions(tiny_repository, **ports), kill)
+    assert list(temporary_directory.iterdir()) == []
+
+
+def test_start_of_models_that_do_not_load_names_each_reason(tiny_repository, ports, tmp_path):
+    config = tiny_repository / STAND_IN / "config.pbtxt"
+    text = config.read_text().replace('"y" data_type: TYPE_FP32', '"z" data_type: TYPE_FP32')
+    config.write_text(text.replace("dims: [ 1 ]", "dims: [ 5 ]"))
+    log_file = tmp_path / "server.log"
+    options = ServerOptions(tiny_repository, log_file=log_file, **ports)
+    started = time.monotonic()
+    with pytest.raises(ServeError) as error, Server(options):
+        pytest.fail("it started")
+    assert time.monotonic() - started < 20
+    assert (
+        f"{STAND_IN}: configuration and model.onnx differ: "
+        "output 'z' is not in the graph, which has y, batch_size; "
+        "output 'batch_size' has shape [-1, 5], in the graph [-1, 1]\n"
+    ) in str(error.value)
+    assert str(log_file) in str(error.value)
+    assert "Traceback" not in str(error.value)
+    assert "failed to load" in log_file.read_text()
+
+
+def test_start_of_unknown_backend_value_names_key_and_value(tiny_repository, ports):
+    config = tiny_repository / STAND_IN / "config.pbtxt"
+    parameter = 'parameters [ { key: "execution_mode" value { string_value: "both" } } ]'
+    config.write_text(config.read_text() + parameter)
+    with (
+        pytest.raises(ServeError, match="parameter execution_mode must be one of 0, 1, got 'both'"),
+        Server(ServerOptions(tiny_repository, **ports)),
+    ):
+        pytest.fail("it started")
+
+
+def test_start_of_configuration_that_cannot_be_read_says_where(tiny_repository, ports):
+    config = tiny_repository / STAND_IN / "config.pbtxt"
+    config.write_text(config.read_text() + "max_batch_sizes: 3")
+    with (
+        pytest.raises(ServeError, match='no field named "max_batch_sizes"'),
+        Server(ServerOptions(tiny_repository, **ports)),
+    ):
+        pytest.fail("it started")
+
+
+def test_start_beyond_its_timeout_ends_the_server(tiny_repository, ports, temporary_directory):
+    server = Server(ServerOptions(tiny_repository, start_timeout_s=0.3, **ports))
+    with pytest.raises(ServeError, match=r"not ready after 0\.3 s"), server:
+        pytest.fail("it started")
+    assert processes_of_session(server.process_id) == []
+    assert list(temporary_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["grpc_port", "http_port", "metrics_port"])
+def test_start_on_a_port_that_is_taken_names_it(tiny_repository, ports, name):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[name]))
+        taken.listen()
+        with (
+            pytest.raises(ServeError, match=f"{name} {ports[name]} on 127.0.0.1 .*in use"),
+            Server(ServerOptions(tiny_repository, **ports)),
+        ):
+            pytest.fail("it started")
+
+
+def test_start_with_extra_arguments_passes_them_on(tiny_repository, ports):
+    with (
+        pytest.raises(ServeError, match="unrecognized option '--no_such_option=1'"),
+        Server(ServerOptions(tiny_repository, extra_arguments=("--no_such_option=1",), **ports)),
+    ):
+        pytest.fail("it started")

