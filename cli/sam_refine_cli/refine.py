@@ -125,11 +125,16 @@ def write_result(
     class_names: list[str] | None = None,
     palette: npt.NDArray[np.uint8] | None = None,
 ) -> list[Path]:
-    """Write labels.png, regions.json and before_after.png; returns their paths."""
+    """Write labels.png, regions.json and before_after.png; returns their paths.
+
+    `result` has labels, coarse labels and regions.
+    """
     from PIL import Image
 
     from sam_refine_client.pictures import before_after, save_label_png
 
+    assert result.labels is not None
+    assert result.coarse_labels is not None
     out.mkdir(parents=True, exist_ok=True)
     labels_png, regions_json, picture_png = paths = [
         out / name for name in ("labels.png", "regions.json", "before_after.png")

@@ -28,7 +28,7 @@ def serve(
     start_timeout_s: Annotated[float, typer.Option(help="Give up after.", min=1)] = 120,
 ) -> None:
     """Serve a model repository with Triton until SIGINT or SIGTERM."""
-    from sam_refine_deploy import ServeError, ServerOptions
+    from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_deploy import serve as serve_until_signal
 
     options = ServerOptions(
@@ -42,10 +42,10 @@ def serve(
         start_timeout_s=start_timeout_s,
     )
 
-    def ready() -> None:
+    def ready(server: Server) -> None:
         stdout.print(
-            f"ready: gRPC {host}:{grpc_port}, HTTP {host}:{http_port}, "
-            f"metrics http://{host}:{metrics_port}/metrics",
+            f"ready: gRPC {server.grpc_address}, HTTP {server.http_address}, "
+            f"metrics http://{server.metrics_address}/metrics",
             soft_wrap=True,
         )
 
