@@ -109,11 +109,6 @@ class OnnxModel:
         except (KeyError, ValueError) as error:
             raise RunError("the requests do not fit into one batch") from error
         outputs = self._run(Request(inputs, wanted))
-        for name, array in outputs.items():
-            if array.shape[:1] != (sum(sizes),):
-                raise RunError(
-                    f"output {name!r} has shape {array.shape} for a batch of {sum(sizes)}"
-                )
         ends = np.cumsum(sizes)[:-1]
         parts = {name: np.split(array, ends) for name, array in outputs.items()}
         return [
@@ -135,10 +130,10 @@ class OnnxModel:
             raise InvalidInputError(_sentence(error)) from error
         except Exception as error:  # ONNX Runtime's errors have no class in common
             raise RunError(_sentence(error)) from error
-        return {
-            name: self._to_triton(name, array)
-            for name, array in zip(request.outputs, arrays, strict=True)
-        }
+        outputs = dict(zip(request.outputs, arrays, strict=True))
+        if self._batched:
+            _check_batch(outputs, request.inputs)
+        return {name: self._to_triton(name, array) for name, array in outputs.items()}
 
     def _to_onnx(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Triton gives strings as bytes and a scalar as one element."""
@@ -176,6 +171,14 @@ def _session(file: Path, options: ort.SessionOptions, providers: Any) -> ort.Inf
         return ort.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no class in common
         raise LoadError(f"{file.name} cannot be loaded: {_sentence(error)}") from error
+
+
+def _check_batch(outputs: Arrays, inputs: Arrays) -> None:
+    """Every row of the inputs must have its row in each output."""
+    size = len(next(iter(inputs.values())))
+    for name, array in outputs.items():
+        if array.shape[:1] != (size,):
+            raise RunError(f"output {name!r} has shape {array.shape} for a batch of {size}")
 
 
 def _sentence(error: Exception) -> str:

@@ -10,6 +10,7 @@ Configurations are Triton's JSON as Python objects.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -76,16 +77,29 @@ def session_options(config: Config) -> ort.SessionOptions:
     options.enable_mem_pattern = _parameter(config, "enable_mem_pattern", _BOOLEANS, "1")
     if _parameter(config, _DEVICE_INITIALIZERS, _BOOLEANS, "0"):
         options.add_session_config_entry(_DEVICE_INITIALIZERS, "1")
+    _parameter(config, "share_session_between_instances", _BOOLEANS, "0")
     for library in config.get("model_operations", {}).get("op_library_filename", ()):
-        options.register_custom_ops_library(library)
+        try:
+            options.register_custom_ops_library(library)
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise LoadError(
+                f"model_operations.op_library_filename {library} cannot be loaded"
+            ) from error
     return options
 
 
 def run_options(config: Config) -> ort.RunOptions:
-    """What holds for each run of the session: only where memory is given back after it."""
+    """What holds for each run of the session: the devices whose memory is given back after it.
+
+    Raises `LoadError` for an unknown value.
+    """
     options = ort.RunOptions()
     devices = _text(config, _ARENA_SHRINKAGE)
     if devices is not None:
+        if not re.fullmatch(r"(cpu|gpu):\d+(;(cpu|gpu):\d+)*", devices):
+            raise LoadError(
+                f"parameter {_ARENA_SHRINKAGE} must be like 'cpu:0;gpu:0', got {devices!r}"
+            )
         options.add_run_config_entry(_ARENA_SHRINKAGE, devices)
     return options
 

@@ -13,8 +13,8 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from sam_refine_deploy.errors import ServeError
@@ -75,7 +75,7 @@ def _installed_server(executable: Path) -> TritonServer:
 
 def _wheel_directory() -> Path | None:
     """Where the wheel's server lies in this environment; None without the wheel."""
-    spec = PathFinder.find_spec("pytriton")
+    spec = find_spec("pytriton")  # no import
     locations = spec.submodule_search_locations if spec else None
     directory = Path(next(iter(locations))) / "tritonserver" if locations else None
     return directory if directory is not None and directory.is_dir() else None

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from sam_refine.contract import ModelSpec, TensorSpec
@@ -46,8 +47,7 @@ def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    for node in program.model.graph:
-        node.metadata_props.clear()  # where in whose source it came from
+    ClearMetadataAndDocStringPass()(program.model)  # whose source each node came from
     program.model.ir_version = IR_VERSION
     parameter_bytes = sum(p.numel() * p.element_size() for p in network.state_dict().values())
     program.save(path, external_data=parameter_bytes > _LARGE_BYTES)

@@ -47,8 +47,7 @@ def test_load_checkpoint_fitting_gives_its_parameters(small_checkpoint):
         ),
         (
             lambda state: state.update({"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 7)}),
-            r"of another shape: prompt_encoder\.no_mask_embed\.weight \(1, 7\) instead of "
-            r"\(1, 256\)$",
+            r"of another shape: prompt_encoder\.no_mask_embed\.weight \(1, 7\) instead of \(1, 256",
         ),
         (
             lambda state: [state.pop(key) for key in list(state)[:9]],
@@ -72,7 +71,7 @@ def write_cut(path):
 
 
 def write_code(path):
-    path.write_bytes(pickle.dumps(OrderedDict(a=Harmful())))
+    path.write_bytes(pickle.dumps(OrderedDict(a=Harmful()), protocol=2))
 
 
 @pytest.mark.parametrize("write", [write_text, write_cut, write_code])

@@ -59,9 +59,14 @@ def test_new_repository_an_empty_directory_is_taken(tmp_path):
 def test_new_repository_block_raises_leaves_everything_as_it_was(tmp_path, error):
     write_repository(tmp_path / "models", "old")
     before = content(tmp_path)
-    with pytest.raises(type(error)), repository.new_repository(tmp_path / "models") as path:
-        (path / repository.ENCODER_ONNX).write_text("half", encoding="utf-8")
-        raise error
+
+    def export_half():
+        with repository.new_repository(tmp_path / "models") as path:
+            (path / repository.ENCODER_ONNX).write_text("half", encoding="utf-8")
+            raise error
+
+    with pytest.raises(type(error)):
+        export_half()
     assert content(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
