@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 

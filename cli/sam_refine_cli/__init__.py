@@ -1,10 +1,13 @@
 """The command `sam-refine`: serve, refine, export, demo."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; errors are one line on stderr and exit code 1, wrong usage is 2."""
+    # onnxruntime >= 1.29 reports to Microsoft unless told not to before its import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         from sam_refine_cli.app import app
     except ModuleNotFoundError as error:

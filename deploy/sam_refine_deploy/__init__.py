@@ -4,7 +4,7 @@ Finds a `tritonserver`, gives it the backends that it lacks, starts it, waits un
 ends it cleanly. Importing the package is light: it loads neither onnxruntime nor pytriton.
 """
 
-from sam_refine_deploy.errors import ServeError
+from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.server import Server, ServerOptions, serve
 
-__all__ = ["ServeError", "Server", "ServerOptions", "serve"]
+__all__ = ["ServeError", "Server", "ServerOptions", "StartCancelledError", "serve"]

@@ -167,7 +167,9 @@ class Server:
         try:
             log = stack.enter_context(log_file.open("ab"))
         except OSError as error:
-            raise ServeError(f"the log file {log_file} cannot be written: {error}") from error
+            raise ServeError(
+                f"the log file {log_file} cannot be written: {error.strerror}"
+            ) from error
         self._log_start_bytes = log.tell()
         shared_memory_prefix = f"sam_refine_{os.getpid()}_{uuid.uuid4().hex}_"
         arguments = self._arguments(server, backends, shared_memory_prefix)

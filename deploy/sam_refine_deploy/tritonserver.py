@@ -75,7 +75,7 @@ def _installed_server(executable: Path) -> TritonServer:
 
 def _wheel_directory() -> Path | None:
     """Where the wheel's server lies in this environment; None without the wheel."""
-    spec = find_spec("pytriton")  # no import
+    spec = find_spec("pytriton")
     locations = spec.submodule_search_locations if spec else None
     directory = Path(next(iter(locations))) / "tritonserver" if locations else None
     return directory if directory is not None and directory.is_dir() else None

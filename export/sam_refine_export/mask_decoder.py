@@ -135,7 +135,8 @@ class MaskPromptEncoder(nn.Module):
         x = x - mean(x)
         x = x / torch.sqrt(mean(x * x) + norm.eps)
         weight: Tensor = norm.weight[:, None, None]
-        return x * weight + norm.bias[:, None, None]
+        bias: Tensor = norm.bias[:, None, None]
+        return x * weight + bias
 
 
 class Transformer(nn.Module):
@@ -154,7 +155,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tensor, image: Tensor, mask_index: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, D), (K, S, D) and (N) indices into K to (N, T, D), (N, S, D)."""
         token_pe = tokens
-        image = image[mask_index]
+        image = torch.index_select(image, 0, mask_index)
         for layer in self.layers:
             tokens, image = layer(tokens, token_pe, image, self.image_pe)
         attended = self.final_attention(tokens + token_pe, image + self.image_pe, image)
@@ -187,7 +188,10 @@ class TransformerLayer(nn.Module):
         placed_image = image + image_pe
         tokens = self.norm2(tokens + self.token_to_image(tokens + token_pe, placed_image, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.image_to_token(placed_image, tokens + token_pe, tokens))
+        image = image + self.image_to_token(placed_image, tokens + token_pe, tokens)
+        # Rank 4 keeps ONNX Runtime from fusing sum and norm: its SkipLayerNormalization takes
+        # several times as long as the two by themselves.
+        image = self.norm4(image[None])[0]
         return tokens, image
 
 

@@ -28,11 +28,12 @@ def _import_networks() -> tuple[ModuleType, ModuleType]:
     try:
         importlib.import_module("segment_anything")
     except ModuleNotFoundError as error:
-        spec = importlib.util.find_spec("segment_anything")
-        if error.name != "torchvision" or spec is None:
+        if error.name != "torchvision":
             raise ExportError(
                 f"the export needs {error.name}: pip install 'sam-refine[export]'"
             ) from error
+        spec = importlib.util.find_spec("segment_anything")
+        assert spec is not None  # it was found, and failed while it ran
         sys.modules["segment_anything"] = importlib.util.module_from_spec(spec)
     return (
         importlib.import_module("segment_anything.modeling"),

@@ -79,7 +79,10 @@ class ValidationReport:
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists and mappings."""
-        return asdict(self)
+        return {
+            "interface": list(self.interface),
+            "values": [asdict(check) for check in self.values],
+        }
 
 
 def validate(networks: SamNetworks, encoder_onnx: Path, decoder_onnx: Path) -> ValidationReport:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.grpc as grpc
 
-from sam_refine_deploy import ServeError, Server, ServerOptions, serve
+from sam_refine_deploy import ServeError, Server, ServerOptions, StartCancelledError, serve
 from support.tiny_models import STAND_IN
 
 pytestmark = pytest.mark.triton
@@ -67,11 +72,19 @@ def processes_of_session(session: int) -> list[str]:
     return found
 
 
-def wait_until(condition, timeout_s=20.0) -> bool:
+def wait_until(condition, timeout_s=10.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
+
+
+def metrics(server: Server) -> bytes:
+    try:
+        with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as page:
+            return page.read()
+    except urllib.error.URLError:  # the last service to open
+        return b""
 
 
 def start_serve(repository: Path, ports: dict[str, int]) -> tuple[subprocess.Popen[str], int]:
@@ -86,12 +99,10 @@ def test_block_runs_a_server_and_leaves_nothing(tiny_repository, ports, temporar
     with Server(ServerOptions(tiny_repository, **ports)) as server:
         assert len(processes_of_session(server.process_id)) == 2
         assert regions() != []
-        url = f"http://{server.metrics_address}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as response:
-            assert "nv_inference_request_summary_us" in response.read().decode()
+        assert wait_until(lambda: b"nv_inference_request_summary_us" in metrics(server))
         assert server.poll() is None
     assert server.poll() == 0
-    assert processes_of_session(server.process_id) == []
+    assert wait_until(lambda: processes_of_session(server.process_id) == [])
     assert list(temporary_directory.iterdir()) == []
 
 
@@ -100,7 +111,7 @@ def test_serve_after_signal_ends_cleanly(tiny_repository, ports, temporary_direc
     process, server = start_serve(tiny_repository, ports)
     process.send_signal(number)
     assert process.wait(20) == 0
-    assert processes_of_session(server) == []
+    assert wait_until(lambda: processes_of_session(server) == [])
     assert regions(process.pid) == []
     assert list(temporary_directory.iterdir()) == []
 
@@ -114,12 +125,66 @@ def test_serve_killed_takes_its_server_along(tiny_repository, ports):
 
 
 def test_serve_whose_server_is_killed_says_so(tiny_repository, ports, temporary_directory):
+    killed = []
+
     def kill(server):
+        killed.append(server.process_id)
         os.kill(server.process_id, signal.SIGKILL)
 
     with pytest.raises(ServeError, match=r"ended by itself \(signal SIGKILL\)"):
         serve(ServerOptions(tiny_repository, **ports), kill)
+    assert wait_until(lambda: processes_of_session(killed[0]) == [])
     assert list(temporary_directory.iterdir()) == []
+
+
+def test_serve_whose_server_does_not_end_kills_it(tiny_repository, ports, temporary_directory):
+    servers = []
+
+    def stop(server):
+        servers.append(server.process_id)
+        os.kill(server.process_id, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    assert serve(ServerOptions(tiny_repository, exit_timeout_s=0, **ports), stop) == 1
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert wait_until(lambda: processes_of_session(servers[0]) == [])
+    assert list(temporary_directory.iterdir()) == []
+
+
+def test_serve_after_signal_answers_requests_in_flight(tiny_repository, ports):
+    process, _ = start_serve(tiny_repository, ports)
+    tensor = grpc.InferInput("x", [1, 2], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 2), np.float32))
+    answers = queue.Queue()
+    with grpc.InferenceServerClient(f"127.0.0.1:{ports['grpc_port']}") as client:
+        # The batcher holds a lone request back for 300 ms.
+        client.async_infer(STAND_IN, [tensor], lambda result, error: answers.put((result, error)))
+        time.sleep(0.1)
+        process.terminate()
+        result, error = answers.get(timeout=10)
+    assert error is None
+    np.testing.assert_array_equal(result.as_numpy("y"), [[1, 1]])
+    assert process.wait(20) == 0
+
+
+def test_start_that_is_cancelled_leaves_nothing(tiny_repository, ports, temporary_directory):
+    cancelled = threading.Event()
+    cancelled.set()
+    server = Server(ServerOptions(tiny_repository, **ports), cancelled)
+    with pytest.raises(StartCancelledError), server:
+        pytest.fail("it started")
+    assert wait_until(lambda: processes_of_session(server.process_id) == [])
+    assert list(temporary_directory.iterdir()) == []
+
+
+def test_start_with_a_log_file_that_cannot_be_written_says_so(tiny_repository, ports, tmp_path):
+    options = ServerOptions(tiny_repository, log_file=tmp_path / "no" / "log", **ports)
+    with (
+        pytest.raises(ServeError, match=r"no/log cannot be written: No such file"),
+        Server(options),
+    ):
+        pytest.fail("it started")
 
 
 def test_start_of_models_that_do_not_load_names_each_reason(tiny_repository, ports, tmp_path):
@@ -167,7 +232,7 @@ def test_start_beyond_its_timeout_ends_the_server(tiny_repository, ports, tempor
     server = Server(ServerOptions(tiny_repository, start_timeout_s=0.3, **ports))
     with pytest.raises(ServeError, match=r"not ready after 0\.3 s"), server:
         pytest.fail("it started")
-    assert processes_of_session(server.process_id) == []
+    assert wait_until(lambda: processes_of_session(server.process_id) == [])
     assert list(temporary_directory.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ def test_new_repository_has_the_template_and_the_graphs_and_nothing_else(tmp_pat
     found = sorted(path.as_posix() for path in content(tmp_path / "deep" / "models"))
     assert found == [
         "model_card.json",
+        "sam_embed/1/README.md",
         "sam_embed/config.pbtxt",
         "sam_image_encoder/1/model.onnx",
         "sam_image_encoder/config.pbtxt",

@@ -111,4 +111,10 @@ def test_report_sums_up_and_goes_to_json():
     assert report.mismatches == (
         "m: low_res_logits differs by up to nan from PyTorch, allowed is 0.001 (a)",
     )
-    assert json.loads(json.dumps(report.to_json()))["values"][1]["case"] == "b"
+    assert json.loads(json.dumps(report.to_json()))["values"][1] == {
+        "model": "m",
+        "output": "iou_predictions",
+        "case": "b",
+        "max_difference": 3e-6,
+        "tolerance": 1e-4,
+    }
