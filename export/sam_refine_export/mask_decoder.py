@@ -191,7 +191,7 @@ class TransformerLayer(nn.Module):
         image = image + self.image_to_token(placed_image, tokens + token_pe, tokens)
         # Rank 4 keeps ONNX Runtime from fusing sum and norm: its SkipLayerNormalization takes
         # several times as long as the two by themselves.
-        image = self.norm4(image[None])[0]
+        image = self.norm4(image.unsqueeze(0)).squeeze(0)
         return tokens, image
 
 

@@ -75,7 +75,7 @@ def new_repository(output: Path) -> Iterator[Path]:
         for graph in (ENCODER_ONNX, DECODER_ONNX):
             (fresh / graph).parent.mkdir(parents=True, exist_ok=True)
         yield fresh
-        _require_replaceable(output)
+        _require_replaceable(output)  # the block may have taken minutes
         _swap(fresh, output, Path(scratch) / "old")
 
 
