@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,6 +81,10 @@ def refine(
     from sam_refine_client import RefineClient, RefineError
 
     with errors_in_one_line(ValueError, RefineError, OSError):
+        if ignore_label is not None and not 0 <= ignore_label <= 65535:
+            raise InvalidRequestError(
+                f"ignore_label must be in [0, 65535] to be written as a PNG, got {ignore_label}"
+            )
         options = RefineOptions(
             downsample_ratio=downsample_ratio,
             confidence_threshold=confidence_threshold,
@@ -111,7 +116,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     """A .npy file; raises `InvalidRequestError` where it is none (never unpickles)."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, MemoryError, tokenize.TokenError) as error:
         raise InvalidRequestError(f"{path} must be a .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InvalidRequestError(f"{path} must be a .npy file, got an archive of arrays")

@@ -117,13 +117,24 @@ def _image_tensor(image: ImageLike) -> dict[str, npt.NDArray[Any]]:
     if isinstance(image, bytes):
         return {"ENCODED_IMAGE": np.array([image], np.object_)}
     if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):
+            raise InvalidRequestError(
+                f"image must have 8 bits per channel, got the mode {image.mode}"
+            )
         return {"IMAGE": np.asarray(image.convert("RGB"))}
+    if not isinstance(image, np.ndarray):
+        raise InvalidRequestError(
+            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+        )
     if image.dtype != np.uint8:
         raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
     return {"IMAGE": np.ascontiguousarray(image)}
 
 
 def _logits_tensor(logits: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu":
+        found = getattr(logits, "dtype", type(logits).__name__)
+        raise InvalidRequestError(f"logits must be an array of numbers, got {found}")
     if logits.ndim != 3:
         raise InvalidRequestError(f"logits must have shape (C, h, w), got {logits.shape}")
     name, dtype = (
@@ -133,8 +144,9 @@ def _logits_tensor(logits: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArr
 
 
 def _labels_tensor(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
-    if labels.dtype.kind not in "iu":
-        raise InvalidRequestError(f"labels must be integers, got {labels.dtype}")
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        found = getattr(labels, "dtype", type(labels).__name__)
+        raise InvalidRequestError(f"labels must be an array of integers, got {found}")
     limits = np.iinfo(np.int32)
     if labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
         raise InvalidRequestError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
@@ -144,12 +156,15 @@ def _labels_tensor(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32
 def _output_tensors(output: Output, *, small: bool) -> tuple[str, ...]:
     """The tensors of an output; labels take one byte per pixel where every one is `small`."""
     suffix = "_UINT8" if small else ""
-    return {
+    tensors = {
         "labels": (f"REFINED_LABELS{suffix}",),
         "coarse_labels": (f"COARSE_LABELS{suffix}",),
         "logits": ("REFINED_LOGITS",),
         "regions": REGION_TENSORS,
-    }[output]
+    }
+    if output not in tensors:
+        raise InvalidRequestError(f"outputs must be among {', '.join(tensors)}, got {output!r}")
+    return tensors[output]
 
 
 def _infer_input(spec: TensorSpec, tensor: npt.NDArray[Any]) -> triton.InferInput:

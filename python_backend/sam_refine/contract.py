@@ -8,8 +8,9 @@ by tests. Needs numpy and the standard library only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, SupportsFloat, SupportsInt
@@ -25,6 +26,8 @@ EMBEDDING_SHAPE: Final = (256, 64, 64)
 """Channels and grid of an image embedding."""
 MASK_SIDE: Final = 256
 """Side L of a mask prompt and of a low-resolution mask."""
+MAX_SCORE: Final = 1e30
+"""Largest magnitude of a class score: sums and differences of such stay finite in float32."""
 MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What one gRPC message can carry; no tensor may be larger."""
 
@@ -211,7 +214,7 @@ class FailedRegions(str, Enum):
     SCORES_ONLY = "scores_only"
     """Coarse scores return to the refined scores; labels stay as refined (as published)."""
     COMPETE = "compete"
-    """Also, the coarse label wins where its score beats the refined one."""
+    """Also, the coarse label wins where max_c L > max_c L' (a tie keeps the refined label)."""
     KEEP_COARSE = "keep_coarse"
     """Also, every failed region keeps its coarse label."""
 
@@ -226,13 +229,13 @@ class RefineOptions:
     downsample_ratio: int = 2
     """r: the working grid has one cell for r x r pixels. 1 to 64."""
     confidence_threshold: float = 0.0
-    """tau_c: scores below it belong to no region. 0 switches the reject class off."""
+    """tau_c: scores below it belong to no region. 0 switches the reject class off. 0 to 1e30."""
     iou_threshold: float = 0.8
     """tau_iou: a region is kept where SAM's predicted IoU is greater. 0 to 1."""
     mask_prompt: MaskPrompt = MaskPrompt.TRIDENT
     """Default as published; on CamVid it also measured better than `sam` at every threshold."""
     mask_prompt_scale: float = 0.005
-    """tau_m: factor of the mask prompt."""
+    """tau_m: factor of the mask prompt. 0 to 1e6."""
     min_region_area: int = 0
     """Smaller components, in grid cells, are no regions. The published runs used 225."""
     failed_regions: FailedRegions = FailedRegions.SCORES_ONLY
@@ -247,20 +250,21 @@ class RefineOptions:
         set_ = object.__setattr__
         set_(self, "downsample_ratio", _integer("downsample_ratio", self.downsample_ratio, 1, 64))
         for name, top in (
-            ("confidence_threshold", math.inf),
+            ("confidence_threshold", MAX_SCORE),
             ("iou_threshold", 1.0),
-            ("mask_prompt_scale", math.inf),
+            ("mask_prompt_scale", 1e6),
         ):
             set_(self, name, _number(name, getattr(self, name), 0.0, top))
         set_(self, "mask_prompt", _choice("mask_prompt", self.mask_prompt, MaskPrompt))
         set_(self, "failed_regions", _choice("failed_regions", self.failed_regions, FailedRegions))
-        set_(self, "min_region_area", _integer("min_region_area", self.min_region_area, 0))
+        area = _integer("min_region_area", self.min_region_area, 0, 2**31 - 1)
+        set_(self, "min_region_area", area)
         set_(self, "multimask_output", _boolean("multimask_output", self.multimask_output))
         if self.max_regions is not None:
-            set_(self, "max_regions", _integer("max_regions", self.max_regions, 1))
+            set_(self, "max_regions", _integer("max_regions", self.max_regions, 1, 2**31 - 1))
         if self.ignore_label is not None:
-            low, high = -(2**31), 2**31 - 1
-            set_(self, "ignore_label", _integer("ignore_label", self.ignore_label, low, high))
+            label = _integer("ignore_label", self.ignore_label, -(2**31), 2**31 - 1)
+            set_(self, "ignore_label", label)
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, object]) -> RefineOptions:
@@ -272,7 +276,7 @@ class RefineOptions:
         for name in parameters:
             if name not in known:
                 raise InvalidRequestError(
-                    f"parameter {name!r} is not an option; the options are "
+                    f"parameter {_shown(name)} is not an option; the options are "
                     f"{', '.join(sorted(known))}"
                 )
         return cls(**dict(parameters))  # type: ignore[arg-type]
@@ -294,10 +298,14 @@ class RefineOptions:
 class Limits:
     """What one deployment accepts: `parameters` of `sam_refine/config.pbtxt`, by field name."""
 
-    max_image_pixels: int = field(default=8192 * 8192)
+    max_image_pixels: int = 8192 * 8192
     """H * W of an image."""
+    max_image_side: int = 16384
+    """H and W of an image."""
     max_classes: int = 4096
     """C of the scores."""
+    max_grid_scores: int = 2**28
+    """C * h_d * w_d: class scores on the working grid, 4 bytes each."""
     max_regions: int = 4096
     """Q: regions of one coarse map; each is a prompt for the decoder."""
 
@@ -323,13 +331,17 @@ def _integer(name: str, value: object, low: int, high: int | None = None) -> int
             raise ValueError(value)
     except (TypeError, ValueError, OverflowError):
         rule = f">= {low}" if high is None else f"in [{low}, {high}]"
-        raise InvalidRequestError(f"{name} must be an integer {rule}, got {value!r}") from None
+        raise InvalidRequestError(
+            f"{name} must be an integer {rule}, got {_shown(value)}"
+        ) from None
     return number
 
 
 def _integral(value: object) -> int:
     """An int, an integral float (JSON has no other numbers) or the decimal text of an int."""
     if isinstance(value, str):
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", value):
+            raise ValueError(value)
         return int(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsInt):
         raise TypeError(value)
@@ -346,8 +358,10 @@ def _number(name: str, value: object, low: float, high: float) -> float:
         if not math.isfinite(number) or not low <= number <= high:
             raise ValueError(value)
     except (TypeError, ValueError, OverflowError):
-        rule = f">= {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-        raise InvalidRequestError(f"{name} must be a finite number {rule}, got {value!r}") from None
+        rule = f"in [{low:g}, {high:g}]"
+        raise InvalidRequestError(
+            f"{name} must be a finite number {rule}, got {_shown(value)}"
+        ) from None
     return number
 
 
@@ -355,7 +369,7 @@ def _boolean(name: str, value: object) -> bool:
     texts = {"true": True, "false": False}
     flag = texts.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool | np.bool_):
-        raise InvalidRequestError(f"{name} must be true or false, got {value!r}")
+        raise InvalidRequestError(f"{name} must be true or false, got {_shown(value)}")
     return bool(flag)
 
 
@@ -364,4 +378,10 @@ def _choice(name: str, value: object, choices: type[Enum]) -> Enum:
         return choices(value)
     except ValueError:
         allowed = ", ".join(repr(choice.value) for choice in choices)
-        raise InvalidRequestError(f"{name} must be one of {allowed}, got {value!r}") from None
+        raise InvalidRequestError(f"{name} must be one of {allowed}, got {_shown(value)}") from None
+
+
+def _shown(value: object) -> str:
+    """A caller's value for a message: no longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,7 +3,7 @@
 Classes are merged one after the other into a running best, so labels need no (C, H, W) array.
 Where no score is negative, a mask matters only where it is positive, and the maximum over the masks
 of a class of sigmoid(l) * L is sigmoid(max l) * L: each mask is resized inside the window of its
-positive part only. Negative scores take the general formula on the whole map.
+positive part only. Negative scores take the general formula.
 """
 
 from __future__ import annotations
@@ -97,22 +97,24 @@ def _refine_class_general(
 ) -> tuple[Window, Float32]:
     """L'_i of a class whose scores may be negative, on the whole map.
 
-    Where L_i < 0 the maximum over k of sigmoid(l_k) * L_i is at the lowest l_k.
+    Where L_i < 0 the maximum over k of sigmoid(l_k) * L_i is at the lowest l_k, which any mask of
+    the class may have; that counts where some mask is positive only.
     """
-    window = full_window(scores.size_image)
-    if not len(masks):
-        return window, np.zeros(scores.size_image, np.float32)
+    refined = np.zeros(scores.size_image, np.float32)
     postprocessor = MaskPostprocessor.of(scores.size_image)
-    highest = np.full(scores.size_image, -np.inf, np.float32)
-    lowest = np.full(scores.size_image, np.inf, np.float32)
-    for mask in masks:
-        mask_logits = postprocessor.logits(mask, window)
-        np.maximum(highest, mask_logits, out=highest)
-        np.minimum(lowest, mask_logits, out=lowest)
-    plane = scores.plane(class_id)
-    refined = _sigmoid(np.where(plane < 0, lowest, highest)) * plane
-    refined[highest <= 0] = 0
-    return window, refined
+    union = _union([postprocessor.positive_window(mask) for mask in masks])
+    if min(union.size_hw):
+        highest = np.full(union.size_hw, -np.inf, np.float32)
+        lowest = np.full(union.size_hw, np.inf, np.float32)
+        for mask in masks:
+            mask_logits = postprocessor.logits(mask, union)
+            np.maximum(highest, mask_logits, out=highest)
+            np.minimum(lowest, mask_logits, out=lowest)
+        plane = scores.plane(class_id, union)
+        part = _sigmoid(np.where(plane < 0, lowest, highest)) * plane
+        part[highest <= 0] = 0
+        refined[union] = part
+    return full_window(scores.size_image), refined
 
 
 def keep_coarse_where_empty(refined: RefinedMap, labels_image: Labels) -> RefinedMap:

@@ -79,7 +79,7 @@ class MaskPostprocessor:
         return resized
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _postprocessor(height: int, width: int) -> MaskPostprocessor:
     height_model, width_model = preprocess_shape(height, width, MODEL_SIDE)
     return MaskPostprocessor(Axis.of(height, height_model), Axis.of(width, width_model))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from sam_refine.contract import MODEL_SIDE, InvalidRequestError
+from sam_refine.contract import MODEL_SIDE, InvalidRequestError, Limits
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -22,33 +22,42 @@ def preprocess_shape(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def decode_image(encoded: bytes, max_pixels: int) -> UInt8:
+def decode_image(encoded: bytes, limits: Limits) -> UInt8:
     """Decode JPEG or PNG bytes to RGB (H, W, 3) uint8.
 
-    EXIF orientation is ignored, as most training code does: scores belong to the pixels as stored.
-    Raises `InvalidRequestError` where the bytes are neither, are damaged, or have too many pixels.
+    EXIF orientation is ignored, as most training code does: scores belong to the pixels as stored;
+    so is transparency. Raises `InvalidRequestError` where the bytes are neither, are damaged, have
+    16 bits per channel, or are larger than `limits` allow.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
-            check_pixels("ENCODED_IMAGE", image.height, image.width, max_pixels)
+            check_size("ENCODED_IMAGE", image.height, image.width, limits)
+            if image.mode.startswith(("I", "F")):
+                raise InvalidRequestError(
+                    f"ENCODED_IMAGE must have 8 bits per channel, got the mode {image.mode}"
+                )
             return np.asarray(image.convert("RGB"))
+    except InvalidRequestError:
+        raise
     except UnidentifiedImageError:
         raise InvalidRequestError(
             f"ENCODED_IMAGE must be a JPEG or PNG file, got {len(encoded)} bytes that are neither"
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InvalidRequestError):
-            raise
         raise InvalidRequestError(
             f"ENCODED_IMAGE must be an undamaged JPEG or PNG file: {error}"
         ) from error
 
 
-def check_pixels(field: str, height: int, width: int, max_pixels: int) -> None:
-    """Raise `InvalidRequestError` for an image without pixels or with more than `max_pixels`."""
-    if not 0 < height * width <= max_pixels:
+def check_size(field: str, height: int, width: int, limits: Limits) -> None:
+    """Raise `InvalidRequestError` for an image without pixels or larger than `limits` allow."""
+    if not 0 < height * width <= limits.max_image_pixels:
         raise InvalidRequestError(
-            f"{field} must have 1 to {max_pixels} pixels, got {height} x {width}"
+            f"{field} must have 1 to {limits.max_image_pixels} pixels, got {height} x {width}"
+        )
+    if max(height, width) > limits.max_image_side:
+        raise InvalidRequestError(
+            f"{field} must have sides of at most {limits.max_image_side}, got {height} x {width}"
         )
 
 

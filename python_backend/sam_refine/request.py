@@ -9,10 +9,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, Limits, RefineOptions
-from sam_refine.preprocess import UInt8, check_pixels, decode_image
+from sam_refine.contract import (
+    MAX_MESSAGE_BYTES,
+    MAX_SCORE,
+    SAM_REFINE,
+    InvalidRequestError,
+    Limits,
+    RefineOptions,
+)
+from sam_refine.preprocess import UInt8, check_size, decode_image
 from sam_refine.resize import Float32
-from sam_refine.scores import ClassScores, Labels
+from sam_refine.scores import ClassScores, Labels, grid_size
 
 UINT8_OUTPUTS: Final = frozenset({"REFINED_LABELS_UINT8", "COARSE_LABELS_UINT8"})
 
@@ -46,6 +53,7 @@ def read_request(
     options = RefineOptions.from_parameters(parameters)
     image, embedding, size_image = _read_image(tensors, limits)
     scores = _read_scores(tensors, size_image, limits)
+    _check_grid(scores, options, limits)
     labels = _read_labels(tensors, scores, options)
     _check_outputs(outputs, scores, options)
     return RefineRequest(
@@ -64,9 +72,9 @@ def read_image(tensors: Tensors, limits: Limits) -> UInt8:
     Raises `InvalidRequestError`.
     """
     if _only_one(tensors, ("IMAGE", "ENCODED_IMAGE")) == "ENCODED_IMAGE":
-        return decode_image(tensors["ENCODED_IMAGE"][0], limits.max_image_pixels)
+        return decode_image(tensors["ENCODED_IMAGE"][0], limits)
     image = tensors["IMAGE"]
-    check_pixels("IMAGE", image.shape[0], image.shape[1], limits.max_image_pixels)
+    check_size("IMAGE", image.shape[0], image.shape[1], limits)
     return image
 
 
@@ -85,7 +93,7 @@ def _read_image(
     height, width = (int(side) for side in tensors["IMAGE_SIZE"])
     if min(height, width) < 1:
         raise InvalidRequestError(f"IMAGE_SIZE must be two positive sizes, got {height}, {width}")
-    check_pixels("IMAGE_SIZE", height, width, limits.max_image_pixels)
+    check_size("IMAGE_SIZE", height, width, limits)
     _check_finite(tensors["EMBEDDING"], "EMBEDDING")
     return None, tensors["EMBEDDING"], (height, width)
 
@@ -105,6 +113,15 @@ def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) 
         )
     _check_finite(values, name)
     return ClassScores(values, size_image)
+
+
+def _check_grid(scores: ClassScores, options: RefineOptions, limits: Limits) -> None:
+    height, width = grid_size(scores.size_image, options.downsample_ratio)
+    if len(scores) * height * width > limits.max_grid_scores:
+        raise InvalidRequestError(
+            f"classes times cells of the working grid must be at most {limits.max_grid_scores}, "
+            f"got {len(scores)} x {height} x {width}; raise downsample_ratio"
+        )
 
 
 def _read_labels(tensors: Tensors, scores: ClassScores, options: RefineOptions) -> Labels | None:
@@ -130,16 +147,22 @@ def _read_labels(tensors: Tensors, scores: ClassScores, options: RefineOptions) 
 def _check_outputs(outputs: Collection[str], scores: ClassScores, options: RefineOptions) -> None:
     for name in sorted(UINT8_OUTPUTS.intersection(outputs)):
         if len(scores) > 256:
-            raise InvalidRequestError(f"{name} needs at most 256 classes, got {len(scores)}")
+            raise InvalidRequestError(
+                f"{name} needs at most 256 classes, got {len(scores)}; name the outputs you want"
+            )
         if not 0 <= (options.ignore_label or 0) <= 255:
             raise InvalidRequestError(
                 f"{name} needs an ignore_label in [0, 255], got {options.ignore_label}"
             )
-    refined_bytes = 4 * len(scores) * scores.size_image[0] * scores.size_image[1]
-    if "REFINED_LOGITS" in outputs and refined_bytes > MAX_MESSAGE_BYTES:
+    pixels = scores.size_image[0] * scores.size_image[1]
+    maps = [spec for spec in SAM_REFINE.outputs if spec.name in outputs and "W" in spec.shape]
+    map_bytes = sum(
+        spec.dtype.itemsize * pixels * (len(scores) if "C" in spec.shape else 1) for spec in maps
+    )
+    if map_bytes > MAX_MESSAGE_BYTES - 2**20:  # the rest of the message is small
         raise InvalidRequestError(
-            f"REFINED_LOGITS must fit one message of {MAX_MESSAGE_BYTES} bytes, "
-            f"would be {refined_bytes}; ask for labels only"
+            f"{' and '.join(spec.name for spec in maps)} must fit one message of "
+            f"{MAX_MESSAGE_BYTES} bytes, would be {map_bytes}; ask for less"
         )
 
 
@@ -159,3 +182,5 @@ def _check_finite(values: npt.NDArray[Any], name: str) -> None:
             f"{name} must be finite, got {finite.size - int(finite.sum())} values that are "
             "NaN or infinite"
         )
+    if values.dtype != np.float16 and max(-values.min(), values.max()) > MAX_SCORE:
+        raise InvalidRequestError(f"{name} must lie within +-{MAX_SCORE:g}, got larger values")

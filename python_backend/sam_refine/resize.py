@@ -43,7 +43,7 @@ class Taps(NamedTuple):
     weight: Float32
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def bilinear_taps(size_out: int, size_in: int) -> Taps:
     """The two source indices of each of `size_out` outputs, and the weight of the upper one."""
     scale = np.float32(size_in) / np.float32(size_out)

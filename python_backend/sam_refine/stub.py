@@ -88,7 +88,12 @@ def input_tensors(request: Any, model: ModelSpec) -> Arrays:
 
 def request_parameters(request: Any) -> dict[str, object]:
     """The request's parameters by name."""
-    parameters: dict[str, object] = json.loads(request.parameters() or "{}")
+    try:
+        parameters: dict[str, object] = json.loads(request.parameters() or "{}")
+    except ValueError as error:  # what is no UTF-8, or no JSON because of it
+        raise InvalidRequestError(
+            f"the request's parameters must be UTF-8 text: {error}"
+        ) from error
     return parameters
 
 

@@ -90,8 +90,12 @@ def test_labels_beyond_a_byte_come_back(client):
     ("arguments", "message"),
     [
         ({"logits": np.zeros((3, 4))}, r"logits must have shape \(C, h, w\), got \(3, 4\)"),
+        ({"logits": np.zeros((3, 4, 4), np.complex64)}, "an array of numbers, got complex64"),
+        ({"logits": [[[1.0]]]}, "logits must be an array of numbers, got list"),
+        ({"image": None}, "image must be an array, a PIL image, bytes or a path, got NoneType"),
+        ({"outputs": ("label",)}, "outputs must be among labels, coarse_labels, logits, regions"),
         ({"image": np.zeros((4, 4, 3))}, "image must be uint8, got float64"),
-        ({"labels": np.zeros((400, 600))}, "labels must be integers, got float64"),
+        ({"labels": np.zeros((400, 600))}, "labels must be an array of integers, got float64"),
         ({"labels": np.full((400, 600), 2**40)}, "labels must fit int32"),
     ],
 )

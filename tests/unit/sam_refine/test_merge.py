@@ -179,3 +179,25 @@ def test_unrefined_map_returns_what_came():
     unrefined = unrefined_map(coarse, scores, want_logits=True)
     np.testing.assert_array_equal(unrefined.labels, coarse)
     np.testing.assert_array_equal(unrefined.logits, scores.values)
+
+
+def test_map_refinement_of_scores_that_cancel_is_empty():
+    size = (16, 16)
+    scores = ClassScores(np.stack([np.full(size, v, np.float32) for v in (0.5, -0.5)]), size)
+    masks = np.stack([box_mask(size, (0, 1), (0, 1))] * 2)
+    refined = map_refinement(masks, np.array([0, 1], np.int32), scores, want_logits=False)
+    assert refined.empty.all()
+
+
+def test_map_failed_regions_lifts_negative_scores_outside_to_zero():
+    size = (2, 2)
+    refined = RefinedMap(
+        np.zeros(size, np.int32), np.zeros(size, np.float32), np.zeros(size, bool),
+        np.full((1, *size), -0.5, np.float32),
+    )  # fmt: skip
+    failed = np.array([[True, False], [False, False]])
+    scores = ClassScores(np.full((1, *size), -0.25, np.float32), size)
+    logits = map_failed_regions(
+        refined, failed, scores, np.zeros(size, np.int32), RefineOptions()
+    ).logits
+    assert logits.tolist() == [[[-0.25, 0], [0, 0]]]

@@ -134,3 +134,15 @@ def test_refine_times_its_stages():
 def test_refine_of_one_pixel():
     scores = ClassScores(np.array([[[0.1]], [[0.9]]], np.float32), (1, 1))
     assert run(scores, options=RefineOptions(iou_threshold=0.0)).labels.tolist() == [[1]]
+
+
+def test_refine_keeps_the_coarse_labels_of_failed_regions_only():
+    labels = np.zeros(SIZE, np.int32)
+    labels[10:30, 10:40] = 1
+    labels[12:20, 14:20] = 2  # kept: the smallest box
+    scores = ClassScores(np.full((3, *SIZE), 0.5, np.float32), SIZE)
+    options = RefineOptions(iou_threshold=0.95, failed_regions="keep_coarse")
+    refinement = run(scores, labels, options)
+    assert refinement.regions.kept.tolist() == [False, False, True]
+    np.testing.assert_array_equal(refinement.labels == 1, labels == 1)
+    assert (refinement.labels[12:20, 14:20] == 2).all()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine.contract import InvalidRequestError
+from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine.preprocess import decode_image, preprocess_shape, to_canvas
 
-MANY = 10**9
+MANY = Limits()
 
 
 def encoded(image, kind="PNG", **options):
@@ -25,6 +25,8 @@ def encoded(image, kind="PNG", **options):
         ((600, 401), (1024, 684)),  # 684.37
         ((3000, 2999), (1024, 1024)),  # 1023.66 rounds up
         ((1, 3000), (1, 1024)),
+        ((3, 2048), (2, 1024)),  # exactly 1.5
+        ((5, 2048), (3, 1024)),  # exactly 2.5
     ],
 )
 def test_preprocess_shape_rounds_half_up_and_keeps_a_row(size, expected):
@@ -63,16 +65,22 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("data", "max_pixels", "message"),
+    ("data", "limits", "message"),
     [
         (b"", MANY, "got 0 bytes that are neither"),
         (b"GIF89a and so on", MANY, "must be a JPEG or PNG file, got 16 bytes that are neither"),
         (encoded(NOISE, "BMP"), MANY, "that are neither"),
         (encoded(NOISE)[:3000], MANY, "must be an undamaged JPEG or PNG file"),
         (encoded(NOISE, "JPEG")[:1500], MANY, "must be an undamaged JPEG or PNG file"),
-        (encoded(NOISE), 4095, "ENCODED_IMAGE must have 1 to 4095 pixels, got 64 x 64"),
+        (encoded(NOISE), Limits(max_image_side=63), "sides of at most 63, got 64 x 64"),
+        (encoded(NOISE[..., 0].astype(np.uint16)), MANY, "must have 8 bits per channel"),
+        (
+            encoded(NOISE),
+            Limits(max_image_pixels=4095),
+            "ENCODED_IMAGE must have 1 to 4095 pixels, got 64 x 64",
+        ),
     ],
 )
-def test_decode_image_of_bad_bytes_is_refused(data, max_pixels, message):
+def test_decode_image_of_bad_bytes_is_refused(data, limits, message):
     with pytest.raises(InvalidRequestError, match=message):
-        decode_image(data, max_pixels)
+        decode_image(data, limits)

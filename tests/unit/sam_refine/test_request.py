@@ -75,6 +75,7 @@ BAD = [
     ),
     ({"LOGITS": np.zeros((C, H, W + 1), np.float32)}, "got 6 x 9"),
     ({"LOGITS": np.zeros((C, 0, 4), np.float32)}, "and not empty, got 0 x 4"),
+    ({"LOGITS": with_value((C, 3, 4), -2e30)}, r"LOGITS must lie within \+-1e\+30"),
     ({"LOGITS": with_value((C, 3, 4), np.nan)}, "LOGITS must be finite, got 1 values"),
     ({"LOGITS": with_value((C, 3, 4), -np.inf)}, "LOGITS must be finite, got 1 values"),
     (
@@ -141,10 +142,12 @@ def test_read_request_refuses_refined_logits_beyond_one_message():
     limits = Limits(max_image_pixels=10**8)
     given = tensors(
         IMAGE=None, EMBEDDING=EMBEDDING, IMAGE_SIZE=np.array([8192, 8192]),
-        LOGITS=np.ones((9, 3, 4), np.float32),
+        LOGITS=np.ones((7, 3, 4), np.float32),
     )  # fmt: skip
-    with pytest.raises(InvalidRequestError, match="REFINED_LOGITS must fit one message"):
-        read_request(given, {}, ["REFINED_LOGITS"], limits)
+    with pytest.raises(
+        InvalidRequestError, match="REFINED_LOGITS and COARSE_LABELS must fit one message"
+    ):
+        read_request(given, {}, ["REFINED_LOGITS", "COARSE_LABELS"], limits)
     assert read_request(given, {}, ["REFINED_LABELS"], limits).scores.size_image == (8192, 8192)
 
 
@@ -154,3 +157,10 @@ def test_read_image_decodes_or_passes_through():
     assert read_image({"ENCODED_IMAGE": encoded_image()}, LIMITS).tolist()[0][0] == [1, 2, 3]
     with pytest.raises(InvalidRequestError, match="exactly one of IMAGE, ENCODED_IMAGE must"):
         read_image({}, LIMITS)
+
+
+def test_read_request_refuses_more_scores_on_the_grid_than_the_limit():
+    limits = Limits(max_grid_scores=C * 3 * 4)
+    assert read_request(tensors(), {}, [], limits).scores.size_image == (H, W)
+    with pytest.raises(InvalidRequestError, match="at most 36, got 3 x 6 x 8"):
+        read_request(tensors(), {"downsample_ratio": 1}, [], limits)
