@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -113,6 +115,15 @@ def test_rejected_request_says_why(client):
 def test_deadline_ends_the_call(client):
     with pytest.raises(DeadlineError):
         client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.05)
+
+
+def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
+    root = DEMO_DATA.parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(root)
+    exec(code.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), {})
+    assert f"# {capsys.readouterr().out}" == code.splitlines(keepends=True)[-1]
 
 
 def test_unreachable_server_is_named_as_such():

@@ -82,7 +82,7 @@ def test_options_may_come_as_text():
         ("multimask_output", 1, "must be true or false, got 1"),
         ("multimask_output", "yes", "must be true or false, got 'yes'"),
         ("mask_prompt", "x" * 5000, "must be one of .{10,200}$"),
-        ("max_regions", "１", "must be an integer"),
+        ("max_regions", " 1_0", "must be an integer"),
         ("max_regions", 0, "must be an integer in"),
         ("ignore_label", 2**31, "must be an integer in"),
     ],
