@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +38,10 @@ def networks(repository: Path) -> Any:
     return Networks(repository)
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real tritonserver on the exported repository: `ServerOptions` with its ports."""
+    from sam_refine_cli.demo import free_ports
     from sam_refine_deploy import Server, ServerOptions
 
     grpc_port, http_port, metrics_port = free_ports(3)

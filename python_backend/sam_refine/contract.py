@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, SupportsFloat, SupportsInt
@@ -113,8 +113,8 @@ SAM_REFINE: Final = ModelSpec(
     inputs=(
         _IMAGE,
         _ENCODED_IMAGE,
-        TensorSpec("EMBEDDING", "FP32", (1, *EMBEDDING_SHAPE), optional=True),
-        TensorSpec("IMAGE_SIZE", "INT64", (2,), optional=True),
+        replace(_EMBEDDING, optional=True),
+        replace(_IMAGE_SIZE, optional=True),
         TensorSpec("LOGITS", "FP32", ("C", "h", "w"), optional=True),
         TensorSpec("LOGITS_FP16", "FP16", ("C", "h", "w"), optional=True),
         TensorSpec("LABELS", "INT32", ("H", "W"), optional=True),
