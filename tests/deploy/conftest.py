@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc as grpc
 
+from sam_refine_cli.demo import free_ports
 from sam_refine_deploy import Server, ServerOptions
 from support.tiny_models import make_repository
 
@@ -21,18 +20,12 @@ def tiny_repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ports() -> dict[str, int]:
-    return free_ports()
+    return server_ports()
 
 
-def free_ports() -> dict[str, int]:
-    """Three ports that were free a moment ago, as keyword arguments of `ServerOptions`."""
-    with ExitStack() as stack:
-        ports = {}
-        for name in ("grpc_port", "http_port", "metrics_port"):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports[name] = probe.getsockname()[1]
-        return ports
+def server_ports() -> dict[str, int]:
+    """Three free ports as keyword arguments of `ServerOptions`."""
+    return dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +35,7 @@ def tiny_server(
     """A server of `make_repository` with what the module's `add_models` puts beside it."""
     path = make_repository(tmp_path_factory.mktemp("deploy") / "models")
     request.module.add_models(path)
-    with Server(ServerOptions(path, **free_ports())) as server:
+    with Server(ServerOptions(path, **server_ports())) as server:
         yield server
 
 
