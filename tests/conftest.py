@@ -25,8 +25,8 @@ def repository() -> Path:
     from sam_refine_export import export_repository, is_current
 
     path = ROOT / "build" / "test_model_repository"
-    if not is_current(path, model="mobile"):
-        export_repository(path, model="mobile")
+    if not is_current(path):
+        export_repository(path)
     return path
 
 

@@ -30,12 +30,12 @@ def demo(
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError, RefineOptions
     from sam_refine_deploy import ServeError, Server, ServerOptions
-    from sam_refine_export import ExportError, is_current
+    from sam_refine_export import ExportError, ExportOptions, is_current
 
     with errors_in_one_line(ExportError, ServeError, RefineError, OSError), ExitStack() as stack:
-        if not is_current(model_repository, model="mobile"):
+        if not is_current(model_repository):
             stderr.print("exporting MobileSAM (once)")
-            run_export("mobile", None, model_repository)
+            run_export(model_repository, ExportOptions())
         grpc_port, http_port, metrics_port = free_ports(3)
         with stderr.status("starting Triton"):
             stack.enter_context(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from enum import Enum
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
 
 from sam_refine_cli.console import errors_in_one_line, need_extra, stderr, stdout
+from sam_refine_export.options import Device, ExportOptions, Model, Precision
+
+if TYPE_CHECKING:
+    from sam_refine_export import Inspection, ModelCard
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
-
-
-class Model(str, Enum):
-    """What can be exported."""
-
-    MOBILE = "mobile"
-    VIT_B = "vit_b"
-    VIT_L = "vit_l"
-    VIT_H = "vit_h"
 
 
 def export(
@@ -27,32 +27,162 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Meta's checkpoint of vit_b, vit_l or vit_h; MobileSAM brings its own weights.",
+            help="PyTorch checkpoint of the model. MobileSAM needs none: its weights are fetched.",
             exists=True,
             dir_okay=False,
+        ),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Fetch the model's official checkpoint, or go on where that stopped.",
+        ),
+    ] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="fp16: matrix products and convolutions in float16, for GPUs."),
+    ] = Precision.FP32,
+    device: Annotated[
+        Device, typer.Option(help="Where Triton shall run the networks; auto: a GPU if it has one.")
+    ] = Device.AUTO,
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Images that the encoder may take at a time. By default what fits the model.",
+            min=1,
         ),
     ] = None,
     output: Annotated[
         Path, typer.Option(help="Model repository to write.", file_okay=False)
     ] = DEFAULT_REPOSITORY,
+    inspect: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Export nothing: say what a repository holds and whether it matches its card.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Export SAM to ONNX, check it against PyTorch, write a model repository."""
     need_extra("export", "torch", "segment_anything", "onnx", "onnxscript", "onnxruntime")
-    from sam_refine_export import ExportError
+    from sam_refine_export import ExportError, inspect_repository
 
+    if checkpoint is not None and download:
+        raise typer.BadParameter("give --checkpoint or --download, not both")
     with errors_in_one_line(ExportError, OSError):
-        run_export(model.value, checkpoint, output)
+        if inspect is not None:
+            inspection = inspect_repository(inspect)
+            print_inspection(inspect, inspection)
+            raise typer.Exit(0 if inspection.matches_card else 1)
+        if download and model is not Model.MOBILE:
+            checkpoint = download_checkpoint(model)
+        card = run_export(
+            output, ExportOptions(model, checkpoint, precision, device, max_batch_size)
+        )
+    print_card(card)
     stdout.print(f"{output}", soft_wrap=True)
 
 
-def run_export(model: str, checkpoint: Path | None, output: Path) -> None:
+def run_export(output: Path, options: ExportOptions) -> ModelCard:
     """Export, showing each step as it starts."""
     from sam_refine_export import export_repository
 
-    with stderr.status("exporting") as status:
+    with stderr.status("exporting") as status, interrupted_by_sigterm():
 
         def show(step: str) -> None:
             stderr.print(f"  {step}")
             status.update(step)
 
-        export_repository(output, model=model, checkpoint=checkpoint, on_step=show)
+        return export_repository(output, options, on_step=show)
+
+
+def download_checkpoint(model: Model) -> Path:
+    """Meta's checkpoint of a model, from the cache if it is there; shows how far it is."""
+    from sam_refine_export.download import download
+    from sam_refine_export.official import OFFICIAL
+    from sam_refine_export.weights import cache_directory
+
+    official = OFFICIAL[model]
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TransferSpeedColumn(), console=stderr) as progress:
+        task = progress.add_task(official.file_name, total=official.size_bytes)
+        return download(
+            official,
+            cache_directory() / "checkpoints",
+            on_progress=lambda done_bytes, total_bytes: progress.update(
+                task, completed=done_bytes, total=total_bytes
+            ),
+        )
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM end the block as Ctrl-C does, so that what it had begun to write is removed."""
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def print_card(card: ModelCard) -> None:
+    """What was exported and how far it is from PyTorch, in a few lines."""
+    facts = _grid()
+    facts.add_row("model", card.model)
+    facts.add_row("weights", card.source.name)
+    facts.add_row("licence", card.source.licence or "not known")
+    facts.add_row("precision", card.precision)
+    facts.add_row("encoder", f"up to {card.max_batch_size} images at a time")
+    facts.add_row("graphs", f"ONNX opset {card.opset}")
+    stdout.print(facts)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("compared with PyTorch", "runs", "largest difference", "allowed"):
+        table.add_column(heading, justify="left" if not table.columns else "right")
+    for output, checks in _checks_by_output(card).items():
+        worst = max(checks, key=lambda check: check["max_difference"] / check["tolerance"])
+        table.add_row(
+            output.replace("_", " "),
+            str(len(checks)),
+            f"{worst['max_difference']:.1e}",
+            f"{worst['tolerance']:.1e}",
+        )
+    stdout.print(table)
+
+
+def print_inspection(repository: Path, inspection: Inspection) -> None:
+    """The card, and every file that is not as it says."""
+    print_card(inspection.card)
+    for state, names in (
+        ("changed", inspection.changed),
+        ("missing", inspection.missing),
+        ("not of the export", inspection.added),
+    ):
+        for name in names:
+            stdout.print(f"{state}: {name}", soft_wrap=True)
+    count = len(inspection.intact)
+    if inspection.matches_card:
+        stdout.print(f"{repository} matches its card: {count} files", soft_wrap=True)
+    else:
+        stdout.print(f"{repository} does not match its card", soft_wrap=True)
+    if not inspection.recipe_is_current:
+        stdout.print("exported by another version of sam-refine; a new export may differ")
+
+
+def _grid() -> Table:
+    grid = Table(show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="bold")
+    return grid
+
+
+def _checks_by_output(card: ModelCard) -> dict[str, list[dict[str, float]]]:
+    by_output: dict[str, list[dict[str, float]]] = {}
+    for check in card.validation["values"]:
+        by_output.setdefault(check["output"], []).append(check)
+    return by_output

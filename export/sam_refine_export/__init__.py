@@ -4,7 +4,20 @@
 """
 
 from sam_refine_export.errors import ExportError
+from sam_refine_export.inspection import Inspection, inspect_repository
 from sam_refine_export.model_card import ModelCard
-from sam_refine_export.pipeline import MODELS, export_repository, is_current
+from sam_refine_export.options import Device, ExportOptions, Model, Precision
+from sam_refine_export.pipeline import export_repository, is_current
 
-__all__ = ["MODELS", "ExportError", "ModelCard", "export_repository", "is_current"]
+__all__ = [
+    "Device",
+    "ExportError",
+    "ExportOptions",
+    "Inspection",
+    "Model",
+    "ModelCard",
+    "Precision",
+    "export_repository",
+    "inspect_repository",
+    "is_current",
+]

@@ -30,6 +30,10 @@ class ModelCard:
     model: str
     source: Source
     precision: str
+    device: str
+    """`ExportOptions.device`."""
+    max_batch_size: int
+    """Images that the encoder takes at a time."""
     opset: int
     versions: dict[str, str]
     """Of this project and of what it exported with, by distribution."""
@@ -37,6 +41,8 @@ class ModelCard:
     """Of the exporting code and the template: another recipe may write another repository."""
     files: dict[str, str]
     """sha256 of every other file of the repository, by its path there."""
+    half_precision: dict[str, Any] | None
+    """`HalfPrecision.to_json` of each graph in float16."""
     validation: dict[str, Any]
     """`ValidationReport.to_json`."""
 
@@ -62,14 +68,3 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def matches(card: ModelCard, repository: Path) -> bool:
-    """Whether every file that the card lists lies in the repository as it was written.
-
-    Others do not count: Triton's Python stub leaves byte code beside the models.
-    """
-    return all(
-        (repository / name).is_file() and sha256(repository / name) == checksum
-        for name, checksum in card.files.items()
-    )

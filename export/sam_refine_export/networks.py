@@ -76,13 +76,14 @@ def load_state(network: nn.Module, state: State, source: Path) -> None:
             if key in state and state[key].shape != tensor.shape
         ],
     }
-    listed = "; ".join(f"{kind}: {_few(keys)}" for kind, keys in problems.items() if keys)
+    listed = "; ".join(f"{kind}: {few(keys)}" for kind, keys in problems.items() if keys)
     if listed:
         raise ExportError(f"{source} does not fit {type(network).__name__}: {listed}")
     network.load_state_dict(state)
 
 
-def _few(keys: list[str]) -> str:
+def few(keys: list[str]) -> str:
+    """The first keys, and how many more there are."""
     shown = ", ".join(keys[:_KEYS_IN_A_MESSAGE])
     rest = len(keys) - _KEYS_IN_A_MESSAGE
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
 from sam_refine_export import weights
 from sam_refine_export.errors import ExportError
-from sam_refine_export.model_card import (
-    ModelCard,
-    Source,
-    matches,
-    read_card,
-    sha256,
-)
+from sam_refine_export.inspection import inspect_repository
+from sam_refine_export.model_card import ModelCard, Source, sha256
+from sam_refine_export.official import require_intact, source_of
+from sam_refine_export.options import ExportOptions, Model, Precision
 from sam_refine_export.repository import (
     DECODER_ONNX,
     ENCODER_ONNX,
@@ -24,13 +21,10 @@ from sam_refine_export.repository import (
     new_repository,
     recipe_sha256,
 )
+from sam_refine_export.triton_config import fitted
 
 if TYPE_CHECKING:
     from sam_refine_export.networks import SamNetworks
-
-MOBILE: Final = "mobile"
-MODELS: Final = (MOBILE, "vit_b", "vit_l", "vit_h")
-"""MobileSAM, whose weights are fetched, and SAM's own sizes, whose checkpoints the user has."""
 
 _DISTRIBUTIONS: Final = (
     "sam-refine",
@@ -47,19 +41,18 @@ OnStep = Callable[[str], None]
 
 def export_repository(
     output: Path,
-    model: str = MOBILE,
-    checkpoint: Path | None = None,
+    options: ExportOptions | None = None,
     on_step: OnStep = lambda step: None,
 ) -> ModelCard:
     """Export a model's image encoder and mask decoder into a repository that Triton can serve.
 
-    `checkpoint` is None for `mobile`, a file for all others. `output` appears whole and checked, or
-    not at all; an earlier export there is replaced.
+    No options mean MobileSAM. `output` appears whole and checked, or not at all; an earlier export
+    there is replaced.
 
-    Raises `ExportError` where the arguments, the weights or the directory are not fit for it, or
-    where a graph does not compute what PyTorch computes.
+    Raises `ExportError` where the weights or the directory are not fit for it, or where a graph
+    does not compute what PyTorch computes.
     """
-    _require_fitting(model, checkpoint)
+    options = options or ExportOptions()
     # torch takes a second to import: not before it is needed
     from sam_refine_export.image_encoder import ImageEncoder
     from sam_refine_export.mask_decoder import MaskDecoder
@@ -70,24 +63,37 @@ def export_repository(
         with new_repository(output.resolve()) as repository:
             encoder_onnx, decoder_onnx = repository / ENCODER_ONNX, repository / DECODER_ONNX
             on_step("load the weights")
-            networks = _load_networks(model, checkpoint)
+            source = _source(options)
+            networks = _load_networks(options)
             on_step("export the image encoder")
             export_graph(ImageEncoder(networks.image_encoder), SAM_IMAGE_ENCODER, encoder_onnx)
             on_step("export the mask decoder")
             decoder = MaskDecoder(networks.prompt_encoder, networks.mask_decoder)
             export_graph(decoder, SAM_MASK_DECODER, decoder_onnx)
+            half_precision = None
+            if options.precision is Precision.FP16:
+                on_step("convert both to float16")
+                half_precision = _convert_to_half(encoder_onnx, decoder_onnx)
             on_step("compare both with PyTorch")
-            report = validate(networks, encoder_onnx, decoder_onnx)
+            batch_size = options.encoder_max_batch_size
+            report = validate(networks, encoder_onnx, decoder_onnx, batch_size, options.precision)
             if report.mismatches:
                 raise ExportError("the exported graphs are wrong: " + "; ".join(report.mismatches))
+            for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER):
+                config = repository / spec.name / "config.pbtxt"
+                text = config.read_text(encoding="utf-8")
+                config.write_text(fitted(text, spec, batch_size, options.device), encoding="utf-8")
             card = ModelCard(
-                model=model,
-                source=_source(checkpoint),
-                precision="fp32",
+                model=options.model.value,
+                source=source,
+                precision=options.precision.value,
+                device=options.device.value,
+                max_batch_size=batch_size,
                 opset=OPSET,
                 versions={name: version(name) for name in _DISTRIBUTIONS},
                 recipe_sha256=recipe_sha256(),
                 files=files(repository),
+                half_precision=half_precision,
                 validation=report.to_json(),
             )
             card.write(repository)
@@ -96,43 +102,59 @@ def export_repository(
     return card
 
 
-def is_current(output: Path, model: str = MOBILE, checkpoint: Path | None = None) -> bool:
+def is_current(output: Path, options: ExportOptions | None = None) -> bool:
     """Whether `output` holds what `export_repository` would write there now, unchanged since.
 
-    Takes well under a second, plus what it takes to read the checkpoint.
+    Files that were added do not count. Takes well under a second, plus what it takes to read a
+    large checkpoint and large graphs.
     """
-    _require_fitting(model, checkpoint)
-    card = read_card(output)
+    options = options or ExportOptions()
+    try:
+        inspection = inspect_repository(output)
+    except ExportError:
+        return False
+    card = inspection.card
     return (
-        card is not None
-        and card.model == model
-        and card.recipe_sha256 == recipe_sha256()
-        and card.source == _source(checkpoint)
-        and matches(card, output)
+        not (inspection.changed or inspection.missing)
+        and inspection.recipe_is_current
+        and card.model == options.model
+        and card.precision == options.precision
+        and card.device == options.device
+        and card.max_batch_size == options.encoder_max_batch_size
+        and card.source == _source(options)
     )
 
 
-def _require_fitting(model: str, checkpoint: Path | None) -> None:
-    if model not in MODELS:
-        raise ExportError(f"model must be one of {', '.join(MODELS)}, got {model!r}")
-    if model == MOBILE and checkpoint is not None:
-        raise ExportError(f"model {MOBILE} fetches its weights and takes no checkpoint")
-    if model != MOBILE and checkpoint is None:
-        raise ExportError(f"model {model} needs a checkpoint file")
-    if checkpoint is not None and not checkpoint.is_file():
-        raise ExportError(f"the checkpoint {checkpoint} is not a file")
+def _source(options: ExportOptions) -> Source:
+    if options.checkpoint is None:
+        return weights.SOURCE
+    checksum = sha256(options.checkpoint)
+    require_intact(options.checkpoint, checksum)
+    return source_of(options.checkpoint, checksum)
 
 
-def _load_networks(model: str, checkpoint: Path | None) -> SamNetworks:
+def _load_networks(options: ExportOptions) -> SamNetworks:
     from sam_refine_export.checkpoint import load_checkpoint
     from sam_refine_export.mobile_sam import load_mobile_sam
+    from sam_refine_export.mobile_sam_checkpoint import load_mobile_sam_checkpoint
 
-    if checkpoint is None:
+    if options.checkpoint is None:
         return load_mobile_sam(*weights.mobile_sam_files())
-    return load_checkpoint(model, checkpoint)
+    if options.model is Model.MOBILE:
+        return load_mobile_sam_checkpoint(options.checkpoint)
+    return load_checkpoint(options.model.value, options.checkpoint)
 
 
-def _source(checkpoint: Path | None) -> Source:
-    if checkpoint is None:
-        return weights.SOURCE
-    return Source(checkpoint.name, None, {checkpoint.name: sha256(checkpoint)})
+def _convert_to_half(encoder_onnx: Path, decoder_onnx: Path) -> dict[str, Any]:
+    """Both graphs in float16 where their values on the samples allow it; what came of it."""
+    from sam_refine_export.half_precision import convert, measure_ranges
+    from sam_refine_export.samples import decoder_feeds, embed, encoder_feeds
+
+    embedding = embed(encoder_onnx)
+    report = {}
+    for spec, path, feeds in (
+        (SAM_IMAGE_ENCODER, encoder_onnx, encoder_feeds()),
+        (SAM_MASK_DECODER, decoder_onnx, decoder_feeds(embedding)),
+    ):
+        report[spec.name] = convert(path, path, measure_ranges(path, feeds)).to_json()
+    return report

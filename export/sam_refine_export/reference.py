@@ -41,9 +41,10 @@ def decode(
     mask_prompt_mode: Tensor,
     multimask_output: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Prompt encoder and mask decoder, inputs and outputs as in `contract.SAM_MASK_DECODER`.
+    """Prompt encoder and mask decoder on the inputs of `contract.SAM_MASK_DECODER`.
 
-    A box must be the last two points of every prompt.
+    All masks to choose from (N, M, 256, 256) and their predicted IoUs (N, M): M is 3 with
+    `multimask_output`, else 1. A box must be the last two points of every prompt.
     """
     points = _embed_points(networks.prompt_encoder, point_coords, point_labels)
     dense = _embed_masks(networks.prompt_encoder, mask_prompts, int(mask_prompt_mode))
@@ -62,6 +63,11 @@ def decode(
         )
     ]
     masks, ious = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    return masks, ious
+
+
+def choose(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
+    """The mask of the highest predicted IoU, the first of equals: (N, 1, 256, 256), (N, 1)."""
     best = ious.argmax(dim=1)
     prompt = torch.arange(len(best))
     return masks[prompt, best][:, None], ious[prompt, best][:, None]

@@ -40,11 +40,14 @@ def template_files() -> dict[str, Path]:
 
 
 def files(repository: Path) -> dict[str, str]:
-    """sha256 of every file of a repository, by its path there."""
+    """sha256 of every file of a repository but its card, by its path there.
+
+    Byte code that Triton's Python stub leaves beside the models does not count.
+    """
     return {
         path.relative_to(repository).as_posix(): sha256(path)
         for path in sorted(repository.rglob("*"))
-        if path.is_file()
+        if path.is_file() and "__pycache__" not in path.parts and path != repository / CARD_NAME
     }
 
 

@@ -8,9 +8,9 @@ from sam_refine.pipeline import refine
 from sam_refine.request import read_request
 from sam_refine.response import LABEL_OUTPUTS, output_tensors
 from sam_refine.stub import (
+    ImageEmbedder,
     answer,
     decode,
-    embed,
     input_tensors,
     read_limits,
     request_parameters,
@@ -20,6 +20,10 @@ from sam_refine.stub import (
 class TritonPythonModel:
     def initialize(self, args):
         self.limits = read_limits(args)
+        self.embed = ImageEmbedder(args, self.limits)
+
+    def finalize(self):
+        self.embed.close()
 
     def execute(self, requests):
         return answer(requests, self.respond)
@@ -33,7 +37,7 @@ class TritonPythonModel:
             asked.scores,
             asked.labels,
             asked.options,
-            embed=partial(embed, request, asked.image)
+            embed=partial(self.embed, request, asked.image, asked.image_id)
             if asked.embedding is None
             else lambda: asked.embedding,
             decode=partial(decode, request),

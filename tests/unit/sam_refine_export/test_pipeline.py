@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,10 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
-from sam_refine_export import ExportError, export_repository, is_current, validate
+from sam_refine_export import ExportError, ExportOptions, export_repository, is_current, validate
 from sam_refine_export.model_card import CARD_NAME, read_card
 from sam_refine_export.repository import DECODER_ONNX, ENCODER_ONNX
-from sam_refine_export.validate import DECODER_CASES
+from sam_refine_export.samples import DECODER_CASES
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +89,7 @@ def test_card_says_what_was_exported_and_how_it_was_checked(repository):
     assert {ENCODER_ONNX, DECODER_ONNX, "sam_refine/config.pbtxt"} <= set(card.files)
     assert {"torch", "onnx", "onnxruntime", "sam-refine"} <= set(card.versions)
     checks = card.validation["values"]
-    assert len(checks) == 2 + 2 * len(DECODER_CASES)
+    assert len(checks) == 3 + 2 * len(DECODER_CASES)
     assert all(check["max_difference"] < check["tolerance"] for check in checks)
 
 
@@ -113,7 +114,7 @@ def test_is_current_file_changed_or_gone_is_not(copy, name):
 
 def test_is_current_other_model_or_nothing_is_not(repository, tmp_path):
     (tmp_path / "vit_b.pth").touch()
-    assert not is_current(repository, "vit_b", tmp_path / "vit_b.pth")
+    assert not is_current(repository, ExportOptions("vit_b", tmp_path / "vit_b.pth"))
     assert not is_current(tmp_path / "nowhere")
 
 
@@ -127,63 +128,89 @@ def test_is_current_imports_neither_torch_nor_onnx(tmp_path):
 
 
 @pytest.mark.usefixtures("small_vit_b")
-def test_export_repository_checkpoint_is_exported_whole_and_checked(small_checkpoint, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_export_repository_checkpoint_is_exported_whole_and_checked(
+    small_checkpoint, tmp_path, precision
+):
     steps = []
     output = tmp_path / "models"
-    card = export_repository(output, "vit_b", small_checkpoint, steps.append)
+    options = ExportOptions("vit_b", small_checkpoint, precision, "cpu", max_batch_size=4)
+    card = export_repository(output, options, steps.append)
     assert steps == [
         "load the weights",
         "export the image encoder",
         "export the mask decoder",
+        *(["convert both to float16"] if precision == "fp16" else []),
         "compare both with PyTorch",
     ]
     assert read_card(output) == card
     assert card.source.sha256.keys() == {"small.pth"}
-    assert is_current(output, "vit_b", small_checkpoint)
+    assert (card.half_precision is not None) == (precision == "fp16")
+    cases = [check["case"] for check in card.validation["values"]]
+    assert cases[:3] == ["batch 1", "batch 3", "batch 4"]
+    config = (output / "sam_image_encoder/config.pbtxt").read_text(encoding="utf-8")
+    assert "max_batch_size: 4" in config
+    assert "KIND_CPU" in config
+    assert is_current(output, options)
+    assert not is_current(output, replace(options, max_batch_size=3))
+    assert not is_current(output, replace(options, device="auto"))
+    assert not is_current(
+        output, replace(options, precision="fp16" if precision == "fp32" else "fp32")
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
     changed = torch.load(small_checkpoint, weights_only=True)
     changed["mask_decoder.iou_token.weight"] += 1
     torch.save(changed, tmp_path / "small.pth")
-    assert not is_current(output, "vit_b", tmp_path / "small.pth")
+    assert not is_current(output, replace(options, checkpoint=tmp_path / "small.pth"))
 
 
 @pytest.mark.usefixtures("small_vit_b")
 def test_export_repository_wrong_graph_is_named_and_not_written(
     small_checkpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(validate, "DECODER_CASES", DECODER_CASES[:1])
-    monkeypatch.setitem(validate.TOLERANCES, "image_embedding", 0.0)
-    monkeypatch.setitem(validate.TOLERANCES, "low_res_logits", 0.0)
+    nothing = dict.fromkeys(validate.TOLERANCES["fp32"], validate.Tolerance(0.0))
+    monkeypatch.setitem(validate.TOLERANCES, "fp32", nothing)
     with pytest.raises(ExportError, match="the exported graphs are wrong: ") as caught:
-        export_repository(tmp_path / "models", "vit_b", small_checkpoint)
-    assert str(caught.value).count("image_embedding differs by up to") == 2
-    assert str(caught.value).count("low_res_logits differs by up to") == 1
+        export_repository(tmp_path / "models", ExportOptions("vit_b", small_checkpoint))
+    assert str(caught.value).count("image_embedding differs by up to") == 3
+    assert str(caught.value).count("low_res_logits differs by up to") == len(DECODER_CASES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_vit_b")
+def test_export_repository_damaged_checkpoint_leaves_what_is_served(
+    repository, small_checkpoint, tmp_path
+):
+    served = shutil.copytree(repository, tmp_path / "models")
+    damaged = tmp_path / "damaged.pth"
+    damaged.write_bytes(small_checkpoint.read_bytes()[:-1000])
+    with pytest.raises(ExportError, match=r"damaged\.pth cannot be read as a PyTorch checkpoint"):
+        export_repository(served, ExportOptions("vit_b", damaged))
+    assert is_current(served)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", path]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs more rights")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.usefixtures("small_vit_b")
+def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpoint, small_disk):
+    (small_disk / "space").write_bytes(bytes(1 << 20))
+    with pytest.raises(ExportError, match="No space left on device"):
+        export_repository(small_disk / "models", ExportOptions("vit_b", small_checkpoint))
+    assert [path.name for path in small_disk.iterdir()] == ["space"]
 
 
 def test_export_repository_unusable_place_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"^the export to .*/file/models failed: .*File exists"):
         export_repository(tmp_path / "file" / "models")
-
-
-@pytest.mark.parametrize(
-    ("model", "has_checkpoint", "message"),
-    [
-        ("vit_x", False, "^model must be one of mobile, vit_b, vit_l, vit_h, got 'vit_x'$"),
-        ("mobile", True, "^model mobile fetches its weights and takes no checkpoint$"),
-        ("vit_h", False, "^model vit_h needs a checkpoint file$"),
-    ],
-)
-def test_export_repository_arguments_that_do_not_fit_are_refused(
-    tmp_path, model, has_checkpoint, message
-):
-    checkpoint = tmp_path / "some.pth" if has_checkpoint else None
-    with pytest.raises(ExportError, match=message):
-        export_repository(tmp_path / "models", model, checkpoint)
-
-
-def test_export_repository_checkpoint_that_is_no_file_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"^the checkpoint .*/missing\.pth is not a file$"):
-        export_repository(tmp_path / "models", "vit_b", tmp_path / "missing.pth")

@@ -1,0 +1,55 @@
+"""What a repository holds, and whether that is still what its card says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_refine_export.errors import ExportError
+from sam_refine_export.model_card import CARD_NAME, ModelCard, read_card
+from sam_refine_export.repository import files, recipe_sha256
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A repository held against its card; file names are paths in the repository, sorted."""
+
+    card: ModelCard
+    intact: tuple[str, ...]
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+    """Files that the export did not write, byte code of Python aside."""
+    recipe_is_current: bool
+    """Whether this version of sam-refine would export in the same way."""
+
+    @property
+    def matches_card(self) -> bool:
+        """Whether every file is as it was written, and no other lies beside them."""
+        return not (self.changed or self.missing or self.added)
+
+
+def inspect_repository(repository: Path) -> Inspection:
+    """Read a repository's card and compare each file with it.
+
+    Raises `ExportError` where there is no card or none that this version can read.
+    """
+    if not (repository / CARD_NAME).is_file():
+        raise ExportError(f"{repository} is no repository of sam-refine: it has no {CARD_NAME}")
+    card = read_card(repository)
+    if card is None:
+        raise ExportError(
+            f"{repository / CARD_NAME} cannot be read: it is damaged, or of another version"
+        )
+    try:
+        found = files(repository)
+    except OSError as error:
+        raise ExportError(f"{repository} cannot be read: {error}") from error
+    return Inspection(
+        card=card,
+        intact=tuple(n for n in sorted(card.files) if found.get(n) == card.files[n]),
+        changed=tuple(n for n in sorted(card.files) if n in found and found[n] != card.files[n]),
+        missing=tuple(n for n in sorted(card.files) if n not in found),
+        added=tuple(n for n in sorted(found) if n not in card.files),
+        recipe_is_current=card.recipe_sha256 == recipe_sha256(),
+    )

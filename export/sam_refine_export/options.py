@@ -1,0 +1,76 @@
+"""What can be asked of an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from sam_refine_export.errors import ExportError
+
+
+class Model(str, Enum):
+    """MobileSAM, and SAM's own three sizes."""
+
+    MOBILE = "mobile"
+    VIT_B = "vit_b"
+    VIT_L = "vit_l"
+    VIT_H = "vit_h"
+
+
+class Precision(str, Enum):
+    """What the graphs compute in; inputs and outputs are float32 in both."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    """Matrix products and convolutions in float16, the rest in float32: for GPUs."""
+
+
+class Device(str, Enum):
+    """Where Triton runs the graphs: `instance_group` in their config."""
+
+    AUTO = "auto"
+    """A GPU if Triton sees one, else the CPU."""
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+DEFAULT_MAX_BATCH_SIZE: Final = {Model.MOBILE: 8, Model.VIT_B: 4, Model.VIT_L: 2, Model.VIT_H: 2}
+"""Images that the encoder takes at a time. Global attention of a ViT holds (heads, 4096, 4096)
+logits per image, in float32 1 GiB for vit_h, several times over."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """One export. Raises `ExportError` where the options do not go together."""
+
+    model: Model = Model.MOBILE
+    checkpoint: Path | None = None
+    """A PyTorch checkpoint of the model; for `mobile` None takes the weights that npm has."""
+    precision: Precision = Precision.FP32
+    device: Device = Device.AUTO
+    max_batch_size: int | None = None
+    """Images that the encoder may take at a time, at least 1; None for the model's default."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("model", Model), ("precision", Precision), ("device", Device)):
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(value))  # plain strings are fine
+            except ValueError:
+                allowed = ", ".join(member.value for member in kind)
+                raise ExportError(f"{name} must be one of {allowed}, got {value!r}") from None
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise ExportError(f"max_batch_size must be at least 1, got {self.max_batch_size!r}")
+        if self.model is not Model.MOBILE and self.checkpoint is None:
+            raise ExportError(
+                f"model {self.model.value} needs a checkpoint: give a file, or download Meta's"
+            )
+        if self.checkpoint is not None and not self.checkpoint.is_file():
+            raise ExportError(f"the checkpoint {self.checkpoint} is not a file")
+
+    @property
+    def encoder_max_batch_size(self) -> int:
+        """`max_batch_size`, or the model's default."""
+        return self.max_batch_size or DEFAULT_MAX_BATCH_SIZE[self.model]

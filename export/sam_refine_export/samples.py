@@ -1,0 +1,113 @@
+"""What exported graphs are tried on: inputs made up once and for all, the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy.typing as npt
+import torch
+from onnxruntime import InferenceSession
+from torch import Tensor
+
+from sam_refine.contract import (
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    MASK_SIDE,
+    MODEL_SIDE,
+    MaskPrompt,
+)
+
+Feeds: TypeAlias = dict[str, npt.NDArray[Any]]
+"""A graph's inputs by name."""
+
+
+def canvases() -> tuple[Tensor, Tensor]:
+    """Three images of coloured blocks, each of another shape, on canvases full of noise.
+
+    uint8 (3, side, side, 3) and int64 (h, w) of each (3, 2).
+    """
+    random = torch.Generator().manual_seed(0)
+    sides = (MODEL_SIDE, MODEL_SIDE, 3)
+    canvas = torch.randint(0, 256, (3, *sides), generator=random, dtype=torch.uint8)
+    canvas_size = torch.tensor([[683, 1024], [1024, 700], [1024, 1024]])
+    for pixels, (height, width) in zip(canvas, canvas_size.tolist(), strict=True):
+        blocks = torch.randint(0, 256, (16, 16, 3), generator=random, dtype=torch.uint8)
+        image = blocks.repeat_interleave(64, dim=0).repeat_interleave(64, dim=1)
+        pixels[:height, :width] = image[:height, :width]
+    return canvas, canvas_size
+
+
+@dataclass(frozen=True)
+class DecoderCase:
+    """Random prompts of one kind."""
+
+    prompts: int
+    points: int
+    has_box: bool
+    mask_prompts: int
+    mask_prompt: MaskPrompt
+    multimask_output: bool
+
+    def __str__(self) -> str:
+        return (
+            f"N = {self.prompts}, P = {self.points + 2 * self.has_box}, K = {self.mask_prompts}, "
+            f"mask prompt {self.mask_prompt.value}, "
+            f"{'best of three masks' if self.multimask_output else 'single mask'}"
+        )
+
+    def inputs(self, embedding: Tensor) -> dict[str, Tensor]:
+        """The decoder's inputs by name, with an image embedding (1, 256, 64, 64)."""
+        random = torch.Generator().manual_seed(0)
+        n, k = self.prompts, self.mask_prompts
+        coords = torch.rand(n, self.points, 2, generator=random) * MODEL_SIDE
+        labels = torch.randint(-1, 2, (n, self.points), generator=random).float()
+        if self.has_box:
+            corners = torch.rand(n, 2, 2, generator=random).sort(dim=1).values * MODEL_SIDE
+            coords = torch.cat([coords, corners], dim=1)
+            corner_labels = torch.tensor([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]).expand(n, 2)
+            labels = torch.cat([labels, corner_labels.float()], dim=1)
+        return {
+            "image_embedding": embedding,
+            "point_coords": coords,
+            "point_labels": labels,
+            "mask_prompts": torch.randn(k, 1, MASK_SIDE, MASK_SIDE, generator=random),
+            "mask_index": torch.randint(0, k, (n,), generator=random),
+            "mask_prompt_mode": torch.tensor([self.mask_prompt.mode]),
+            "multimask_output": torch.tensor([self.multimask_output]),
+        }
+
+
+DECODER_CASES: Final = (
+    DecoderCase(1, 1, False, 1, MaskPrompt.NONE, multimask_output=False),
+    DecoderCase(1, 1, True, 2, MaskPrompt.SAM, multimask_output=True),
+    DecoderCase(7, 1, True, 3, MaskPrompt.TRIDENT, multimask_output=False),
+    DecoderCase(7, 2, True, 1, MaskPrompt.TRIDENT, multimask_output=True),
+    DecoderCase(32, 0, True, 2, MaskPrompt.SAM, multimask_output=False),
+)
+"""Every N, P, K, mode and choice of mask, though not each with each."""
+
+
+def encoder_feeds() -> Iterator[Feeds]:
+    """Inputs of the encoder's graph: one canvas after the other."""
+    canvas, canvas_size = canvases()
+    for i in range(len(canvas)):
+        yield {
+            "canvas": canvas[i : i + 1].numpy(),
+            "canvas_size": canvas_size[i : i + 1].numpy(),
+        }
+
+
+def embed(encoder_onnx: Path) -> Tensor:
+    """The embedding of the first canvas, by a graph: (1, 256, 64, 64)."""
+    session = InferenceSession(encoder_onnx, providers=["CPUExecutionProvider"])
+    (embedding,) = session.run(["image_embedding"], next(encoder_feeds()))
+    return torch.from_numpy(embedding)
+
+
+def decoder_feeds(embedding: Tensor) -> Iterator[Feeds]:
+    """Inputs of the decoder's graph: one case after the other, all on one image embedding."""
+    for case in DECODER_CASES:
+        yield {name: tensor.numpy() for name, tensor in case.inputs(embedding).items()}

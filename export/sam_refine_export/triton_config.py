@@ -1,0 +1,47 @@
+"""`config.pbtxt` of an exported graph: the template's, fitted to what was exported."""
+
+from __future__ import annotations
+
+import re
+
+from sam_refine.contract import ModelSpec
+from sam_refine_export.options import Device
+
+
+def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) -> str:
+    """A template's text with batch size, instance kind and warm-up of this export.
+
+    `max_batch_size` counts for batched models only. On a GPU the largest batch is warmed up too, as
+    ONNX Runtime looks for the fastest convolutions anew for each shape that it sees.
+    """
+    batch_sizes = [1]
+    if spec.batched:
+        config = _replace(config, r"^max_batch_size: \d+$", f"max_batch_size: {max_batch_size}")
+        if device is Device.GPU and max_batch_size > 1:
+            batch_sizes.append(max_batch_size)
+    if device is not Device.AUTO:
+        group = f"instance_group [ {{ count: 1 kind: KIND_{device.name} }} ]"
+        config = _replace(config, r"^instance_group \[ \{ count: 1 \} \]$", group)
+    samples = ",\n".join(_warm_up(spec, batch_size) for batch_size in batch_sizes)
+    return (
+        f"{config.rstrip()}\n\n"
+        "# So that the first caller does not wait for what a runtime does only once.\n"
+        f"model_warmup [\n{samples}\n]\n"
+    )
+
+
+def _replace(config: str, line: str, replacement: str) -> str:
+    replaced, count = re.subn(line, replacement, config, flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"the template of a config.pbtxt has {count} lines that match {line}")
+    return replaced
+
+
+def _warm_up(spec: ModelSpec, batch_size: int) -> str:
+    """One request full of zeros; free sizes are 1."""
+    inputs = "\n".join(
+        f'    inputs {{ key: "{tensor.name}" value {{ data_type: TYPE_{tensor.datatype} '
+        f"dims: [ {', '.join(str(max(size, 1)) for size in tensor.dims)} ] zero_data: true }} }}"
+        for tensor in spec.inputs
+    )
+    return f'  {{\n    name: "batch of {batch_size}"\n    batch_size: {batch_size}\n{inputs}\n  }}'
