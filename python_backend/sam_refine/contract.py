@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, SupportsFloat, SupportsInt
@@ -191,6 +191,11 @@ MODELS: Final = (SAM_REFINE, SAM_EMBED, SAM_PREPROCESS, SAM_IMAGE_ENCODER, SAM_M
 
 # --- Options of a request --------------------------------------------------------------------
 
+IMAGE_ID: Final = "image_id"
+"""Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
+the same name and image size takes the embedding of the first and does not look at its pixels."""
+MAX_IMAGE_ID: Final = 256
+
 
 class MaskPrompt(str, Enum):
     """How a class's scores go to SAM as a mask prompt."""
@@ -277,7 +282,7 @@ class RefineOptions:
             if name not in known:
                 raise InvalidRequestError(
                     f"parameter {_shown(name)} is not an option; the options are "
-                    f"{', '.join(sorted(known))}"
+                    f"{', '.join(sorted(known))}, and {IMAGE_ID} beside them"
                 )
         return cls(**dict(parameters))  # type: ignore[arg-type]
 
@@ -308,10 +313,13 @@ class Limits:
     """C * h_d * w_d: class scores on the working grid, 4 bytes each."""
     max_regions: int = 4096
     """Q: regions of one coarse map; each is a prompt for the decoder."""
+    max_cached_embeddings: int = field(default=64, metadata={"minimum": 0})
+    """Image embeddings kept for later requests on the same image, 4 MiB each; 0 keeps none."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            value = _integer(limit.name, getattr(self, limit.name), 1)
+            minimum = limit.metadata.get("minimum", 1)
+            value = _integer(limit.name, getattr(self, limit.name), minimum)
             object.__setattr__(self, limit.name, value)
 
     @classmethod

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import (
+    IMAGE_ID,
+    MAX_IMAGE_ID,
     MAX_MESSAGE_BYTES,
     MAX_SCORE,
     SAM_REFINE,
@@ -32,6 +34,8 @@ class RefineRequest:
 
     image: UInt8 | None
     """(H, W, 3) RGB."""
+    image_id: str | None
+    """The caller's name of the image."""
     embedding: Float32 | None
     """(1, 256, 64, 64)."""
     scores: ClassScores
@@ -50,14 +54,18 @@ def read_request(
     Datatypes and ranks are Triton's to check, from the model's config. Raises
     `InvalidRequestError`.
     """
-    options = RefineOptions.from_parameters(parameters)
+    options = RefineOptions.from_parameters(
+        {name: value for name, value in parameters.items() if name != IMAGE_ID}
+    )
     image, embedding, size_image = _read_image(tensors, limits)
+    image_id = _read_image_id(parameters, embedding)
     scores = _read_scores(tensors, size_image, limits)
     _check_grid(scores, options, limits)
     labels = _read_labels(tensors, scores, options)
     _check_outputs(outputs, scores, options)
     return RefineRequest(
         image,
+        image_id,
         embedding,
         scores,
         labels,
@@ -96,6 +104,20 @@ def _read_image(
     check_size("IMAGE_SIZE", height, width, limits)
     _check_finite(tensors["EMBEDDING"], "EMBEDDING")
     return None, tensors["EMBEDDING"], (height, width)
+
+
+def _read_image_id(parameters: Mapping[str, object], embedding: Float32 | None) -> str | None:
+    image_id = parameters.get(IMAGE_ID)
+    if image_id is None:
+        return None
+    if embedding is not None:
+        raise InvalidRequestError(f"{IMAGE_ID} goes with an image, got it with EMBEDDING")
+    if not isinstance(image_id, str) or not 1 <= len(image_id) <= MAX_IMAGE_ID:
+        raise InvalidRequestError(
+            f"{IMAGE_ID} must be a text of 1 to {MAX_IMAGE_ID} characters, got "
+            f"{image_id!r:.80}"
+        )
+    return image_id
 
 
 def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) -> ClassScores:

@@ -7,8 +7,10 @@ The only module, beside the models themselves, that is imported inside a stub al
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ import triton_python_backend_utils as pb_utils
 
 from sam_refine.contract import (
     SAM_EMBED,
+    SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
     InvalidRequestError,
     Limits,
     ModelSpec,
 )
+from sam_refine.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.preprocess import UInt8
 from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
@@ -118,10 +122,41 @@ def call_model(
     return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
 
 
-def embed(request: Any, image: UInt8) -> Float32:
-    """SAM's embedding (1, 256, 64, 64) of an image (H, W, 3)."""
-    (embedding,) = call_model(request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"])
-    return embedding
+class ImageEmbedder:
+    """SAM's embedding of an image: from the cache, else from `sam_embed`."""
+
+    def __init__(self, args: Mapping[str, str], limits: Limits) -> None:
+        """With `initialize`'s arguments. Raises `OSError` where there can be no cache."""
+        self._directory = open_server_directory()
+        self._cache = EmbeddingCache(self._directory, limits.max_cached_embeddings)
+        self._encoder = Path(args["model_repository"]).parent / SAM_IMAGE_ENCODER.name
+        self._family = pb_utils.MetricFamily(
+            name="sam_refine_embedding_cache_lookups_total",
+            description="Image embeddings looked up in the cache, by result",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        self._lookups = {
+            result: self._family.Metric(labels={"result": result}) for result in ("hit", "miss")
+        }
+
+    def __call__(self, request: Any, image: UInt8, image_id: str | None) -> Float32:
+        """The embedding (1, 256, 64, 64) of an image (H, W, 3); raises as `call_model` does."""
+        key = content_key(image, image_id, self._encoder_version())
+        embedding = self._cache.get(key)
+        self._lookups["miss" if embedding is None else "hit"].increment(1)
+        if embedding is None:
+            (embedding,) = call_model(request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"])
+            self._cache.put(key, embedding)
+        return embedding
+
+    def close(self) -> None:
+        """Remove what the cache has stored."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _encoder_version(self) -> str:
+        """Another encoder put in its place while the server runs makes other embeddings."""
+        versions = sorted(self._encoder.glob("*/model.onnx"))
+        return repr([(str(path), path.stat().st_mtime_ns) for path in versions])
 
 
 def decode(request: Any, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:

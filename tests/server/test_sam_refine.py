@@ -185,6 +185,60 @@ def test_image_that_cannot_be_decoded_is_refused(infer, good):
     assert "ENCODED_IMAGE must be" in refused(infer, inputs)
 
 
+@pytest.fixture
+def cache_lookups(server):
+    """Looks at the metrics: hits and misses of the embedding cache since the last look."""
+
+    def read():
+        url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            text = page.read().decode()
+        return {
+            result: int(
+                re.search(rf'sam_refine_embedding_cache_lookups_total{{result="{result}"}} (\d+)',
+                          text)[1]
+            )
+            for result in ("hit", "miss")
+        }  # fmt: skip
+
+    last = read()
+
+    def look():
+        nonlocal last
+        before, last = last, read()
+        return {result: last[result] - before[result] for result in last}
+
+    return look
+
+
+def test_same_image_again_is_not_encoded_again(infer, good, cache_lookups):
+    image = photo(100, 150)
+    inputs = {"IMAGE": image, "LOGITS_FP16": good["LOGITS_FP16"]}
+    outputs = ["REFINED_LABELS", "REGION_IOUS"]
+    first = infer(inputs, outputs, FAST)
+    assert cache_lookups() == {"hit": 0, "miss": 1}
+    encoded = {"ENCODED_IMAGE": png(image), "LOGITS_FP16": good["LOGITS_FP16"]}
+    again = infer(encoded, outputs, FAST)
+    assert cache_lookups() == {"hit": 1, "miss": 0}
+    np.testing.assert_array_equal(again["REFINED_LABELS"], first["REFINED_LABELS"])
+    np.testing.assert_array_equal(again["REGION_IOUS"], first["REGION_IOUS"])
+    changed = image.copy()
+    changed[0, 0] ^= 255
+    infer({**inputs, "IMAGE": changed}, outputs, FAST)
+    assert cache_lookups() == {"hit": 0, "miss": 1}
+
+
+def test_image_id_names_the_embedding_whatever_the_pixels(infer, good, cache_lookups):
+    scores, named = good["LOGITS_FP16"], FAST | {"image_id": "camera 1, frame 7"}
+    inputs = {"IMAGE": photo(90, 150), "LOGITS_FP16": scores}
+    first = infer(inputs, ["REGION_IOUS"], named)
+    noisy = infer({**inputs, "IMAGE": np.zeros((90, 150, 3), np.uint8)}, ["REGION_IOUS"], named)
+    np.testing.assert_array_equal(noisy["REGION_IOUS"], first["REGION_IOUS"])
+    assert cache_lookups() == {"hit": 1, "miss": 1}
+    infer({**inputs, "IMAGE": photo(91, 150)}, ["REGION_IOUS"], named)
+    assert cache_lookups() == {"hit": 0, "miss": 1}
+
+
 def test_request_after_a_refused_one_works(infer, good, reference):
     refused(infer, {})
     labels = infer(good, ["REFINED_LABELS"], FAST)["REFINED_LABELS"]

@@ -100,6 +100,25 @@ def test_read_request_that_breaks_a_rule_is_refused(changes, message):
         read(tensors(**changes))
 
 
+def test_read_request_image_id_is_kept_beside_the_options():
+    asked = read(tensors(), {"image_id": "frame 7", "iou_threshold": 0.5})
+    assert asked.image_id == "frame 7"
+    assert asked.options.iou_threshold == 0.5
+    assert read(tensors()).image_id is None
+
+
+@pytest.mark.parametrize("image_id", ["", "x" * 257, 7, True])
+def test_read_request_image_id_that_is_no_short_text_is_refused(image_id):
+    with pytest.raises(InvalidRequestError, match="image_id must be a text of 1 to 256 characters"):
+        read(tensors(), {"image_id": image_id})
+
+
+def test_read_request_image_id_with_an_embedding_is_refused():
+    given = tensors(IMAGE=None, EMBEDDING=EMBEDDING, IMAGE_SIZE=np.array([H, W]))
+    with pytest.raises(InvalidRequestError, match="image_id goes with an image, got it with EMB"):
+        read(given, {"image_id": "frame 7"})
+
+
 def test_read_request_names_an_unknown_parameter():
     with pytest.raises(InvalidRequestError, match="'iou' is not an option"):
         read(tensors(), {"iou": 0.5})
