@@ -14,6 +14,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract import (
+    IMAGE_ID,
     MAX_MESSAGE_BYTES,
     SAM_REFINE,
     STAGES,
@@ -70,6 +71,7 @@ class RefineClient:
         labels: npt.NDArray[np.integer[Any]] | None = None,
         options: RefineOptions | None = None,
         outputs: Collection[Output] = ("labels", "regions"),
+        image_id: str | None = None,
         timeout_s: float | None = None,
     ) -> RefineResult:
         """Refine one coarse map.
@@ -78,6 +80,10 @@ class RefineClient:
         class scores (C, h, w) at any resolution up to the image's; float16 is sent as it is, any
         other dtype as float32. `labels` (H, W) are the coarse map where it is not their argmax.
         Only what `outputs` names is computed and sent.
+
+        The server keeps embeddings: the same image again is not encoded again. `image_id`, your
+        own name of the image, stands for its pixels there, for stills of a camera that differ in
+        noise only.
 
         Raises `InvalidRequestError` where a rule is broken (`RejectedError` where the server found
         it), `UnreachableError`, `DeadlineError` after `timeout_s` seconds, `ServerError`.
@@ -88,13 +94,16 @@ class RefineClient:
             tensors["LABELS"] = _labels_tensor(labels)
         small = len(logits) <= 256 and 0 <= (options.ignore_label or 0) <= 255
         names = [name for output in outputs for name in _output_tensors(output, small=small)]
-        return _result(self._infer(tensors, [*names, "STAGE_TIMES_MS"], options, timeout_s))
+        parameters = options.to_parameters()
+        if image_id is not None:
+            parameters[IMAGE_ID] = image_id
+        return _result(self._infer(tensors, [*names, "STAGE_TIMES_MS"], parameters, timeout_s))
 
     def _infer(
         self,
         tensors: dict[str, npt.NDArray[Any]],
         outputs: list[str],
-        options: RefineOptions,
+        parameters: dict[str, str | int | float | bool],
         timeout_s: float | None,
     ) -> dict[str, npt.NDArray[Any]]:
         specs = {spec.name: spec for spec in SAM_REFINE.inputs}
@@ -103,7 +112,7 @@ class RefineClient:
                 SAM_REFINE.name,
                 [_infer_input(specs[name], tensor) for name, tensor in tensors.items()],
                 outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                parameters=options.to_parameters(),
+                parameters=parameters,
                 client_timeout=timeout_s,
             )
         except InferenceServerException as error:

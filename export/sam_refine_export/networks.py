@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from sam_refine_export.errors import ExportError
@@ -34,8 +35,9 @@ class SamNetworks:
 
 
 def new_sam(model: str) -> SamModule:
-    """segment-anything's `Sam` of `vit_b`, `vit_l` or `vit_h`, its parameters still random."""
-    return build_sam.sam_model_registry[model]()
+    """segment-anything's `Sam` of `vit_b`, `vit_l` or `vit_h`, its parameters on `meta`."""
+    with torch.device("meta"):
+        return build_sam.sam_model_registry[model]()
 
 
 def new_prompt_encoder() -> SamModule:
@@ -62,7 +64,7 @@ def new_mask_decoder() -> SamModule:
 
 
 def load_state(network: nn.Module, state: State, source: Path) -> None:
-    """Load `state` into `network`; every key must fit.
+    """Put `state` into `network`, in the network's own dtypes; every key must fit.
 
     Raises `ExportError` naming the keys that are missing, unknown or of another shape.
     """
@@ -79,7 +81,10 @@ def load_state(network: nn.Module, state: State, source: Path) -> None:
     listed = "; ".join(f"{kind}: {few(keys)}" for kind, keys in problems.items() if keys)
     if listed:
         raise ExportError(f"{source} does not fit {type(network).__name__}: {listed}")
-    network.load_state_dict(state)
+    # assigned, not copied: a network on `meta` has no memory to copy to, and vit_h fills gigabytes
+    network.load_state_dict(
+        {key: state[key].to(tensor.dtype) for key, tensor in expected.items()}, assign=True
+    )
 
 
 def few(keys: list[str]) -> str:

@@ -116,6 +116,8 @@ def call_model(
         model_name=model.name,
         inputs=[pb_utils.Tensor(*tensor) for tensor in inputs.items()],
         requested_output_names=outputs,
+        # where the callee runs on a GPU its outputs would come as tensors that numpy cannot read
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     ).exec()
     if response.has_error():
         raise ModelCallError(f"{model.name}: {response.error().message()}")

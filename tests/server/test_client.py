@@ -49,6 +49,23 @@ def test_result_has_what_was_asked_for(result):
     assert result.stage_times_ms["decode"] > 0
 
 
+def test_image_id_stands_for_the_pixels(client):
+    scores, name = coarse_scores(), "a still of the client's test"
+    outputs = ("regions",)
+    with Image.open(PHOTO) as photo:
+        first = client.refine(photo, logits=scores, options=FAST, outputs=outputs, image_id=name)
+        black = Image.new("RGB", photo.size)
+    again = client.refine(black, logits=scores, options=FAST, outputs=outputs, image_id=name)
+    assert again.regions == first.regions
+    unnamed = client.refine(black, logits=scores, options=FAST, outputs=outputs)
+    assert unnamed.regions != first.regions
+
+
+def test_image_id_that_is_too_long_is_rejected(client):
+    with pytest.raises(RejectedError, match="image_id must be a text of 1 to 256 characters"):
+        client.refine(PHOTO, logits=coarse_scores(), image_id="x" * 257)
+
+
 def test_result_regions_are_in_order_and_kept_by_their_iou(result):
     assert [region.class_id for region in result.regions] == sorted(
         region.class_id for region in result.regions
