@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
-from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+from onnxruntime import ExecutionOrder, GraphOptimizationLevel, InferenceSession, SessionOptions
 
 from sam_refine_export.errors import ExportError
 
@@ -91,14 +91,19 @@ def measure_ranges(
         for value in _floats(*node.inputs, *node.outputs)
         if not value.is_initializer()
     }
+    if not tensors:
+        return {}
     extremes = []
     for name, value in tensors.items():
         for operator in ("ReduceMax", "ReduceMin"):
             extreme = _new_value(f"{name}.{operator}", ir.DataType.FLOAT, ir.Shape(()))
-            graph.append(ir.node(operator, [value], {"keepdims": 0}, outputs=[extreme]))
+            _insert(graph, ir.node(operator, [value], {"keepdims": 0}, outputs=[extreme]))
             graph.outputs.append(extreme)
             extremes.append(extreme.name)
-    session = _session(model, onnx_path, SessionOptions())
+    options = SessionOptions()
+    # The default order leaves all extremes for the end and keeps all tensors until then.
+    options.execution_order = ExecutionOrder.PRIORITY_BASED
+    session = _session(model, onnx_path, options)
     largest = np.zeros(len(extremes), np.float32)
     for feed in feeds:
         largest = np.maximum(largest, np.abs(session.run(extremes, dict(feed))))
@@ -264,7 +269,7 @@ def _add_moves(half: set[ir.Node], graph: ir.Graph) -> None:
     for node in reversed(moves):
         users = [user for value in node.outputs for user, _ in value.uses()]
         is_output = any(value.is_graph_output() for value in node.outputs)
-        if half.issuperset(users) and not is_output:
+        if users and half.issuperset(users) and not is_output:
             half.add(node)
 
 
@@ -330,13 +335,19 @@ def _copy(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir
     """What a new node, a cast unless the type stays, gives for a tensor: one called `name`."""
     operator, attributes = ("Identity", {}) if value.dtype == dtype else ("Cast", {"to": dtype})
     copy = _new_value(name, dtype, value.shape)
-    node = ir.node(operator, [value], attributes, outputs=[copy], name=f"{operator}_{name}")
-    producer = value.producer()
+    name = f"{operator}_{name}"
+    _insert(graph, ir.node(operator, [value], attributes, outputs=[copy], name=name))
+    return copy
+
+
+def _insert(graph: ir.Graph, node: ir.Node) -> None:
+    """Put a node of one input right behind the node that gives that."""
+    (value,) = node.inputs
+    producer = value.producer() if value else None
     if producer is None:
         graph.insert_before(graph[0], node)
     else:
         graph.insert_after(producer, node)
-    return copy
 
 
 def _new_value(name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from onnxruntime import InferenceSession
 from torch import Tensor
+from torch.nn import functional
 
 from sam_refine.contract import (
     BOX_BOTTOM_RIGHT,
@@ -73,11 +74,19 @@ class DecoderCase:
             "image_embedding": embedding,
             "point_coords": coords,
             "point_labels": labels,
-            "mask_prompts": torch.randn(k, 1, MASK_SIDE, MASK_SIDE, generator=random),
+            "mask_prompts": _mask_prompts(k, random),
             "mask_index": torch.randint(0, k, (n,), generator=random),
             "mask_prompt_mode": torch.tensor([self.mask_prompt.mode]),
             "multimask_output": torch.tensor([self.multimask_output]),
         }
+
+
+def _mask_prompts(count: int, random: torch.Generator) -> Tensor:
+    """Noise, and last a smooth mask of large values, as SAM's own logits are: (count, 1, L, L)."""
+    noise = torch.randn(count - 1, 1, MASK_SIDE, MASK_SIDE, generator=random)
+    coarse = 20 * torch.randn(1, 1, 8, 8, generator=random)
+    smooth = functional.interpolate(coarse, (MASK_SIDE, MASK_SIDE), mode="bilinear")
+    return torch.cat([noise, smooth])
 
 
 DECODER_CASES: Final = (

@@ -48,14 +48,15 @@ TOLERANCES: Final[Mapping[Precision, Mapping[str, Tolerance]]] = {
         "iou_predictions": Tolerance(1e-4),
     },
     Precision.FP16: {
-        "image_embedding": Tolerance(0.0, relative=1e-2),
-        "low_res_logits": Tolerance(0.0, relative=1e-2),
+        "image_embedding": Tolerance(0.0, relative=2e-2),
+        "low_res_logits": Tolerance(0.0, relative=2e-2),
         "iou_predictions": Tolerance(1e-2),
     },
 }
 """By output. Sums of float32 in another order differ by up to 5e-4 in logits, which reach 100 and
 of which only a sigmoid and a sign are used; embeddings are of the order of 1; a predicted IoU is
-compared with thresholds of two decimals."""
+compared with thresholds of two decimals. In float16 errors grow with the values: MobileSAM's were
+0.3 % of the largest in embeddings, 0.9 % in logits, 1.5e-3 in predicted IoUs."""
 
 
 @dataclass(frozen=True)
