@@ -114,8 +114,7 @@ def _read_image_id(parameters: Mapping[str, object], embedding: Float32 | None) 
         raise InvalidRequestError(f"{IMAGE_ID} goes with an image, got it with EMBEDDING")
     if not isinstance(image_id, str) or not 1 <= len(image_id) <= MAX_IMAGE_ID:
         raise InvalidRequestError(
-            f"{IMAGE_ID} must be a text of 1 to {MAX_IMAGE_ID} characters, got "
-            f"{image_id!r:.80}"
+            f"{IMAGE_ID} must be a text of 1 to {MAX_IMAGE_ID} characters, got {image_id!r:.80}"
         )
     return image_id
 
