@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench bench-quick clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/sam-refine demo
@@ -20,6 +20,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-bench
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks
+
+bench-quick: $(VENV)/.installed-bench
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

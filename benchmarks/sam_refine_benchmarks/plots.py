@@ -1,0 +1,43 @@
+"""Figures as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+from sam_refine_benchmarks.results import Figure
+
+mpl.use("agg")  # no screen needed
+import matplotlib.pyplot as plt
+
+
+def draw(figure: Figure, directory: Path) -> Path:
+    """Write `<directory>/<name>.png`: lines of medians, bands from the lowest to the highest."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{figure.name}.png"
+    canvas, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    try:
+        for series in figure.series:
+            (line,) = axes.plot(series.x, series.y, marker="o", markersize=3, label=series.name)
+            if series.low:
+                axes.fill_between(
+                    series.x, series.low, series.high, color=line.get_color(), alpha=0.2
+                )
+        axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+        if figure.logarithmic:
+            axes.set(xscale="log", yscale="log")
+            ticks = sorted({x for series in figure.series for x in series.x})
+            axes.set_xticks(ticks, [f"{x:,g}" for x in ticks])
+            axes.set_xticks([], minor=True)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3, which="both")
+        if len(figure.series) > 1:
+            axes.legend()
+        canvas.savefig(path, dpi=120)
+    finally:
+        plt.close(canvas)
+    return path
