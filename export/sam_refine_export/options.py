@@ -65,7 +65,8 @@ class ExportOptions:
             raise ExportError(f"max_batch_size must be at least 1, got {self.max_batch_size!r}")
         if self.model is not Model.MOBILE and self.checkpoint is None:
             raise ExportError(
-                f"model {self.model.value} needs a checkpoint: give a file, or download Meta's"
+                f"model {self.model.value} needs a checkpoint: --checkpoint FILE, or --download "
+                "for Meta's"
             )
         if self.checkpoint is not None and not self.checkpoint.is_file():
             raise ExportError(f"the checkpoint {self.checkpoint} is not a file")

@@ -27,7 +27,10 @@ def test_export_options_plain_strings_become_members(tmp_path):
         ({"precision": "int8"}, "^precision must be one of fp32, fp16, got 'int8'$"),
         ({"device": "tpu"}, "^device must be one of auto, cpu, gpu, got 'tpu'$"),
         ({"max_batch_size": 0}, "^max_batch_size must be at least 1, got 0$"),
-        ({"model": "vit_h"}, "^model vit_h needs a checkpoint: give a file, or download Meta's$"),
+        (
+            {"model": "vit_h"},
+            "^model vit_h needs a checkpoint: --checkpoint FILE, or --download for Meta's$",
+        ),
     ],
 )
 def test_export_options_that_do_not_fit_are_refused(arguments, message):
