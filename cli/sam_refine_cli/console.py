@@ -16,8 +16,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from sam_refine_client import RefineResult
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False, markup=False)
+stderr = Console(stderr=True, highlight=False, markup=False)
 
 
 @contextmanager

@@ -134,7 +134,8 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 def print_card(card: ModelCard) -> None:
     """What was exported and how far it is from PyTorch, in a few lines."""
-    facts = _grid()
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_column(style="bold")
     facts.add_row("model", card.model)
     facts.add_row("weights", card.source.name)
     facts.add_row("licence", card.source.licence or "not known")
@@ -173,12 +174,6 @@ def print_inspection(repository: Path, inspection: Inspection) -> None:
         stdout.print(f"{repository} does not match its card", soft_wrap=True)
     if not inspection.recipe_is_current:
         stdout.print("exported by another version of sam-refine; a new export may differ")
-
-
-def _grid() -> Table:
-    grid = Table(show_header=False, box=None, pad_edge=False)
-    grid.add_column(style="bold")
-    return grid
 
 
 def _checks_by_output(card: ModelCard) -> dict[str, list[dict[str, float]]]:
