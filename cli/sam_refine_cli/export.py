@@ -18,6 +18,7 @@ from sam_refine_export.options import Device, ExportOptions, Model, Precision
 
 if TYPE_CHECKING:
     from sam_refine_export import Inspection, ModelCard
+    from sam_refine_export.validation_report import ValueCheck
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
@@ -67,7 +68,18 @@ def export(
     ] = None,
 ) -> None:
     """Export SAM to ONNX, check it against PyTorch, write a model repository."""
-    need_extra("export", "torch", "segment_anything", "onnx", "onnxscript", "onnxruntime")
+    need_extra(
+        "export",
+        "torch",
+        "segment_anything",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "platformdirs",
+        "pydantic",
+        "requests",
+        "tenacity",
+    )
     from sam_refine_export import ExportError, inspect_repository
 
     if checkpoint is not None and download:
@@ -147,12 +159,12 @@ def print_card(card: ModelCard) -> None:
     for heading in ("compared with PyTorch", "runs", "largest difference", "allowed"):
         table.add_column(heading, justify="left" if not table.columns else "right")
     for output, checks in _checks_by_output(card).items():
-        worst = max(checks, key=lambda check: check["max_difference"] / check["tolerance"])
+        worst = max(checks, key=lambda check: check.max_difference / check.tolerance)
         table.add_row(
             output.replace("_", " "),
             str(len(checks)),
-            f"{worst['max_difference']:.1e}",
-            f"{worst['tolerance']:.1e}",
+            f"{worst.max_difference:.1e}",
+            f"{worst.tolerance:.1e}",
         )
     stdout.print(table)
 
@@ -176,8 +188,8 @@ def print_inspection(repository: Path, inspection: Inspection) -> None:
         stdout.print("exported by another version of sam-refine; a new export may differ")
 
 
-def _checks_by_output(card: ModelCard) -> dict[str, list[dict[str, float]]]:
-    by_output: dict[str, list[dict[str, float]]] = {}
-    for check in card.validation["values"]:
-        by_output.setdefault(check["output"], []).append(check)
+def _checks_by_output(card: ModelCard) -> dict[str, list[ValueCheck]]:
+    by_output: dict[str, list[ValueCheck]] = {}
+    for check in card.validation.values:
+        by_output.setdefault(check.output, []).append(check)
     return by_output

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sam_refine_export.validation_report import ValidationReport
+
 CARD_NAME: Final = "model_card.json"
 
 
@@ -43,8 +45,8 @@ class ModelCard:
     """sha256 of every other file of the repository, by its path there."""
     half_precision: dict[str, Any] | None
     """`HalfPrecision.to_json` of each graph in float16."""
-    validation: dict[str, Any]
-    """`ValidationReport.to_json`."""
+    validation: ValidationReport
+    """Every figure of the comparison with PyTorch."""
 
     def write(self, repository: Path) -> None:
         """Put the card into a repository."""
@@ -54,10 +56,11 @@ class ModelCard:
 
 def read_card(repository: Path) -> ModelCard | None:
     """The card of a repository, or None where there is none that this version can read."""
+    from pydantic import TypeAdapter  # here: the package imports without its extra
+
     try:
-        card = json.loads((repository / CARD_NAME).read_text(encoding="utf-8"))
-        return ModelCard(**{**card, "source": Source(**card["source"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        return TypeAdapter(ModelCard).validate_json((repository / CARD_NAME).read_bytes())
+    except (OSError, ValueError):
         return None
 
 

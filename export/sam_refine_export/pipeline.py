@@ -94,7 +94,7 @@ def export_repository(
                 recipe_sha256=recipe_sha256(),
                 files=files(repository),
                 half_precision=half_precision,
-                validation=report.to_json(),
+                validation=report,
             )
             card.write(repository)
     except OSError as error:

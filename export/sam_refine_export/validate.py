@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,6 +25,7 @@ from sam_refine_export.networks import SamNetworks
 from sam_refine_export.onnx_graph import shape_with_batch
 from sam_refine_export.options import Precision
 from sam_refine_export.samples import DECODER_CASES, DecoderCase, canvases
+from sam_refine_export.validation_report import ValidationReport, ValueCheck
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -57,49 +58,6 @@ TOLERANCES: Final[Mapping[Precision, Mapping[str, Tolerance]]] = {
 of which only a sigmoid and a sign are used; embeddings are of the order of 1; a predicted IoU is
 compared with thresholds of two decimals. In float16 errors grow with the values: MobileSAM's were
 0.3 % of the largest in embeddings, 0.9 % in logits, 1.5e-3 in predicted IoUs."""
-
-
-@dataclass(frozen=True)
-class ValueCheck:
-    """One output of one run against its reference."""
-
-    model: str
-    output: str
-    case: str
-    max_difference: float
-    """Infinite where the output has another shape or is not finite."""
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        return self.max_difference < self.tolerance
-
-
-@dataclass(frozen=True)
-class ValidationReport:
-    """All that was found."""
-
-    interface: tuple[str, ...]
-    """One sentence for each mismatch with the contract."""
-    values: tuple[ValueCheck, ...]
-    """Empty where the interface is wrong: then no values are looked at."""
-
-    @property
-    def mismatches(self) -> tuple[str, ...]:
-        """One sentence for each thing that is wrong; none if the export passed."""
-        return self.interface + tuple(
-            f"{check.model}: {check.output} differs by up to {check.max_difference:.2g} from "
-            f"PyTorch, allowed is {check.tolerance:g} ({check.case})"
-            for check in self.values
-            if not check.passed
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain lists and mappings."""
-        return {
-            "interface": list(self.interface),
-            "values": [asdict(check) for check in self.values],
-        }
 
 
 def validate(

@@ -11,8 +11,6 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from sam_refine_export.errors import ExportError
 from sam_refine_export.model_card import Source, sha256
 
@@ -33,6 +31,8 @@ _FETCH_TIMEOUT_S: Final = 300
 
 def cache_directory() -> Path:
     """Where downloads are kept: `$SAM_REFINE_CACHE`, else the user's cache directory."""
+    import platformdirs  # here: the package imports without its extra
+
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen) if chosen else platformdirs.user_cache_path("sam-refine")
 

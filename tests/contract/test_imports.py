@@ -15,6 +15,7 @@ sys.meta_path.insert(0, Block())
 import {module}
 """
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "segment_anything", "pytriton"}
+EXPORT = {"platformdirs", "pydantic", "requests", "tenacity"}
 
 
 def import_blocked(module, blocked):
@@ -30,8 +31,8 @@ def import_blocked(module, blocked):
         ("sam_refine.request", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine_client", HEAVY | {"cc3d", "psutil", "typer", "rich"}),
         ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
-        ("sam_refine_export", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
-        ("sam_refine_cli.app", HEAVY | {"cc3d", "tritonclient"}),
+        ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
+        ("sam_refine_cli.app", HEAVY | EXPORT | {"cc3d", "tritonclient"}),
     ],
 )
 def test_import_needs_no_more_than_its_extra(module, blocked):

@@ -44,9 +44,9 @@ def exported(checkpoint, tmp_path_factory):
 
 def test_export_vit_b_encoder_equals_pytorch_alone_and_in_a_batch(exported):
     _, card = exported
-    checks = [c for c in card.validation["values"] if c["output"] == "image_embedding"]
-    assert [check["case"] for check in checks] == ["batch 1", "batch 3"]
-    assert all(check["max_difference"] < 1e-3 for check in checks)
+    checks = [c for c in card.validation.values if c.output == "image_embedding"]
+    assert [check.case for check in checks] == ["batch 1", "batch 3"]
+    assert all(check.max_difference < 1e-3 for check in checks)
 
 
 def test_export_vit_b_decoder_equals_pytorch_for_all_prompts_and_modes(exported, checkpoint):

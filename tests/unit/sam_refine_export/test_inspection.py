@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -57,8 +58,19 @@ def test_inspect_repository_without_a_card_is_an_error(tmp_path):
         inspect_repository(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"model": "mobile"}'])
-def test_inspect_repository_unreadable_card_is_an_error(tmp_path, text):
-    (tmp_path / CARD_NAME).write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: None,
+        lambda card: [],
+        lambda card: {"model": "mobile"},
+        lambda card: card | {"validation": {"interface": [], "values": [{"output": "x"}]}},
+        lambda card: card | {"files": ["sam_refine/config.pbtxt"]},
+        lambda card: card | {"source": {"name": "x", "licence": None, "sha256": {"x": None}}},
+    ],
+)
+def test_inspect_repository_unreadable_card_is_an_error(repository, tmp_path, change):
+    card = json.loads((repository / CARD_NAME).read_text(encoding="utf-8"))
+    (tmp_path / CARD_NAME).write_text(json.dumps(change(card)), encoding="utf-8")
     with pytest.raises(ExportError, match=r"model_card\.json cannot be read: it is damaged, or of"):
         inspect_repository(tmp_path)

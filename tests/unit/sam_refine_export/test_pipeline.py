@@ -88,9 +88,9 @@ def test_card_says_what_was_exported_and_how_it_was_checked(repository):
     assert set(card.source.sha256) == {"encoder.onnx", "sam.onnx"}
     assert {ENCODER_ONNX, DECODER_ONNX, "sam_refine/config.pbtxt"} <= set(card.files)
     assert {"torch", "onnx", "onnxruntime", "sam-refine"} <= set(card.versions)
-    checks = card.validation["values"]
+    checks = card.validation.values
     assert len(checks) == 3 + 2 * len(DECODER_CASES)
-    assert all(check["max_difference"] < check["tolerance"] for check in checks)
+    assert all(check.max_difference < check.tolerance for check in checks)
 
 
 def test_is_current_export_and_its_copy(repository, copy):
@@ -146,7 +146,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
     assert read_card(output) == card
     assert card.source.sha256.keys() == {"small.pth"}
     assert (card.half_precision is not None) == (precision == "fp16")
-    cases = [check["case"] for check in card.validation["values"]]
+    cases = [check.case for check in card.validation.values]
     assert cases[:3] == ["batch 1", "batch 3", "batch 4"]
     config = (output / "sam_image_encoder/config.pbtxt").read_text(encoding="utf-8")
     assert "max_batch_size: 4" in config

@@ -1,4 +1,3 @@
-import json
 import math
 import re
 
@@ -13,7 +12,8 @@ from sam_refine_export import Precision, reference, validate
 from sam_refine_export.networks import SamNetworks, new_mask_decoder
 from sam_refine_export.repository import DECODER_ONNX, ENCODER_ONNX
 from sam_refine_export.samples import DECODER_CASES
-from sam_refine_export.validate import TOLERANCES, Tolerance, ValidationReport, ValueCheck
+from sam_refine_export.validate import TOLERANCES, Tolerance
+from sam_refine_export.validation_report import ValidationReport, ValueCheck
 
 
 def rename_an_input(graph):
@@ -138,7 +138,7 @@ def test_max_difference(found, expected, difference):
     assert validate.max_difference(np.array(found), np.array(expected)) == difference
 
 
-def test_report_sums_up_and_goes_to_json():
+def test_report_names_what_did_not_pass():
     report = ValidationReport(
         (),
         (
@@ -150,10 +150,3 @@ def test_report_sums_up_and_goes_to_json():
     assert report.mismatches == (
         "m: low_res_logits differs by up to nan from PyTorch, allowed is 0.001 (a)",
     )
-    assert json.loads(json.dumps(report.to_json()))["values"][1] == {
-        "model": "m",
-        "output": "iou_predictions",
-        "case": "b",
-        "max_difference": 3e-6,
-        "tolerance": 1e-4,
-    }
