@@ -58,7 +58,7 @@ def run(setting: Setting) -> Result:
         exported.decoder_onnx, {"image_embedding": embedding, **sides.prompts}
     )
     timings = interleave(
-        {**runs, "matrix product": operations.matrix_product()}, setting.budget_s(90, 12)
+        {**runs, "matrix product": operations.matrix_product()}, setting.budget_s(60, 12)
     )
     difference = largest_difference([run.result for run in runs.values()])
     limit_s = operations.limit_s(multiply_adds, timings["matrix product"])
@@ -162,7 +162,7 @@ def against_count(
             alternatives[f"straight {n}"] = sides.straight
         alternatives[f"plain {n}"] = sides.plain
         alternatives[f"ours {n}"] = sides.ours
-    timings = interleave(alternatives, setting.budget_s(45, 4))
+    timings = interleave(alternatives, setting.budget_s(30, 4))
     return {
         side: {n: timings[f"{side} {n}"] for n in counts if f"{side} {n}" in timings}
         for side in ("straight", "plain", "ours")

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +18,10 @@ import psutil
 ROOT: Final = Path(__file__).parents[2]
 """The checkout."""
 
+MOST_OTHERS: Final = 0.1
+"""Share of the cores that other processes may use while something is timed."""
+_GRAIN_S: Final = 0.05
+"""The system counts the time of each core in steps of 0.01 s."""
 _DISTRIBUTIONS: Final = (
     "sam-refine",
     "numpy",
@@ -42,7 +48,7 @@ class CoreTimes(NamedTuple):
     busy_s: float
     """What all cores worked, added up."""
     own_s: float
-    """What this process and its ended children worked."""
+    """What this process and its children worked."""
 
 
 def core_times() -> CoreTimes:
@@ -50,13 +56,33 @@ def core_times() -> CoreTimes:
     cores = psutil.cpu_times()
     # User time has the guests' in it.
     not_busy = cores.idle + cores.iowait + cores.guest + cores.guest_nice
-    return CoreTimes(time.monotonic(), float(sum(cores) - not_busy), sum(os.times()[:4]))
+    own_s = 0.0
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # its time went over to its parent
+            own_s += sum(process.cpu_times()[:4])  # with the children that have ended
+    return CoreTimes(time.monotonic(), float(sum(cores) - not_busy), own_s)
 
 
 def others_share(start: CoreTimes, end: CoreTimes, cores: int) -> float:
     """Share of the cores that others used between the two, 0 to 1."""
-    others_s = (end.busy_s - start.busy_s) - (end.own_s - start.own_s)
-    return min(1.0, max(0.0, others_s / (cores * (end.wall_s - start.wall_s))))
+    return min(1.0, max(0.0, _others_s(start, end) / (cores * (end.wall_s - start.wall_s))))
+
+
+def is_disturbed(start: CoreTimes, end: CoreTimes, cores: int) -> bool:
+    """Whether others used so much between the two that times then are not to be trusted."""
+    allowed_s = MOST_OTHERS * cores * (end.wall_s - start.wall_s)
+    return _others_s(start, end) > allowed_s + _GRAIN_S
+
+
+def watch_others() -> Callable[[], bool]:
+    """Watch from now on; the answer tells whether others disturbed since."""
+    start = core_times()
+    return lambda: is_disturbed(start, core_times(), psutil.cpu_count())
+
+
+def _others_s(start: CoreTimes, end: CoreTimes) -> float:
+    return (end.busy_s - start.busy_s) - (end.own_s - start.own_s)
 
 
 def describe() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from sam_refine_benchmarks.machine import watch_others
+
 T = TypeVar("T")
 
 LEAST_ROUNDS: Final = 3
@@ -17,6 +19,11 @@ _SHARE_OF_THE_SLOWEST = 0.2
 """A fast alternative runs several times a turn, for about this part of the slowest one's turn."""
 _SHARE_OF_THE_BUDGET = 1 / 3
 """An alternative that needs more than this for one run is run once."""
+_PATIENCE = 2
+"""Times the budget, for as long as others disturb."""
+
+Round = Mapping[str, tuple[float, ...]]
+"""Seconds of every run of one round, by alternative."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,10 @@ class Timing:
     """Seconds of every run, by round; warm-up runs do not count."""
     warmed_up: bool = True
     """False for an alternative too slow for more than one run: its first run is all there is."""
+    disturbed: bool = False
+    """Whether other processes used the cores in some of these rounds."""
+    left_out_s: tuple[tuple[float, ...], ...] = ()
+    """Rounds that do not count because others disturbed them."""
 
     @property
     def runs_s(self) -> tuple[float, ...]:
@@ -50,6 +61,8 @@ class Timing:
             "lowest_s": self.lowest_s,
             "highest_s": self.highest_s,
             "warmed_up": self.warmed_up,
+            "disturbed": self.disturbed,
+            "left_out_s": self.left_out_s,
             "rounds_s": self.rounds_s,
         }
 
@@ -94,32 +107,50 @@ def interleave(
     alternatives: Mapping[str, Callable[[], object]],
     budget_s: float,
     clock: Callable[[], float] = time.perf_counter,
+    watch: Callable[[], Callable[[], bool]] = watch_others,
 ) -> dict[str, Timing]:
     """Run the alternatives in turns, for about `budget_s` seconds; timings by name.
 
     Each one is warmed up by one run. Rounds go on until the next would pass the budget; there are
     3 at least, whatever they take, and 25 at most. An alternative whose first run takes more than a
     third of the budget is not run again.
+
+    `watch` starts to watch the machine and returns what tells, later, whether others disturbed it
+    meanwhile. Disturbed rounds are left out where there are 3 calm ones, and to have 3 it goes on
+    for up to twice the budget.
     """
     start = clock()
-    first_s = {name: _time(run, clock) for name, run in alternatives.items()}
+    first_s: dict[str, float] = {}
+    first_disturbed: dict[str, bool] = {}
+    for name, run in alternatives.items():
+        disturbed = watch()
+        first_s[name] = _time(run, clock)
+        first_disturbed[name] = disturbed()
     again = [name for name in alternatives if first_s[name] <= budget_s * _SHARE_OF_THE_BUDGET]
     runs = _runs_a_turn({name: first_s[name] for name in again})
-    rounds: dict[str, list[tuple[float, ...]]] = {name: [] for name in again}
-    count, round_s = 0, 0.0
-    while again and count < MOST_ROUNDS:
-        if count >= LEAST_ROUNDS and clock() - start + round_s > budget_s:
+    calm: list[Round] = []
+    noisy: list[Round] = []
+    round_s = 0.0
+    while again and len(calm) + len(noisy) < MOST_ROUNDS:
+        end_s = budget_s if len(calm) >= LEAST_ROUNDS else budget_s * _PATIENCE
+        if len(calm) + len(noisy) >= LEAST_ROUNDS and clock() - start + round_s > end_s:
             break
-        round_start = clock()
-        for name in again:
-            turn = tuple(_time(alternatives[name], clock) for _ in range(runs[name]))
-            rounds[name].append(turn)
+        round_start, disturbed = clock(), watch()
+        turns = {
+            name: tuple(_time(alternatives[name], clock) for _ in range(runs[name]))
+            for name in again
+        }
         round_s = clock() - round_start
-        count += 1
+        (noisy if disturbed() else calm).append(turns)
+    kept, left_out = (calm, noisy) if len(calm) >= LEAST_ROUNDS else (calm + noisy, [])
     return {
-        name: Timing(tuple(rounds[name]))
-        if name in rounds
-        else Timing(((first_s[name],),), warmed_up=False)
+        name: Timing(
+            tuple(turns[name] for turns in kept),
+            disturbed=len(calm) < LEAST_ROUNDS,
+            left_out_s=tuple(turns[name] for turns in left_out),
+        )
+        if name in again
+        else Timing(((first_s[name],),), warmed_up=False, disturbed=first_disturbed[name])
         for name in alternatives
     }
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from sam_refine_benchmarks.machine import MOST_OTHERS
 from sam_refine_benchmarks.results import Claim, Measured
 
 TABLE: Final = "table.md"
-MOST_OTHERS: Final = 0.05
-"""Share of the cores that others may use before the table says so."""
 
 
 def write(
@@ -34,7 +33,8 @@ def table(machine: Mapping[str, Any], results: Mapping[str, Measured], *, quick:
     rows = [_row(claim) for measured in results.values() for claim in measured.result.claims]
     remarks = [remark for measured in results.values() for remark in measured.result.remarks]
     remarks += [
-        f"{name}: other processes used {measured.others_share:.0%} of the cores meanwhile"
+        f"{name}: other processes used {measured.others_share:.0%} of the cores meanwhile; rounds "
+        "that they disturbed are left out where there were calm ones"
         for name, measured in results.items()
         if measured.others_share > MOST_OTHERS
     ]

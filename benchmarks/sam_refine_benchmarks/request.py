@@ -96,8 +96,8 @@ def _measure(
     def in_process() -> object:
         return ours.refine(exported, inputs.unseen(image), scores, options)
 
-    whole = interleave({"straight": by_straight, "ours": by_client}, setting.budget_s(70, 15))
-    served = interleave({"client": by_client, "in process": in_process}, setting.budget_s(50, 8))
+    whole = interleave({"straight": by_straight, "ours": by_client}, setting.budget_s(60, 15))
+    served = interleave({"client": by_client, "in process": in_process}, setting.budget_s(45, 8))
     expected, result = by_straight.result, by_client.result
     agreement = float(np.mean(result.labels == expected.labels))
     regions = result.regions or ()

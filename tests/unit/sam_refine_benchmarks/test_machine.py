@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from sam_refine_benchmarks import machine
 from sam_refine_benchmarks.server import stub_model
 
@@ -36,6 +38,20 @@ def test_others_share_is_what_the_cores_worked_beyond_this_process():
 def test_others_share_is_never_negative():
     start, end = machine.CoreTimes(0.0, 0.0, 0.0), machine.CoreTimes(1.0, 0.9, 1.0)
     assert machine.others_share(start, end, cores=2) == 0
+
+
+@pytest.mark.parametrize(
+    ("others_s", "disturbed"), [(0.0, False), (2.0, False), (2.1, True), (20.0, True)]
+)
+def test_is_disturbed_where_others_use_more_than_a_tenth_of_the_cores(others_s, disturbed):
+    start = machine.CoreTimes(0.0, 0.0, 0.0)
+    end = machine.CoreTimes(10.0, 5.0 + others_s, 5.0)
+    assert machine.is_disturbed(start, end, cores=2) is disturbed
+
+
+def test_is_disturbed_allows_for_the_grain_of_short_times():
+    start, end = machine.CoreTimes(0.0, 0.0, 0.0), machine.CoreTimes(0.01, 0.04, 0.0)
+    assert not machine.is_disturbed(start, end, cores=2)
 
 
 def test_core_times_only_ever_grow():

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from sam_refine_benchmarks.pairs import Latest, Timing, interleave, ratio, ratio_range
+from sam_refine_benchmarks import pairs
+from sam_refine_benchmarks.pairs import Latest, Timing, ratio, ratio_range
 
 
 class Stopwatch:
@@ -24,6 +27,16 @@ class Stopwatch:
             self.now += left.pop(0) if len(left) > 1 else left[0]
 
         return run
+
+
+def interleave(alternatives, budget_s, clock, disturbed=()):
+    """`pairs.interleave` on a machine that is disturbed at these of the times that it is asked."""
+    answers = itertools.count()
+
+    def watch():
+        return lambda: next(answers) in disturbed
+
+    return pairs.interleave(alternatives, budget_s, clock, watch)
 
 
 @pytest.fixture
@@ -74,6 +87,35 @@ def test_interleave_alternative_beyond_a_third_of_the_budget_runs_once(clock):
     assert timings["fast"] == Timing(((1.0,),) * 3)
 
 
+def test_interleave_disturbed_rounds_are_left_out_where_three_are_calm(clock):
+    run = clock.taking("a", 1.0, 1.0, 9.0, 1.0)
+    timings = interleave({"a": run}, budget_s=20, clock=clock, disturbed={2})
+    assert set(timings["a"].runs_s) == {1.0}
+    assert timings["a"].left_out_s == ((9.0,),)
+    assert not timings["a"].disturbed
+
+
+def test_interleave_goes_on_for_twice_the_budget_to_have_three_calm_rounds(clock):
+    run = clock.taking("a", 1.0)
+    timings = interleave({"a": run}, budget_s=5, clock=clock, disturbed={1, 2, 3, 4})
+    assert len(timings["a"].left_out_s) == 4
+    assert len(timings["a"].rounds_s) == 3
+
+
+def test_interleave_machine_that_never_calms_down_is_told(clock):
+    run = clock.taking("a", 1.0)
+    timings = interleave({"a": run}, budget_s=5, clock=clock, disturbed=range(100))
+    assert timings["a"].disturbed
+    assert len(timings["a"].rounds_s) == 9
+
+
+def test_interleave_single_run_tells_whether_it_was_disturbed(clock):
+    alternatives = {"slow": clock.taking("slow", 60.0), "fast": clock.taking("fast", 1.0)}
+    timings = interleave(alternatives, budget_s=20, clock=clock, disturbed={0})
+    assert timings["slow"].disturbed
+    assert not timings["fast"].disturbed
+
+
 def test_latest_keeps_the_result_of_the_last_run():
     numbers = iter(range(5))
     run = Latest(lambda: next(numbers))
@@ -97,6 +139,8 @@ def test_timing_to_json_keeps_every_run():
         "lowest_s": 1.0,
         "highest_s": 3.0,
         "warmed_up": True,
+        "disturbed": False,
+        "left_out_s": (),
         "rounds_s": ((1.0,), (3.0,)),
     }
 

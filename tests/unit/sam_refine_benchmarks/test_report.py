@@ -48,7 +48,8 @@ def test_table_has_a_row_for_each_claim():
         "| memory | 1 MB | 2 MB | 2.00 |  |\n"
         "\n"
         "- once only\n"
-        "- memory: other processes used 50% of the cores meanwhile\n"
+        "- memory: other processes used 50% of the cores meanwhile; rounds that they disturbed are "
+        "left out where there were calm ones\n"
     )
 
 
