@@ -95,12 +95,12 @@ def _require_replaceable(output: Path) -> None:
 
 
 def _swap(fresh: Path, output: Path, old: Path) -> None:
-    """Put `fresh` where `output` is; if that fails `output` is what it was."""
-    if output.exists():
-        output.rename(old)
+    """Put `fresh` where `output` is; if that fails or is interrupted `output` is what it was."""
     try:
+        if output.exists():
+            output.rename(old)
         fresh.rename(output)
-    except OSError:
-        if old.exists():
+    except BaseException:  # a KeyboardInterrupt too: `old` goes with the scratch directory
+        if old.exists() and not output.exists():
             old.rename(output)
         raise

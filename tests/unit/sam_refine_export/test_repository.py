@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from sam_refine_export import ExportError, repository
@@ -80,6 +82,22 @@ def test_new_repository_renaming_fails_restores_the_old_one(tmp_path):
         repository.new_repository(tmp_path / "models") as path,
     ):
         path.rename(path.with_name("elsewhere"))
+    assert content(tmp_path) == before
+
+
+def test_new_repository_interrupt_between_the_renames_restores_the_old_one(tmp_path, monkeypatch):
+    write_repository(tmp_path / "models", "old")
+    before = content(tmp_path)
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if path.name == "new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_repository(tmp_path / "models", "new")
     assert content(tmp_path) == before
 
 
