@@ -1,183 +1,263 @@
-"""MapRefinement and MapFailedRegions: kept masks and coarse scores become one map.
+"""MapRefinement, its fallback and MapFailedRegions: kept masks and coarse scores become one map.
 
-Classes are merged one after the other into a running best, so labels need no (C, H, W) array.
-Where no score is negative, a mask matters only where it is positive, and the maximum over the masks
-of a class of sigmoid(l) * L is sigmoid(max l) * L: each mask is resized inside the window of its
-positive part only. Negative scores take the general formula.
+The map is made tile by tile: a tile's arrays stay in the processor's cache, what it sees of a mask
+is a small matrix product, and no class counts there but those whose masks reach it. Labels need
+only the best score so far and its class: there is no (C, H, W) array unless the refined logits are
+asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace, device
 
+from sam_refine.argmax import RunningBest
+from sam_refine.arrays import Array, Window, beside, tiles
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.postprocess import MaskPostprocessor
-from sam_refine.resize import Float32, Window, full_window
-from sam_refine.scores import ClassScores, Labels
+from sam_refine.resize import resize_nearest
+from sam_refine.scores import ClassScores, Mask
 
-Mask = npt.NDArray[np.bool_]
+MAX_EXPONENT = 88
+"""float32's exp ends there."""
+
+
+@dataclass(frozen=True)
+class KeptMasks:
+    """The N kept masks of an image; N may be 0."""
+
+    low_res_logits: Array
+    """L_v: (N, 256, 256) float32."""
+    classes: npt.NDArray[np.int32]
+    """(N,) class ids."""
+    postprocessor: MaskPostprocessor
+    windows: npt.NDArray[np.intp]
+    """(N, 2, 2) where each can be positive: rows start, stop; columns start, stop."""
+
+    @classmethod
+    def of(
+        cls, low_res_logits: Array, classes: npt.NDArray[np.int32], size_image: tuple[int, int]
+    ) -> KeptMasks:
+        postprocessor = MaskPostprocessor.of(size_image, low_res_logits)
+        windows = postprocessor.positive_windows(low_res_logits)
+        return cls(low_res_logits, classes, postprocessor, windows)
+
+    def reaching(self, tile: Window) -> dict[int, dict[int, Window]]:
+        """By class id, the masks that can be positive in a tile, and where in it."""
+        start = np.maximum(self.windows[..., 0], [side.start for side in tile])
+        stop = np.minimum(self.windows[..., 1], [side.stop for side in tile])
+        reaching: dict[int, dict[int, Window]] = {}
+        for index in np.flatnonzero((start < stop).all(axis=1)).tolist():
+            window = Window(*map(slice, start[index].tolist(), stop[index].tolist()))
+            reaching.setdefault(int(self.classes[index]), {})[index] = window
+        return reaching
+
+    def highest(self, masks: Mapping[int, Window], around: Window) -> Array:
+        """max(0, max_k l_k) over some masks k and their windows, all of them in `around`."""
+        xp, on = array_namespace(self.low_res_logits), device(self.low_res_logits)
+        highest = xp.zeros(around.size_hw, dtype=xp.float32, device=on)
+        for index, window in masks.items():
+            part = highest[window.inside(around)]
+            logits = self.postprocessor.logits(self.low_res_logits[index], window)
+            xp.maximum(part, logits, out=part)
+        return highest
+
+    def lowest(self, class_id: int, window: Window) -> Array:
+        """min_k l_k over all masks k of a class that has any."""
+        xp, on = array_namespace(self.low_res_logits), device(self.low_res_logits)
+        lowest = xp.full(window.size_hw, np.inf, dtype=xp.float32, device=on)
+        for index in np.flatnonzero(self.classes == class_id).tolist():
+            logits = self.postprocessor.logits(self.low_res_logits[index], window)
+            xp.minimum(lowest, logits, out=lowest)
+        return lowest
 
 
 @dataclass(frozen=True)
 class RefinedMap:
-    """S' and L', with what the steps after MapRefinement need of L'."""
+    """What Algorithm 4 makes of a map."""
 
-    labels: Labels
+    labels: Array
     """S': (H, W) int32."""
-    best: Float32
-    """max_c L': (H, W)."""
-    empty: Mask
-    """(H, W) where sum_c L' = 0."""
-    logits: Float32 | None
-    """L': (C, H, W), where it was asked for."""
+    logits: Array | None
+    """L': (C, H, W) float32, where it was asked for."""
 
 
-def unrefined_map(labels_image: Labels, scores: ClassScores, *, want_logits: bool) -> RefinedMap:
+@dataclass(frozen=True)
+class RefinedTile:
+    """S' of a tile, with what the steps after MapRefinement need of L'."""
+
+    labels: Array
+    """S': (h, w) int32."""
+    best: Array
+    """max_c L': (h, w) float32."""
+    empty: Array
+    """(h, w) bool, where sum_c L' = 0."""
+
+
+def unrefined_map(labels_image: Array, scores: ClassScores, *, want_logits: bool) -> RefinedMap:
     """S and L as they came, where there is nothing to refine with."""
-    size = scores.size_image
-    logits = scores.image() if want_logits else None
-    return RefinedMap(labels_image, np.zeros(size, np.float32), np.ones(size, np.bool_), logits)
+    return RefinedMap(labels_image, scores.image() if want_logits else None)
 
 
-def map_refinement(
-    low_res_logits: Float32,
+def merge_maps(
+    low_res_logits: Array,
     classes: npt.NDArray[np.int32],
+    failed_grid: Mask | None,
     scores: ClassScores,
+    labels_image: Array,
+    options: RefineOptions,
     *,
     want_logits: bool,
 ) -> RefinedMap:
+    """MapRefinement, the fallback, MapFailedRegions and `ignore_label`.
+
+    `low_res_logits` (N, 256, 256) and `classes` (N,) are the kept masks; `failed_grid` (h_d, w_d)
+    is the union of the failed regions, None where none failed.
+    """
+    xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image
+    masks = KeptMasks.of(low_res_logits, classes, size)
+    best_classes = None
+    if failed_grid is not None and options.failed_regions is FailedRegions.COMPETE:
+        best_classes = scores.argmax()
+    labels = xp.empty(size, dtype=xp.int32, device=on)
+    logits = None
+    if want_logits:
+        logits = xp.zeros((len(scores), *size), dtype=xp.float32, device=on)
+
+    for tile in tiles(size, scores.values):
+        coarse = labels_image[tile]
+        failed = None
+        if failed_grid is not None:
+            failed = resize_nearest(beside(failed_grid, labels), size, tile)
+        out = None if logits is None else logits[:, tile.rows, tile.columns]
+        refined = map_refinement(masks, scores, tile, failed, out)
+        refined = keep_coarse_where_empty(refined, coarse)
+        if failed is not None:
+            best = None if best_classes is None else scores.at(best_classes[tile], tile)
+            refined = map_failed_regions(refined, failed, coarse, best, options)
+        labels[tile] = keep_ignored(refined, coarse, options).labels
+    return RefinedMap(labels, logits)
+
+
+def map_refinement(
+    masks: KeptMasks,
+    scores: ClassScores,
+    tile: Window,
+    failed: Array | None = None,
+    out: Array | None = None,
+) -> RefinedTile:
     """L'_i = max_k(sigmoid(l_k) * L_i) * [any_k l_k > 0] over the masks k of class i; S' = argmax.
 
-    `low_res_logits` (N, 256, 256) and `classes` (N,) are the kept masks; N may be 0. On ties the
-    lowest class id wins. A class without masks has L'_i = 0.
+    Where L_i >= 0 the maximum is at the highest l_k, and only masks that are positive matter; where
+    L_i < 0 it is at the lowest, which any mask of the class may have. On ties the lowest class id
+    wins. A class without masks has L'_i = 0. `out`, where it is given, is zeros (C, h, w) that L'
+    is written to: MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
     """
-    size = scores.size_image
-    best = np.zeros(size, np.float32)
-    labels = np.zeros(size, np.int32)
-    refined = np.zeros((len(scores), *size), np.float32) if want_logits else None
-    general = not scores.nonnegative
-    total = np.zeros(size, np.float32) if general else best
-    refine_class = _refine_class_general if general else _refine_class
+    xp, on = array_namespace(scores.values), device(scores.values)
+    reaching = masks.reaching(tile)
+    windows = {class_id: _around(reaching[class_id].values()) for class_id in sorted(reaching)}
+    nonnegative = all(scores.nonnegative(class_id, windows[class_id]) for class_id in windows)
+    if nonnegative:  # outside its masks a class has 0 and loses: it counts in a window around them
+        best = RunningBest(xp.zeros(tile.size_hw, dtype=xp.float32, device=on))
+        total = best.score  # 0 where all are
+    else:  # outside its masks it has 0 and may win; one class stands for all without masks
+        best = RunningBest(xp.full(tile.size_hw, -np.inf, dtype=xp.float32, device=on))
+        total = xp.zeros(tile.size_hw, dtype=xp.float32, device=on)
+        absent = next((i for i in range(len(scores)) if i not in reaching), 0)
+        windows = dict.fromkeys(sorted({absent, *reaching}), tile)
+    if out is not None and failed is not None:
+        _write_failed_scores(failed, scores, tile, () if nonnegative else windows, out)
 
+    for class_id, window in windows.items():
+        highest = masks.highest(reaching.get(class_id, {}), window)
+        plane = scores.plane(class_id, window)
+        covered = highest > 0
+        if not nonnegative and xp.any(covered & (plane < 0)):
+            lowest = xp.clip(masks.lowest(class_id, window), -MAX_EXPONENT, MAX_EXPONENT)
+            highest = xp.where(plane < 0, lowest, highest)
+        refined = _sigmoid_times(highest, plane)
+        refined *= covered
+        inside = window.inside(tile)
+        best.add(class_id, refined, inside)
+        if not nonnegative:
+            total += refined
+        if out is not None:
+            part = out[class_id][inside]
+            part[...] = refined if failed is None else xp.maximum(part, refined)
+    return RefinedTile(best.class_id, best.score, total == 0)
+
+
+def _sigmoid_times(logits: Array, scores: Array) -> Array:
+    """sigmoid(logits) * scores = scores / (1 + exp(-logits)); logits are >= -MAX_EXPONENT."""
+    xp = array_namespace(logits)
+    divisor = -logits
+    xp.exp(divisor, out=divisor)
+    divisor += 1
+    return scores / divisor
+
+
+def _write_failed_scores(
+    failed: Array, scores: ClassScores, tile: Window, whole: Collection[int], out: Array
+) -> None:
+    """F * L, which the maximum with L' is yet to be taken of, to `out`, zeros (C, h, w) of a tile.
+
+    max(0, F * L) of classes whose L' is not given on the `whole` tile: it is 0 on the rest.
+    """
+    xp = array_namespace(scores.values)
+    if not xp.any(failed):
+        return
+    factor = xp.astype(failed, xp.float32)
     for class_id in range(len(scores)):
-        masks = low_res_logits[classes == class_id]
-        if not len(masks) and not general:
-            continue
-        window, plane = refine_class(masks, class_id, scores)
-        better = (plane > best[window]) if class_id else np.ones(plane.shape, bool)
-        labels[window][better] = class_id
-        best[window][better] = plane[better]
-        if general:
-            total += plane
-        if refined is not None:
-            refined[class_id][window] = plane
-    return RefinedMap(labels, best, total == 0, refined)
+        plane = scores.plane(class_id, tile)
+        if class_id not in whole and xp.min(plane) < 0:
+            plane = xp.clip(plane, 0, None)
+        xp.multiply(plane, factor, out=out[class_id])
 
 
-def _refine_class(masks: Float32, class_id: int, scores: ClassScores) -> tuple[Window, Float32]:
-    """L'_i of a class whose scores are not negative, in the window where it is not zero."""
-    postprocessor = MaskPostprocessor.of(scores.size_image)
-    windows = [postprocessor.positive_window(mask) for mask in masks]
-    union = _union(windows)
-    highest = np.full(union.size_hw, -np.inf, np.float32)
-    for mask, window in zip(masks, windows, strict=True):
-        if min(window.size_hw):
-            part = highest[_inside(window, union)]
-            np.maximum(part, postprocessor.logits(mask, window), out=part)
-    refined = _sigmoid(highest) * scores.plane(class_id, union)
-    refined[highest <= 0] = 0
-    return union, refined
-
-
-def _refine_class_general(
-    masks: Float32, class_id: int, scores: ClassScores
-) -> tuple[Window, Float32]:
-    """L'_i of a class whose scores may be negative, on the whole map.
-
-    Where L_i < 0 the maximum over k of sigmoid(l_k) * L_i is at the lowest l_k, which any mask of
-    the class may have; that counts where some mask is positive only.
-    """
-    refined = np.zeros(scores.size_image, np.float32)
-    postprocessor = MaskPostprocessor.of(scores.size_image)
-    union = _union([postprocessor.positive_window(mask) for mask in masks])
-    if min(union.size_hw):
-        highest = np.full(union.size_hw, -np.inf, np.float32)
-        lowest = np.full(union.size_hw, np.inf, np.float32)
-        for mask in masks:
-            mask_logits = postprocessor.logits(mask, union)
-            np.maximum(highest, mask_logits, out=highest)
-            np.minimum(lowest, mask_logits, out=lowest)
-        plane = scores.plane(class_id, union)
-        part = _sigmoid(np.where(plane < 0, lowest, highest)) * plane
-        part[highest <= 0] = 0
-        refined[union] = part
-    return full_window(scores.size_image), refined
-
-
-def keep_coarse_where_empty(refined: RefinedMap, labels_image: Labels) -> RefinedMap:
-    """Fallback: where no class has a refined score, the coarse label stays."""
-    return replace(refined, labels=np.where(refined.empty, labels_image, refined.labels))
-
-
-def map_failed_regions(
-    refined: RefinedMap,
-    failed: Mask,
-    scores: ClassScores,
-    labels_image: Labels,
-    options: RefineOptions,
-) -> RefinedMap:
-    """L' <- max(L', F * L) and, by `failed_regions`, the coarse label on some or all of F.
-
-    `failed` is F (H, W), the union of the failed regions. `compete` compares max_c L with max_c L'
-    as it was before that maximum; on a tie the refined label stays.
-    """
-    labels, rule = refined.labels, options.failed_regions
-    if rule is FailedRegions.KEEP_COARSE:
-        labels = np.where(failed, labels_image, labels)
-    elif rule is FailedRegions.COMPETE:
-        labels = np.where(failed & (scores.best() > refined.best), labels_image, labels)
-    logits = refined.logits
-    if logits is not None:
-        logits = logits.copy()
-        for class_id, plane in enumerate(scores.planes()):
-            np.maximum(logits[class_id], failed * plane, out=logits[class_id])
-    return replace(refined, labels=labels, logits=logits)
-
-
-def keep_ignored(refined: RefinedMap, labels_image: Labels, options: RefineOptions) -> RefinedMap:
-    """Pixels of `ignore_label` keep it."""
-    if options.ignore_label is None:
-        return refined
-    ignored = labels_image == options.ignore_label
-    return replace(refined, labels=np.where(ignored, labels_image, refined.labels))
-
-
-def _sigmoid(x: Float32) -> Float32:
-    """1 / (1 + exp(-x)); exact enough at +-88, where float32 exp ends."""
-    return 1 / (1 + np.exp(-np.clip(x, -88, 88)))
-
-
-def _union(windows: list[Window]) -> Window:
-    """The smallest window around all that are not empty; empty where all are."""
-    filled = [window for window in windows if min(window.size_hw)]
-    if not filled:
-        return Window(slice(0, 0), slice(0, 0))
+def _around(windows: Iterable[Window]) -> Window:
+    """The smallest window around some."""
     return Window(
         *(
             slice(min(side.start for side in sides), max(side.stop for side in sides))
-            for sides in zip(*filled, strict=True)
+            for sides in zip(*windows, strict=True)
         )
     )
 
 
-def _inside(window: Window, outer: Window) -> Window:
-    """`window` counted from the corner of `outer`."""
-    return Window(
-        *(
-            slice(side.start - start.start, side.stop - start.start)
-            for side, start in zip(window, outer, strict=True)
-        )
-    )
+def keep_coarse_where_empty(refined: RefinedTile, coarse: Array) -> RefinedTile:
+    """Fallback: where no class has a refined score, the coarse label stays."""
+    xp = array_namespace(coarse)
+    return replace(refined, labels=xp.where(refined.empty, coarse, refined.labels))
+
+
+def map_failed_regions(
+    refined: RefinedTile,
+    failed: Array,
+    coarse: Array,
+    best_coarse: Array | None,
+    options: RefineOptions,
+) -> RefinedTile:
+    """By `failed_regions`, the coarse label on some or all of `failed`, F.
+
+    `compete`, which alone needs `best_coarse`, compares that, max_c L, with max_c L'; on a tie the
+    refined label stays.
+    """
+    xp = array_namespace(coarse)
+    if options.failed_regions is FailedRegions.SCORES_ONLY:
+        return refined
+    if best_coarse is not None:
+        failed = failed & (best_coarse > refined.best)
+    return replace(refined, labels=xp.where(failed, coarse, refined.labels))
+
+
+def keep_ignored(refined: RefinedTile, coarse: Array, options: RefineOptions) -> RefinedTile:
+    """Pixels of `ignore_label` keep it."""
+    if options.ignore_label is None:
+        return refined
+    xp = array_namespace(coarse)
+    ignored = coarse == options.ignore_label
+    return replace(refined, labels=xp.where(ignored, coarse, refined.labels))

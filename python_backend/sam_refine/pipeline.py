@@ -9,17 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import Limits, RefineOptions
-from sam_refine.merge import (
-    keep_coarse_where_empty,
-    keep_ignored,
-    map_failed_regions,
-    map_refinement,
-    unrefined_map,
-)
+from sam_refine.merge import merge_maps, unrefined_map
 from sam_refine.predict import Decode, Predictions, batch_size, no_predictions, predict
 from sam_refine.prompts import transform_prompts
 from sam_refine.regions import Regions, split_regions
-from sam_refine.resize import Float32, resize_nearest
+from sam_refine.resize import Float32
 from sam_refine.scores import ClassScores, Labels, coarse_map, grid_size
 from sam_refine.stages import StageClock
 
@@ -76,16 +70,16 @@ def refine(
     clock = StageClock()
     with clock.stage("downsample"):
         size_grid = grid_size(scores.size_image, options.downsample_ratio)
-        labels_image, labels_grid, scores_grid = coarse_map(scores, labels, size_grid)
+        labels_image, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)
     with clock.stage("split_regions"):
-        regions = split_regions(labels_grid, scores_grid, options, max_regions)
+        regions = split_regions(labels_grid, grid_scores, options, max_regions)
 
     predictions = no_predictions()
     if len(regions) > 0:
         with clock.stage("embed"):
             embedding = embed()
         with clock.stage("prompts"):
-            prompts = transform_prompts(regions, scores_grid, scores.size_image, options)
+            prompts = transform_prompts(regions, grid_scores, options)
         with clock.stage("decode"):
             b_size = batch_size(free_memory_bytes)
             predictions = predict(embedding, prompts, decode, b_size, options.iou_threshold)
@@ -97,13 +91,15 @@ def refine(
         elif not kept.any():
             refined = unrefined_map(labels_image, scores, want_logits=want_logits)
         else:
-            masks, classes = predictions.low_res_logits, regions.classes[kept]
-            refined = map_refinement(masks, classes, scores, want_logits=want_logits)
-            refined = keep_coarse_where_empty(refined, labels_image)
-            if not kept.all():
-                failed = resize_nearest(regions.mask_grid(~kept), scores.size_image)
-                refined = map_failed_regions(refined, failed, scores, labels_image, options)
-            refined = keep_ignored(refined, labels_image, options)
+            refined = merge_maps(
+                predictions.low_res_logits,
+                regions.classes[kept],
+                None if kept.all() else regions.mask_grid(~kept),
+                scores,
+                labels_image,
+                options,
+                want_logits=want_logits,
+            )
 
     return Refinement(
         labels=refined.labels if refined and want_labels else None,

@@ -2,7 +2,8 @@
 
 SAM brings a low-resolution mask to the image in two bilinear steps: 256 -> 1024, crop to the
 resized image, -> (H, W). They are not one bilinear resize, but both are linear, so one matrix per
-axis does the two at once, and any part of a mask can be had without the rest.
+axis does the two at once. A pixel is made of at most four cells along an axis: any part of a mask
+is a small product, of the cells in its reach only.
 """
 
 from __future__ import annotations
@@ -12,74 +13,64 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace
 
+from sam_refine.arrays import Array, Window, to_numpy
 from sam_refine.contract import MASK_SIDE, MODEL_SIDE
 from sam_refine.preprocess import preprocess_shape
-from sam_refine.resize import Float32, Window, bilinear_matrix
+from sam_refine.resize import Indices, LinearAxis
 
-
-@dataclass(frozen=True)
-class Axis:
-    """Low-resolution cells to image pixels along one axis."""
-
-    matrix: Float32
-    """(size_image, 256)."""
-    first: npt.NDArray[np.intp]
-    """(size_image,) first cell that a pixel is made of."""
-    last: npt.NDArray[np.intp]
-    """(size_image,) last cell that a pixel is made of."""
-
-    @classmethod
-    def of(cls, size_image: int, size_model: int) -> Axis:
-        upscale = bilinear_matrix(MODEL_SIDE, MASK_SIDE)[:size_model]
-        matrix = bilinear_matrix(size_image, size_model) @ upscale
-        used = matrix > 0
-        return cls(matrix, used.argmax(axis=1), MASK_SIDE - 1 - used[:, ::-1].argmax(axis=1))
-
-    def reach(self, cells: npt.NDArray[np.bool_]) -> slice:
-        """Pixels made of any cell between the first and the last true one of `cells` (256,)."""
-        low, high = np.flatnonzero(cells)[[0, -1]]
-        pixels = np.flatnonzero((self.last >= low) & (self.first <= high))
-        return slice(int(pixels[0]), int(pixels[-1]) + 1) if len(pixels) else slice(0, 0)
-
-    def part(self, pixels: slice) -> tuple[Float32, slice]:
-        """The operator of some pixels: its matrix, and the cells that it reads."""
-        cells = slice(int(self.first[pixels.start]), int(self.last[pixels.stop - 1]) + 1)
-        return self.matrix[pixels, cells], cells
+MASKS_AT_ONCE = 16
+"""Their signs, 64 KiB a mask, stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class MaskPostprocessor:
     """Low-resolution logits (256, 256) to image resolution, whole or in part."""
 
-    vertical: Axis
-    horizontal: Axis
+    vertical: LinearAxis
+    horizontal: LinearAxis
 
     @classmethod
-    def of(cls, size_image: tuple[int, int]) -> MaskPostprocessor:
-        return _postprocessor(*size_image)
+    def of(cls, size_image: tuple[int, int], masks: Array) -> MaskPostprocessor:
+        """For masks of the library, and on the device, of `masks`."""
+        sizes_model = preprocess_shape(*size_image, MODEL_SIDE)
+        vertical, horizontal = map(_axis, size_image, sizes_model)
+        return cls(vertical.beside(masks), horizontal.beside(masks))
 
-    def positive_window(self, low_res_logits: Float32) -> Window:
-        """Where the mask can be positive: a bilinear value is > 0 only beside a value > 0.
+    def positive_windows(self, low_res_logits: Array) -> Indices:
+        """Where each of N masks can be positive: (N, 2, 2) rows start, stop; columns start, stop.
 
-        Empty where no pixel can be.
+        A bilinear value is > 0 only beside a value > 0. Empty where no pixel can be.
         """
-        positive = low_res_logits > 0
-        if not positive.any():
-            return Window(slice(0, 0), slice(0, 0))
-        return Window(
-            self.vertical.reach(positive.any(axis=1)), self.horizontal.reach(positive.any(axis=0))
-        )
+        xp = array_namespace(low_res_logits)
+        windows = np.empty((len(low_res_logits), 2, 2), np.intp)
+        for start in range(0, len(low_res_logits), MASKS_AT_ONCE):
+            masks = slice(start, start + MASKS_AT_ONCE)
+            positive = low_res_logits[masks] > 0
+            rows, columns = xp.any(positive, axis=2), xp.any(positive, axis=1)
+            windows[masks, 0] = _reach(self.vertical, to_numpy(rows))
+            windows[masks, 1] = _reach(self.horizontal, to_numpy(columns))
+        return windows
 
-    def logits(self, low_res_logits: Float32, window: Window) -> Float32:
+    def logits(self, low_res_logits: Array, window: Window) -> Array:
         """Mask logits of a non-empty window of the image."""
         vertical, rows = self.vertical.part(window.rows)
         horizontal, columns = self.horizontal.part(window.columns)
-        resized: Float32 = vertical @ low_res_logits[rows, columns] @ horizontal.T
-        return resized
+        return vertical @ low_res_logits[rows, columns] @ horizontal.T
 
 
-@lru_cache(maxsize=4)
-def _postprocessor(height: int, width: int) -> MaskPostprocessor:
-    height_model, width_model = preprocess_shape(height, width, MODEL_SIDE)
-    return MaskPostprocessor(Axis.of(height, height_model), Axis.of(width, width_model))
+@lru_cache(maxsize=8)
+def _axis(size_image: int, size_model: int) -> LinearAxis:
+    return LinearAxis.of((MASK_SIDE, MODEL_SIDE), (size_model, size_image))
+
+
+def _reach(axis: LinearAxis, cells: npt.NDArray[np.bool_]) -> Indices:
+    """Pixels made of any cell between the first and the last true one of `cells` (n, 256).
+
+    (n, 2) start, stop; equal where there are none.
+    """
+    low, high = cells.argmax(axis=1), MASK_SIDE - 1 - cells[:, ::-1].argmax(axis=1)
+    start = np.searchsorted(axis.last, low)
+    stop = np.searchsorted(axis.first, high, side="right")
+    return np.stack([start, np.where(cells.any(axis=1), np.maximum(start, stop), start)], axis=1)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace, device
 
+from sam_refine.arrays import Array, to_numpy
 from sam_refine.contract import MASK_SIDE
 from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
 
-Decode = Callable[[Float32, Prompts], tuple[Float32, Float32]]
+Decode = Callable[[Array, Prompts], tuple[Array, Array]]
 """Embedding (1, 256, 64, 64) and n prompts to low-res logits (n, 1, 256, 256), IoUs (n, 1)."""
 
 MAX_BATCH_SIZE = 32
@@ -27,8 +29,8 @@ class Predictions:
     """Q_i: (Q,) predicted IoU."""
     kept: npt.NDArray[np.bool_]
     """V_i: (Q,) whether it is above tau_iou."""
-    low_res_logits: Float32
-    """L_v: (N, 256, 256)."""
+    low_res_logits: Array
+    """L_v: (N, 256, 256), where the decoder has put them."""
 
 
 def batch_size(free_memory_bytes: int) -> int:
@@ -46,14 +48,19 @@ def no_predictions() -> Predictions:
 
 
 def predict(
-    embedding: Float32, prompts: Prompts, decode: Decode, b_size: int, iou_threshold: float
+    embedding: Array, prompts: Prompts, decode: Decode, b_size: int, iou_threshold: float
 ) -> Predictions:
     """Decode the prompts, at least one, `b_size` at a time; keep masks of IoU > `iou_threshold`."""
-    ious, kept, masks = [], [], []
+    ious = np.empty(len(prompts), np.float32)
+    count = 0
     for start in range(0, len(prompts), b_size):
-        low_res_logits, batch_ious = decode(embedding, prompts.batch(start, start + b_size))
-        batch_kept = batch_ious[:, 0] > iou_threshold
-        ious.append(batch_ious[:, 0])
-        kept.append(batch_kept)
-        masks.append(low_res_logits[batch_kept, 0])
-    return Predictions(np.concatenate(ious), np.concatenate(kept), np.concatenate(masks))
+        batch = slice(start, start + b_size)
+        low_res_logits, batch_ious = decode(embedding, prompts.batch(batch.start, batch.stop))
+        ious[batch] = to_numpy(batch_ious)[:, 0]
+        if start == 0:  # room for all: on a CPU, memory that is not written to is not taken
+            xp, on = array_namespace(low_res_logits), device(low_res_logits)
+            masks = xp.empty((len(prompts), MASK_SIDE, MASK_SIDE), dtype=xp.float32, device=on)
+        for index in np.flatnonzero(ious[batch] > iou_threshold):
+            masks[count] = low_res_logits[index, 0]
+            count += 1
+    return Predictions(ious, ious > iou_threshold, masks[:count])

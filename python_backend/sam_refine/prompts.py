@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from array_api_compat import array_namespace, device
 
+from sam_refine.argmax import ROUNDING
+from sam_refine.arrays import Array, take, to_float32
 from sam_refine.contract import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
@@ -18,7 +22,8 @@ from sam_refine.contract import (
 )
 from sam_refine.preprocess import preprocess_shape
 from sam_refine.regions import Regions
-from sam_refine.resize import Float32, resize_bilinear
+from sam_refine.resize import Float32, Indices, LinearAxis, gather_bilinear
+from sam_refine.scores import GridScores
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Prompts:
     """(N, 3, 2) point, box top left, box bottom right, in pixels of the 1024 canvas."""
     point_labels: Float32
     """(N, 3)."""
-    mask_prompts: Float32
-    """(K, 1, 256, 256)."""
+    mask_prompts: Array
+    """(K, 1, 256, 256), where the scores are; the rest is numpy's."""
     mask_index: npt.NDArray[np.int64]
     """(N,) each prompt's mask prompt, in [0, K)."""
     mask_prompt: MaskPrompt
@@ -45,7 +50,7 @@ class Prompts:
         return Prompts(
             self.point_coords[start:stop],
             self.point_labels[start:stop],
-            self.mask_prompts[used],
+            take(self.mask_prompts, used, 0),
             mask_index.astype(np.int64),
             self.mask_prompt,
             self.multimask_output,
@@ -63,29 +68,19 @@ class Prompts:
         }
 
 
-def transform_prompts(
-    regions: Regions,
-    scores_grid: Float32,
-    size_image: tuple[int, int],
-    options: RefineOptions,
-) -> Prompts:
+def transform_prompts(regions: Regions, scores: GridScores, options: RefineOptions) -> Prompts:
     """One prompt per region, in the regions' order, and one mask prompt per class with regions."""
-    size_grid = scores_grid.shape[1:]
+    size_grid = scores.size_grid
     points = transform_points(regions.points_xy_grid[:, None], size_grid)
     corners = transform_points(regions.boxes_xyxy_grid.reshape(-1, 2, 2), size_grid)
     labels = np.array([POINT_POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.float32)
     classes, mask_index = np.unique(regions.classes, return_inverse=True)
     if options.mask_prompt is MaskPrompt.NONE:
-        mask_prompts = np.zeros((1, 1, MASK_SIDE, MASK_SIDE), np.float32)
-        mask_index = np.zeros(len(regions), np.intp)
-    else:
-        mask_prompts = np.stack(
-            [mask_prompt(scores_grid[i], size_image, options)[None] for i in classes]
-        )
+        classes, mask_index = classes[:0], np.zeros(len(regions), np.intp)
     return Prompts(
         point_coords=np.concatenate([points, corners], axis=1),
         point_labels=np.tile(labels, (len(regions), 1)),
-        mask_prompts=mask_prompts,
+        mask_prompts=mask_prompts(classes, scores, options),
         mask_index=mask_index.astype(np.int64),
         mask_prompt=options.mask_prompt,
         multimask_output=options.multimask_output,
@@ -101,14 +96,53 @@ def transform_points(points_xy_grid: npt.NDArray[np.int32], size_grid: tuple[int
     return points_xy_model
 
 
-def mask_prompt(
-    class_scores_grid: Float32, size_image: tuple[int, int], options: RefineOptions
-) -> Float32:
-    """Lr_i: L_d[i] (h_d, w_d) at 256, zero padded right and below, times tau_m where > tau_c."""
-    size = preprocess_shape(*size_image, MASK_SIDE)
-    scores = resize_bilinear(class_scores_grid, size)
-    prompt = np.zeros((MASK_SIDE, MASK_SIDE), np.float32)
-    prompt[: size[0], : size[1]] = np.where(
-        scores > options.confidence_threshold, scores * np.float32(options.mask_prompt_scale), 0
+def mask_prompts(classes: Indices, scores: GridScores, options: RefineOptions) -> Array:
+    """Lr of each of K classes, (K, 1, 256, 256); one of zeros where there are no classes.
+
+    Lr_i is L_d[i] at 256, zero padded right and below, times tau_m where > tau_c.
+    """
+    values = scores.image_scores.values
+    height, width = preprocess_shape(*scores.image_scores.size_image, MASK_SIDE)
+    # From the scores as they came to L_d, and on to 256: one linear operator per axis.
+    vertical, horizontal = (
+        _axis(*steps, (size_grid, size)).beside(values)
+        for steps, size_grid, size in zip(
+            scores.steps, scores.size_grid, (height, width), strict=True
+        )
     )
-    return prompt
+    xp = array_namespace(values)
+    shape = max(1, len(classes)), 1, MASK_SIDE, MASK_SIDE
+    prompts = xp.zeros(shape, dtype=xp.float32, device=device(values))
+    for index, class_id in enumerate(classes.tolist()):
+        resized = _resize(to_float32(values[class_id]), vertical, horizontal)
+        resized *= _above(options.confidence_threshold, resized, class_id, scores)
+        resized *= options.mask_prompt_scale
+        prompts[index, 0, :height, :width] = resized
+    return prompts
+
+
+def _resize(plane: Array, vertical: LinearAxis, horizontal: LinearAxis) -> Array:
+    """vertical @ plane @ horizontal.T, in parts of which few entries are 0."""
+    xp = array_namespace(plane)
+    rows = xp.concat([matrix @ plane[reads] for matrix, reads in vertical.parts()])
+    return xp.concat([rows[:, reads] @ matrix.T for matrix, reads in horizontal.parts()], axis=1)
+
+
+_axis = lru_cache(maxsize=8)(LinearAxis.of)
+
+
+def _above(threshold: float, resized: Array, class_id: int, scores: GridScores) -> Array:
+    """Where `resized` is > `threshold`, bool. Rounding does not decide: near it, the exact do.
+
+    At a threshold of 0 it does not matter.
+    """
+    xp = array_namespace(resized)
+    above = resized > threshold
+    if threshold > 0:
+        slack = ROUNDING * xp.max(xp.abs(resized))
+        rows, columns = xp.nonzero(xp.abs(resized - threshold) <= slack)
+        plane = scores.image_scores.values[class_id : class_id + 1]
+        sizes = scores.image_scores.size_image, scores.size_grid, resized.shape
+        exact = gather_bilinear(plane, xp.zeros_like(rows), rows, columns, *sizes)
+        above[rows, columns] = exact > threshold
+    return above

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
-from sam_refine.resize import Float32
-from sam_refine.scores import Labels
-
-Components = npt.NDArray[np.integer[Any]]
+from sam_refine.resize import Float32, Indices
+from sam_refine.scores import GridScores, Labels, Mask
 
 NO_REGION = -1
 
@@ -39,94 +37,112 @@ class Regions:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def mask_grid(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    def mask_grid(self, chosen: Mask) -> Mask:
         """Union (h_d, w_d) of the regions where `chosen` (Q,) is true."""
-        mask: npt.NDArray[np.bool_] = np.append(chosen, False)[self.region_map]
+        mask: Mask = np.append(chosen, False)[self.region_map]
         return mask
 
 
 def split_regions(
-    labels_grid: Labels, scores_grid: Float32, options: RefineOptions, max_regions: int
+    labels_grid: Labels, scores: GridScores, options: RefineOptions, max_regions: int
 ) -> Regions:
     """Split every class's cells into regions.
 
     No region: cells whose best score is < tau_c (where tau_c > 0), classes whose best score is
     < tau_c, cells of `ignore_label`, components smaller than `min_region_area`.
-    Labels are (h_d, w_d) int32, scores (C, h_d, w_d) float32. Raises `InvalidRequestError` for more
-    than `max_regions` regions.
+    Labels are (h_d, w_d) int32. Raises `InvalidRequestError` for more than `max_regions` regions.
     """
-    splittable = _splittable(labels_grid, scores_grid, options)
-    # Component 0 is cc3d's background; every other one lies within one class.
-    components = cc3d.connected_components(
-        np.where(splittable, labels_grid + 1, 0).astype(np.int32), connectivity=8
-    )
-    areas = np.bincount(components.ravel())
-    first_cells = _first_cells(components, np.ones_like(splittable))
-    component_classes = labels_grid.ravel()[first_cells]
-
-    kept = np.flatnonzero(areas >= options.min_region_area)
-    kept = kept[kept > 0]
-    if len(kept) > max_regions:
-        raise InvalidRequestError(
-            f"the coarse map has {len(kept)} regions, at most {max_regions} are accepted; "
-            "raise min_region_area or max_regions"
-        )
-    order = kept[np.lexsort((first_cells[kept], component_classes[kept]))]
-
-    own_scores = np.take_along_axis(
-        scores_grid, np.where(splittable, labels_grid, 0)[None], axis=0
-    )[0]
-    sums = np.bincount(components.ravel(), weights=own_scores.ravel())
-    points = _first_cells(components, own_scores == _maxima(components, own_scores)[components])
-    width = labels_grid.shape[1]
-    region_of_component = np.full(len(areas), NO_REGION, np.int32)
-    region_of_component[order] = np.arange(len(order))
-    return Regions(
-        classes=component_classes[order].astype(np.int32),
-        boxes_xyxy_grid=_boxes(components)[order],
-        points_xy_grid=np.stack([points[order] % width, points[order] // width], 1).astype(
-            np.int32
-        ),
-        scores=(sums[order] / areas[order]).astype(np.float32),
-        region_map=region_of_component[components],
-    )
-
-
-def _splittable(
-    labels_grid: Labels, scores_grid: Float32, options: RefineOptions
-) -> npt.NDArray[np.bool_]:
-    """Cells (h_d, w_d) that belong to some region, before `min_region_area`."""
-    classes = len(scores_grid)
-    threshold = options.confidence_threshold
-    class_has_regions = scores_grid.reshape(classes, -1).max(axis=1) >= threshold
-    labelled = (labels_grid >= 0) & (labels_grid < classes)
+    threshold = float(np.float32(options.confidence_threshold))  # compared as float32 everywhere
+    labelled = (labels_grid >= 0) & (labels_grid < len(scores))
     if options.ignore_label is not None:
         labelled &= labels_grid != options.ignore_label
-    splittable: npt.NDArray[np.bool_] = (
-        labelled & class_has_regions[np.where(labelled, labels_grid, 0)]
+    own_scores = scores.own(labels_grid * labelled)
+    splittable = labelled
+    if threshold > 0:  # the reject class; most own scores are the best, or near it
+        sure = own_scores >= threshold
+        doubtful = labelled & ~sure
+        splittable = labelled & (sure | scores.reached(threshold, doubtful, range(len(scores))))
+    # Component 0 is cc3d's background; every other one lies within one class.
+    component_map = cc3d.connected_components((labels_grid + 1) * splittable, connectivity=8)
+    components = _measure(component_map, own_scores)
+    classes = labels_grid.ravel()[components.first_cells]
+
+    wanted = components.areas >= options.min_region_area
+    wanted[0] = False
+    for class_id in np.unique(classes[wanted]).tolist():
+        own = classes == class_id
+        if (components.best_scores[own] < threshold).all():
+            wanted &= ~own | scores.reached(threshold, np.ones_like(labelled), [class_id]).any()
+    chosen = np.flatnonzero(wanted)
+    if len(chosen) > max_regions:
+        raise InvalidRequestError(
+            f"the coarse map has {len(chosen)} regions, at most {max_regions} are accepted; "
+            "raise min_region_area or max_regions"
+        )
+    chosen = chosen[np.lexsort((components.first_cells[chosen], classes[chosen]))]
+    region_of_component = np.full(len(classes), NO_REGION, np.int32)
+    region_of_component[chosen] = np.arange(len(chosen))
+    rows, columns = np.divmod(components.best_cells[chosen], labels_grid.shape[1])
+    return Regions(
+        classes=classes[chosen],
+        boxes_xyxy_grid=components.boxes_xyxy[chosen].astype(np.int32),
+        points_xy_grid=np.stack([columns, rows], axis=1).astype(np.int32),
+        scores=(components.sums[chosen] / components.areas[chosen]).astype(np.float32),
+        region_map=region_of_component[component_map],
     )
-    if threshold > 0:  # the reject class
-        splittable &= scores_grid.max(axis=0) >= threshold
-    return splittable
 
 
-def _first_cells(components: Components, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Flat index of each component's first cell in raster order where `among` is true."""
-    cells = np.flatnonzero(among)[::-1]
-    first = np.zeros(int(components.max(initial=0)) + 1, np.intp)
-    first[components.ravel()[cells]] = cells  # of repeated indices the last assignment stays
+class _Components(NamedTuple):
+    """What is measured of the n components of a map, by component; cells are flat indices."""
+
+    areas: Indices
+    first_cells: Indices
+    boxes_xyxy: Indices
+    """(n, 4) inclusive."""
+    sums: npt.NDArray[np.float64]
+    """Of own scores."""
+    best_scores: Float32
+    best_cells: Indices
+    """First cell of the best score."""
+
+
+def _measure(component_map: npt.NDArray[Any], own_scores: Float32) -> _Components:
+    """Measure the components of a map (h_d, w_d); component 0 may have no cell.
+
+    Cells are reduced to horizontal runs of one component first: numpy is fast at that, and there
+    are few runs left for what it is slow at.
+    """
+    count, width = int(component_map.max()) + 1, component_map.shape[1]
+    is_start = np.ones(component_map.shape, np.bool_)
+    np.not_equal(component_map[:, 1:], component_map[:, :-1], out=is_start[:, 1:])
+    starts = np.flatnonzero(is_start)
+    lengths = np.diff(starts, append=component_map.size)
+    components, own_scores = component_map.ravel()[starts], own_scores.ravel()
+    rows, columns = np.divmod(starts, width)
+
+    areas, boxes, sums = np.zeros(count, np.intp), np.empty((count, 4), np.intp), np.zeros(count)
+    boxes[:, :2], boxes[:, 2:] = component_map.size, -1
+    np.add.at(areas, components, lengths)
+    np.minimum.at(boxes[:, 0], components, columns)
+    np.minimum.at(boxes[:, 1], components, rows)
+    np.maximum.at(boxes[:, 2], components, columns + lengths - 1)
+    np.maximum.at(boxes[:, 3], components, rows)
+    np.add.at(sums, components, np.add.reduceat(own_scores, starts, dtype=np.float64))
+    best_scores = np.full(count, -np.inf, np.float32)
+    np.maximum.at(best_scores, components, np.maximum.reduceat(own_scores, starts))
+    best_cells = np.flatnonzero(own_scores == best_scores[component_map.ravel()])
+    return _Components(
+        areas=areas,
+        first_cells=_first(starts, components, count),
+        boxes_xyxy=boxes,
+        sums=sums,
+        best_scores=best_scores,
+        best_cells=_first(best_cells, component_map.ravel()[best_cells], count),
+    )
+
+
+def _first(cells: Indices, components: npt.NDArray[Any], count: int) -> Indices:
+    """The first of `cells` in each of `count` components; 0 where there is none."""
+    first = np.zeros(count, np.intp)
+    first[components[::-1]] = cells[::-1]  # of repeated indices the last assignment stays
     return first
-
-
-def _maxima(components: Components, own_scores: Float32) -> Float32:
-    """Highest own score of each component."""
-    maxima = np.full(int(components.max(initial=0)) + 1, -np.inf, np.float32)
-    np.maximum.at(maxima, components.ravel(), own_scores.ravel())
-    return maxima
-
-
-def _boxes(components: Components) -> npt.NDArray[np.int32]:
-    """Inclusive x_min, y_min, x_max, y_max of each component; row 0 is the background's."""
-    statistics = cc3d.statistics(components, no_slice_conversion=True)
-    y_min, y_max, x_min, x_max = statistics["bounding_boxes"].astype(np.int32).T
-    return np.stack([x_min, y_min, x_max, y_max], axis=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sam_refine.arrays import to_numpy
 from sam_refine.contract import STAGES, InvalidRequestError, RefineOptions
 from sam_refine.pipeline import refine
 from sam_refine.scores import ClassScores
@@ -146,3 +147,31 @@ def test_refine_keeps_the_coarse_labels_of_failed_regions_only():
     assert refinement.regions.kept.tolist() == [False, False, True]
     np.testing.assert_array_equal(refinement.labels == 1, labels == 1)
     assert (refinement.labels[12:20, 14:20] == 2).all()
+
+
+@pytest.mark.parametrize("rule", ["scores_only", "compete", "keep_coarse"])
+def test_refine_of_tensors_equals_that_of_arrays(library, rule):
+    values = np.random.default_rng(0).dirichlet(np.ones(3), (12, 18)).astype(np.float16)
+    values = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    options = RefineOptions(iou_threshold=0.995, confidence_threshold=0.4, failed_regions=rule)
+
+    def library_decode(embedding, prompts):
+        assert type(prompts.mask_prompts) is type(library(values))
+        return tuple(map(library, box_decode(embedding, prompts)))
+
+    expected = run(ClassScores(values, SIZE), options=options, want_logits=True)
+    refinement = refine(
+        ClassScores(library(values), SIZE),
+        None,
+        options,
+        embed=lambda: library(np.zeros((1, 256, 64, 64), np.float32)),
+        decode=library_decode,
+        free_memory_bytes=FREE,
+        want_logits=True,
+    )
+    assert 0 < expected.regions.kept.sum() < len(expected.regions.kept)
+    np.testing.assert_array_equal(refinement.regions.kept, expected.regions.kept)
+    np.testing.assert_array_equal(to_numpy(refinement.coarse_labels), expected.coarse_labels)
+    np.testing.assert_array_equal(to_numpy(refinement.labels), expected.labels)
+    np.testing.assert_allclose(to_numpy(refinement.logits), expected.logits, atol=1e-6)
+    assert type(refinement.labels) is type(refinement.logits) is type(library(values))

@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from sam_refine.arrays import to_numpy
 from sam_refine.contract import MaskPrompt
 from sam_refine.predict import batch_size, no_predictions, predict
 from sam_refine.prompts import Prompts
@@ -25,20 +28,22 @@ def test_batch_size_is_one_prompt_for_3_gigabytes(free_bytes, expected):
     assert batch_size(int(free_bytes)) == expected
 
 
-def test_predict_decodes_full_batches_in_order_and_keeps_what_passes():
+def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):
     sizes = []
 
     def decode(embedding, prompts):
         sizes.append(len(prompts))
         ious = prompts.point_coords[:, 0, :1] / 100
         masks = np.broadcast_to(ious[:, :, None, None], (len(prompts), 1, 256, 256))
-        return masks, ious
+        return library(masks.copy()), library(ious)
 
     predictions = predict(np.zeros(1), prompts_of(7), decode, 3, iou_threshold=0.18)
     assert sizes == [3, 3, 1]
     np.testing.assert_allclose(predictions.ious, np.arange(7) * 0.06, atol=1e-6)
     assert predictions.kept.tolist() == [False] * 4 + [True] * 3
-    np.testing.assert_allclose(predictions.low_res_logits[:, 0, 0], [0.24, 0.30, 0.36], atol=1e-6)
+    masks = to_numpy(predictions.low_res_logits)
+    assert masks.shape == (3, 256, 256)
+    np.testing.assert_allclose(masks[:, 0, 0], [0.24, 0.30, 0.36], atol=1e-6)
 
 
 def test_predict_keeps_strictly_greater_ious_only():
@@ -46,6 +51,19 @@ def test_predict_keeps_strictly_greater_ious_only():
         return np.zeros((len(prompts), 1, 256, 256), np.float32), np.full((len(prompts), 1), 0.5)
 
     assert not predict(np.zeros(1), prompts_of(2), decode, 8, iou_threshold=0.5).kept.any()
+
+
+def test_predict_keeps_no_mask_twice():
+    def decode(embedding, prompts):
+        return np.ones((len(prompts), 1, 256, 256), np.float32), np.ones((len(prompts), 1))
+
+    tracemalloc.start()
+    try:
+        masks = predict(np.zeros(1), prompts_of(32), decode, 2, iou_threshold=0.5).low_res_logits
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1.25 * masks.nbytes
 
 
 def test_no_predictions_has_the_shapes_of_nothing():

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from sam_refine.arrays import to_numpy
 from sam_refine.contract import MaskPrompt, RefineOptions
-from sam_refine.prompts import mask_prompt, transform_points, transform_prompts
+from sam_refine.prompts import mask_prompts, transform_points, transform_prompts
 from sam_refine.regions import Regions
-from support import straight
+from sam_refine.scores import ClassScores, GridScores, grid_size
+from support import exact, straight
 
 
 def regions_of(classes):
@@ -20,12 +22,15 @@ def regions_of(classes):
     )
 
 
-def grid_scores(classes=5):
-    return np.random.default_rng(0).random((classes, 30, 40), np.float32)
+def grid_scores(size_image=(61, 80), low=(15, 20), library=np.asarray):
+    values = np.random.default_rng(0).random((5, *low), np.float32)
+    return GridScores(ClassScores(library(values), size_image), grid_size(size_image, 2))
 
 
-def prompts_of(classes, **options):
-    return transform_prompts(regions_of(classes), grid_scores(), (61, 80), RefineOptions(**options))
+def prompts_of(classes, library=np.asarray, **options):
+    return transform_prompts(
+        regions_of(classes), grid_scores(library=library), RefineOptions(**options)
+    )
 
 
 def test_transform_points_scales_to_the_canvas_of_the_grid():
@@ -56,18 +61,45 @@ def test_transform_prompts_without_mask_prompt_names_one_zero_mask():
     assert prompts.decoder_inputs()["mask_prompt_mode"].tolist() == [0]
 
 
-def test_batch_takes_only_the_mask_prompts_that_it_names():
-    prompts = prompts_of([0, 1, 1, 3])
+def test_batch_takes_only_the_mask_prompts_that_it_names(library):
+    prompts = prompts_of([0, 1, 1, 3], library)
     batch = prompts.batch(1, 4)
+    assert type(batch.mask_prompts) is type(library(np.ones(1)))
     assert batch.mask_index.tolist() == [0, 0, 1]
-    np.testing.assert_array_equal(batch.mask_prompts, prompts.mask_prompts[[1, 2]])
+    np.testing.assert_array_equal(
+        to_numpy(batch.mask_prompts), to_numpy(prompts.mask_prompts)[[1, 2]]
+    )
     np.testing.assert_array_equal(batch.point_coords, prompts.point_coords[1:])
 
 
-@pytest.mark.parametrize("size", [(60, 80), (81, 60), (61, 200), (1, 90)])
+def straight_mask_prompt(scores, class_id, options):
+    of_image = scores.image_scores
+    (plane,) = exact.bilinear(
+        of_image.values[class_id : class_id + 1], of_image.size_image, scores.size_grid
+    )
+    return straight.mask_prompt(torch.as_tensor(plane), of_image.size_image, options).numpy()
+
+
+@pytest.mark.parametrize("size", [(60, 80), (81, 60), (61, 200), (1, 90), (700, 512)])
+@pytest.mark.parametrize("low", [(1, 20), None])
 @pytest.mark.parametrize("tau_c", [0.0, 0.6])
-def test_mask_prompt_equals_the_straight_one(size, tau_c):
-    scores = grid_scores()[0]
+def test_mask_prompts_equal_the_straight_ones(library, size, low, tau_c):
+    low = size if low is None else low
     options = RefineOptions(confidence_threshold=tau_c, mask_prompt_scale=0.01)
-    expected = straight.mask_prompt(torch.as_tensor(scores), size, options).numpy()
-    np.testing.assert_allclose(mask_prompt(scores, size, options), expected, atol=1e-7)
+    scores = grid_scores(size, low, library)
+    prompts = to_numpy(mask_prompts(np.array([1, 4]), scores, options))
+    expected = [straight_mask_prompt(grid_scores(size, low), i, options) for i in (1, 4)]
+    assert prompts.shape == (2, 1, 256, 256)
+    np.testing.assert_allclose(prompts[:, 0], expected, atol=1e-7)
+
+
+def test_mask_prompts_leave_out_a_plateau_at_the_threshold(library):
+    values = library(np.full((1, 13, 9), 0.3, np.float32))
+    scores = GridScores(ClassScores(values, (113, 91)), (56, 45))
+    options = RefineOptions(confidence_threshold=0.3)
+    assert not to_numpy(mask_prompts(np.array([0]), scores, options)).any()
+
+
+def test_mask_prompts_leave_out_negative_scores():
+    scores = GridScores(ClassScores(np.full((1, 5, 4), -0.5, np.float16), (50, 40)), (25, 20))
+    assert not mask_prompts(np.array([0]), scores, RefineOptions()).any()

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine.regions import NO_REGION, split_regions
-from support import straight
+from sam_refine.scores import ClassScores, GridScores, coarse_map, grid_size
+from support import exact, straight
 
 MANY = 10_000
 
@@ -23,9 +24,11 @@ def drawn(*rows):
     return np.array([[int(cell) for cell in row] for row in rows], np.int32)
 
 
-def split(labels, scores=None, classes=3, max_regions=MANY, **options):
+def split(labels, scores=None, classes=3, max_regions=MANY, library=np.asarray, **options):
+    """SplitRegions with scores (C, h_d, w_d) of the grid itself."""
     scores = one_hot_scores(labels, classes) if scores is None else scores
-    return split_regions(labels, scores, RefineOptions(**options), max_regions)
+    grid_scores = GridScores(ClassScores(library(scores), labels.shape), labels.shape)
+    return split_regions(labels, grid_scores, RefineOptions(**options), max_regions)
 
 
 def test_split_orders_by_class_then_by_first_cell():
@@ -131,7 +134,21 @@ def test_mask_grid_is_the_union_of_the_chosen_regions():
     assert mask.tolist() == [[True, True, False, False], [True, True, True, True]]
 
 
-@settings(max_examples=60, deadline=None)
+def assert_equal_to_flood_fill(regions, labels, scores, options):
+    """`scores` (C, h_d, w_d) are all of L_d."""
+    labels_grid, scores_grid = torch.as_tensor(labels).clone(), torch.as_tensor(scores)
+    if options.confidence_threshold > 0:
+        labels_grid[scores_grid.max(dim=0).values < options.confidence_threshold] = len(scores)
+    expected = straight.split_regions(labels_grid, scores_grid, options)
+    assert regions.classes.tolist() == [region.class_id for region in expected]
+    assert regions.boxes_xyxy_grid.tolist() == [list(region.box) for region in expected]
+    assert regions.points_xy_grid.tolist() == [list(region.point) for region in expected]
+    np.testing.assert_allclose(regions.scores, [region.score for region in expected], atol=1e-6)
+    for index, region in enumerate(expected):
+        np.testing.assert_array_equal(regions.region_map == index, region.mask.numpy())
+
+
+@settings(max_examples=100)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),
@@ -145,15 +162,46 @@ def test_split_equals_flood_fill(height, width, classes, tau_c, min_area, seed):
     labels = random.integers(0, classes, (height, width)).astype(np.int32)
     scores = random.choice(np.linspace(-0.2, 1, 7), (classes, height, width)).astype(np.float32)
     options = RefineOptions(confidence_threshold=tau_c, min_region_area=min_area)
-    regions = split_regions(labels, scores, options, MANY)
+    regions = split(labels, scores, confidence_threshold=tau_c, min_region_area=min_area)
+    assert_equal_to_flood_fill(regions, labels, scores, options)
 
-    labels_grid, scores_grid = torch.as_tensor(labels).clone(), torch.as_tensor(scores)
-    if tau_c > 0:
-        labels_grid[scores_grid.max(dim=0).values < tau_c] = classes
-    expected = straight.split_regions(labels_grid, scores_grid, options)
-    assert regions.classes.tolist() == [region.class_id for region in expected]
-    assert regions.boxes_xyxy_grid.tolist() == [list(region.box) for region in expected]
-    assert regions.points_xy_grid.tolist() == [list(region.point) for region in expected]
-    np.testing.assert_allclose(regions.scores, [region.score for region in expected], atol=1e-6)
-    for index, region in enumerate(expected):
-        np.testing.assert_array_equal(regions.region_map == index, region.mask.numpy())
+
+@settings(max_examples=60)
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.tuples(st.integers(0, 20), st.integers(0, 20)),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.35, 0.5]),
+    st.sampled_from(["argmax", "given"]),
+    st.sampled_from([0.0, -0.4]),
+    st.integers(0, 2**32 - 1),
+)
+def test_split_of_low_resolution_scores_equals_flood_fill_on_the_whole_of_l_d(
+    library, low, larger, ratio, tau_c, labels, shift, seed
+):
+    random = np.random.default_rng(seed)
+    size = low[0] + larger[0], low[1] + larger[1]
+    values = (random.dirichlet(np.ones(4), low) + shift).astype(np.float32)
+    values = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    given_labels = None
+    if labels == "given":
+        given_labels = random.integers(0, 4, size).astype(np.int32)
+    scores = ClassScores(library(values), size)
+    size_grid = grid_size(size, ratio)
+    given_in_library = None if given_labels is None else library(given_labels)
+    _, labels_grid, grid_scores = coarse_map(scores, given_in_library, size_grid)
+    options = RefineOptions(confidence_threshold=tau_c)
+    regions = split_regions(labels_grid, grid_scores, options, MANY)
+
+    image = exact.bilinear(values, size)
+    expected_labels = image.argmax(axis=0) if given_labels is None else given_labels
+    nearest = straight.nearest(torch.as_tensor(expected_labels), size_grid).numpy()
+    np.testing.assert_array_equal(labels_grid, nearest)
+    expected_scores = exact.bilinear(image, size_grid)
+    assert_equal_to_flood_fill(regions, labels_grid, expected_scores, options)
+
+
+def test_split_compares_with_the_threshold_in_single_precision():
+    scores = np.full((1, 1, 2), np.float32(0.7))  # below 0.7 in double precision
+    regions = split(drawn("00"), scores, confidence_threshold=0.7)
+    assert len(regions) == 1

@@ -1,0 +1,102 @@
+"""Numpy arrays and torch tensors alike: one source for the CPU and for a GPU.
+
+What is large stays in the library, and on the device, that it came from: the steps take their
+namespace `xp` from their arrays (`array_api_compat.array_namespace`) and use of it what the array
+API standard has, and `out=`, which numpy and torch have beyond it. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace, device, to_device
+
+Array: TypeAlias = Any
+"""A numpy array or a torch tensor; docstrings have shape and dtype."""
+
+TILE_HW: Final = (256, 256)
+"""On a CPU: small enough that a few float32 arrays of it stay in the cache, large enough that a
+numpy call on it is mostly work."""
+
+
+class Window(NamedTuple):
+    """A rectangle of a map: slices with explicit start and stop."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def inside(self, outer: Window) -> Window:
+        """This window counted from the corner of `outer`."""
+        return Window(
+            *(
+                slice(side.start - start.start, side.stop - start.start)
+                for side, start in zip(self, outer, strict=True)
+            )
+        )
+
+
+def full_window(size_hw: tuple[int, int]) -> Window:
+    """The window that is the whole map."""
+    return Window(slice(0, size_hw[0]), slice(0, size_hw[1]))
+
+
+def tiles(size_hw: tuple[int, int], like: Array) -> Iterator[Window]:
+    """Windows that cover a map, row by row: what work on `like`'s device is cut into.
+
+    A CPU is fastest on tiles that stay in its cache, a GPU on all at once.
+    """
+    height, width = size_hw
+    rows, columns = TILE_HW if str(device(like)) == "cpu" else size_hw
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield Window(
+                slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+            )
+
+
+def to_float32(array: Array) -> Array:
+    """float16 or float32 as float32; the same array where it is that already.
+
+    numpy converts half precision value by value, and slowly where some are subnormal, as small
+    probabilities are. As integers all at once: exponent and fraction move to float32's place, and
+    a power of two makes up for the other exponent bias, exactly. Values must be finite.
+    """
+    if not (isinstance(array, np.ndarray) and array.dtype == np.float16):
+        xp = array_namespace(array)
+        return xp.astype(array, xp.float32, copy=False)
+    bits = array.view(np.uint16).astype(np.uint32)
+    sign = bits & np.uint32(0x8000)
+    bits &= np.uint32(0x7FFF)
+    bits <<= 13
+    magnitude = bits.view(np.float32)
+    magnitude *= np.float32(2.0**112)
+    sign <<= 16
+    bits |= sign
+    return magnitude
+
+
+def to_numpy(array: Array) -> npt.NDArray[Any]:
+    """The same on the CPU, as a numpy array; a view where it is there already."""
+    return np.asarray(to_device(array, "cpu"))
+
+
+def beside(values: npt.NDArray[Any], array: Array) -> Array:
+    """Numpy's `values` in the library, and on the device, of `array`."""
+    if isinstance(array, np.ndarray):
+        return values
+    return array_namespace(array).asarray(values, device=device(array))
+
+
+def take(array: Array, which: Array, axis: int) -> Array:
+    """`array` at the indices `which`, a numpy array or one beside `array`, along an axis."""
+    if isinstance(array, np.ndarray):
+        return array.take(which, axis)  # numpy's own function goes a longer way round
+    xp = array_namespace(array)
+    return xp.take(array, xp.asarray(which, device=device(array)), axis=axis)
