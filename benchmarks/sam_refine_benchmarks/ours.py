@@ -9,18 +9,12 @@ import numpy.typing as npt
 
 from sam_refine.contract import RefineOptions
 from sam_refine.memory import free_memory_bytes
-from sam_refine.merge import (
-    RefinedMap,
-    keep_coarse_where_empty,
-    map_failed_regions,
-    map_refinement,
-)
+from sam_refine.merge import RefinedMap, merge_maps
 from sam_refine.pipeline import Refinement
 from sam_refine.pipeline import refine as refine_by_pipeline
 from sam_refine.preprocess import to_canvas
 from sam_refine.regions import Regions, split_regions
-from sam_refine.resize import resize_nearest
-from sam_refine.scores import ClassScores
+from sam_refine.scores import ClassScores, GridScores
 from sam_refine_benchmarks.networks import ExportedNetworks
 
 MANY_REGIONS = 2**20
@@ -42,8 +36,10 @@ class Decoded:
 
 
 def split(labels_grid: Labels, scores_grid: Float32, options: RefineOptions) -> Regions:
-    """SplitRegions."""
-    return split_regions(labels_grid, scores_grid, options, MANY_REGIONS)
+    """SplitRegions of a grid that is its own image: `scores_grid` are all of L_d."""
+    size = labels_grid.shape[0], labels_grid.shape[1]
+    scores = GridScores(ClassScores(scores_grid, size), size)
+    return split_regions(labels_grid, scores, options, MANY_REGIONS)
 
 
 def merge(
@@ -56,13 +52,15 @@ def merge(
 ) -> RefinedMap:
     """PostprocessMasks, MapRefinement, the fallback and MapFailedRegions."""
     kept, regions = decoded.kept, decoded.regions
-    scores = ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2]))
-    refined = map_refinement(
-        decoded.low_res_logits[kept], regions.classes[kept], scores, want_logits=want_logits
+    return merge_maps(
+        decoded.low_res_logits[kept],
+        regions.classes[kept],
+        regions.mask_grid(~kept),
+        ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2])),
+        labels_image,
+        options,
+        want_logits=want_logits,
     )
-    refined = keep_coarse_where_empty(refined, labels_image)
-    failed = resize_nearest(regions.mask_grid(~kept), scores.size_image)
-    return map_failed_regions(refined, failed, scores, labels_image, options)
 
 
 def refine(
