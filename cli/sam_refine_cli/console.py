@@ -42,6 +42,11 @@ def need_extra(extra: str, *modules: str) -> None:
         raise typer.Exit(1)
 
 
+def printable(text: str) -> str:
+    """Text from outside, in quotes and with escapes where it has control characters."""
+    return text if text.isprintable() else ascii(text)
+
+
 def print_result(result: RefineResult) -> None:
     """A table of a refinement that has labels, coarse labels and regions."""
     assert result.regions is not None

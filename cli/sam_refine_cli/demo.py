@@ -11,7 +11,14 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 
-from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stderr, stdout
+from sam_refine_cli.console import (
+    errors_in_one_line,
+    need_extra,
+    print_result,
+    printable,
+    stderr,
+    stdout,
+)
 from sam_refine_cli.export import DEFAULT_REPOSITORY, run_export
 from sam_refine_cli.refine import load_array, write_result
 
@@ -30,12 +37,10 @@ def demo(
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError, RefineOptions
     from sam_refine_deploy import ServeError, Server, ServerOptions
-    from sam_refine_export import ExportError, ExportOptions, is_current
+    from sam_refine_export import ExportError
 
     with errors_in_one_line(ExportError, ServeError, RefineError, OSError), ExitStack() as stack:
-        if not is_current(model_repository):
-            stderr.print("exporting MobileSAM (once)")
-            run_export(model_repository, ExportOptions())
+        provide_models(model_repository)
         grpc_port, http_port, metrics_port = free_ports(3)
         with stderr.status("starting Triton"):
             stack.enter_context(
@@ -67,6 +72,28 @@ def demo(
     print_result(result)
     for path in paths:
         stdout.print(f"{path}", soft_wrap=True)
+
+
+def provide_models(repository: Path) -> None:
+    """Export MobileSAM where nothing is; what an older version exported from the same weights anew.
+
+    Any other export is taken as it is.
+    """
+    from sam_refine_export import ExportOptions, inspect_repository
+    from sam_refine_export.weights import SOURCE
+
+    if not repository.exists() or not any(repository.iterdir()):
+        stderr.print("exporting MobileSAM (once)")
+        run_export(repository, ExportOptions())
+        return
+    inspection = inspect_repository(repository)
+    card = inspection.card
+    if inspection.matches_card and card.source == SOURCE and not inspection.recipe_is_current:
+        stderr.print("exporting MobileSAM anew, for this version")
+        options = ExportOptions(card.model, None, card.precision, card.device, card.max_batch_size)
+        run_export(repository, options)
+    else:
+        stderr.print(f"serving {printable(card.source.name)} from {repository}", soft_wrap=True)
 
 
 def free_ports(count: int) -> list[int]:

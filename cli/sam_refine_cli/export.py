@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGHUP, SIGTERM
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,14 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from sam_refine_cli.console import errors_in_one_line, need_extra, stderr, stdout
-from sam_refine_export.options import Device, ExportOptions, Model, Precision
+from sam_refine_cli.console import errors_in_one_line, need_extra, printable, stderr, stdout
+from sam_refine_export.options import (
+    LARGEST_MAX_BATCH_SIZE,
+    Device,
+    ExportOptions,
+    Model,
+    Precision,
+)
 
 if TYPE_CHECKING:
     from sam_refine_export import Inspection, ModelCard
@@ -24,6 +31,7 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 
 
 def export(
+    context: typer.Context,
     model: Annotated[Model, typer.Option(help="MobileSAM, or one of Meta's.")] = Model.MOBILE,
     checkpoint: Annotated[
         Path | None,
@@ -52,11 +60,19 @@ def export(
         typer.Option(
             help="Images that the encoder may take at a time. By default what fits the model.",
             min=1,
+            max=LARGEST_MAX_BATCH_SIZE,
         ),
     ] = None,
     output: Annotated[
         Path, typer.Option(help="Model repository to write.", file_okay=False)
     ] = DEFAULT_REPOSITORY,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Replace an earlier export at --output even if it was changed since.",
+        ),
+    ] = False,
     inspect: Annotated[
         Path | None,
         typer.Option(
@@ -68,6 +84,11 @@ def export(
     ] = None,
 ) -> None:
     """Export SAM to ONNX, check it against PyTorch, write a model repository."""
+    if inspect is not None:
+        require_alone(context, "inspect")
+        raise typer.Exit(inspect_export(inspect))
+    if checkpoint is not None and download:
+        raise typer.BadParameter("give --checkpoint or --download, not both")
     need_extra(
         "export",
         "torch",
@@ -80,35 +101,51 @@ def export(
         "requests",
         "tenacity",
     )
-    from sam_refine_export import ExportError, inspect_repository
+    from sam_refine_export import ExportError
 
-    if checkpoint is not None and download:
-        raise typer.BadParameter("give --checkpoint or --download, not both")
     with errors_in_one_line(ExportError, OSError):
-        if inspect is not None:
-            inspection = inspect_repository(inspect)
-            print_inspection(inspect, inspection)
-            raise typer.Exit(0 if inspection.matches_card else 1)
         if download and model is not Model.MOBILE:
             checkpoint = download_checkpoint(model)
-        card = run_export(
-            output, ExportOptions(model, checkpoint, precision, device, max_batch_size)
-        )
+        options = ExportOptions(model, checkpoint, precision, device, max_batch_size)
+        card = run_export(output, options, replace=replace)
     print_card(card)
     stdout.print(f"{output}", soft_wrap=True)
 
 
-def run_export(output: Path, options: ExportOptions) -> ModelCard:
+def require_alone(context: typer.Context, parameter: str) -> None:
+    """Refuse any option beside one that it would mean nothing to."""
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    others = [f"--{name.replace('_', '-')}" for name in given if name != parameter]
+    if others:
+        raise typer.BadParameter(f"--{parameter} goes without {', '.join(others)}")
+
+
+def inspect_export(repository: Path) -> int:
+    """Print what a repository holds; 0 where it matches its card, else 1."""
+    need_extra("export", "pydantic")
+    from sam_refine_export import ExportError, inspect_repository
+
+    with errors_in_one_line(ExportError, OSError):
+        inspection = inspect_repository(repository)
+    print_inspection(repository, inspection)
+    return 0 if inspection.matches_card else 1
+
+
+def run_export(output: Path, options: ExportOptions, *, replace: bool = False) -> ModelCard:
     """Export, showing each step as it starts."""
     from sam_refine_export import export_repository
 
-    with stderr.status("exporting") as status, interrupted_by_sigterm():
+    with stderr.status("exporting") as status, interrupted_by_signals():
 
         def show(step: str) -> None:
             stderr.print(f"  {step}")
             status.update(step)
 
-        return export_repository(output, options, on_step=show)
+        return export_repository(output, options, show, replace=replace)
 
 
 def download_checkpoint(model: Model) -> Path:
@@ -131,27 +168,28 @@ def download_checkpoint(model: Model) -> Path:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM end the block as Ctrl-C does, so that what it had begun to write is removed."""
+def interrupted_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does: what it had begun is removed."""
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (SIGTERM, SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def print_card(card: ModelCard) -> None:
     """What was exported and how far it is from PyTorch, in a few lines."""
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_column(style="bold")
-    facts.add_row("model", card.model)
-    facts.add_row("weights", card.source.name)
+    facts.add_row("model", card.model.value)
+    facts.add_row("weights", printable(card.source.name))
     facts.add_row("licence", card.source.licence or "not known")
-    facts.add_row("precision", card.precision)
+    facts.add_row("precision", card.precision.value)
     facts.add_row("encoder", f"up to {card.max_batch_size} images at a time")
     facts.add_row("graphs", f"ONNX opset {card.opset}")
     stdout.print(facts)
@@ -173,13 +211,13 @@ def print_inspection(repository: Path, inspection: Inspection) -> None:
     """The card, and every file that is not as it says."""
     print_card(inspection.card)
     for state, names in (
-        ("changed", inspection.changed),
-        ("missing", inspection.missing),
-        ("not of the export", inspection.added),
+        ("changed", inspection.files.changed),
+        ("missing", inspection.files.missing),
+        ("not of the export", inspection.files.added),
     ):
         for name in names:
-            stdout.print(f"{state}: {name}", soft_wrap=True)
-    count = len(inspection.intact)
+            stdout.print(f"{state}: {printable(name)}", soft_wrap=True)
+    count = len(inspection.files.intact)
     if inspection.matches_card:
         stdout.print(f"{repository} matches its card: {count} files", soft_wrap=True)
     else:

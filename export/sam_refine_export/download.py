@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from sam_refine_export.errors import ExportError
-from sam_refine_export.model_card import sha256
+from sam_refine_export.manifest import sha256
 from sam_refine_export.official import OfficialCheckpoint
 
 OnProgress: TypeAlias = Callable[[int, int], None]

@@ -6,27 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam_refine_export.errors import ExportError
+from sam_refine_export.manifest import Comparison, compare, manifest
 from sam_refine_export.model_card import CARD_NAME, ModelCard, read_card
-from sam_refine_export.repository import files, recipe_sha256
+from sam_refine_export.repository import recipe_sha256
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A repository held against its card; file names are paths in the repository, sorted."""
+    """A repository held against its card."""
 
     card: ModelCard
-    intact: tuple[str, ...]
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    added: tuple[str, ...]
-    """Files that the export did not write, byte code of Python aside."""
+    files: Comparison
+    """Paths in the repository; `added` are those that the export did not write."""
     recipe_is_current: bool
     """Whether this version of sam-refine would export in the same way."""
 
     @property
     def matches_card(self) -> bool:
         """Whether every file is as it was written, and no other lies beside them."""
-        return not (self.changed or self.missing or self.added)
+        return self.files.is_equal
 
 
 def inspect_repository(repository: Path) -> Inspection:
@@ -39,17 +37,11 @@ def inspect_repository(repository: Path) -> Inspection:
     card = read_card(repository)
     if card is None:
         raise ExportError(
-            f"{repository / CARD_NAME} cannot be read: it is damaged, or of another version"
+            f"{repository / CARD_NAME} cannot be read: it is damaged, or of another version; "
+            "export again"
         )
     try:
-        found = files(repository)
+        files = compare(manifest(repository, leave_out=CARD_NAME), card.files)
     except OSError as error:
         raise ExportError(f"{repository} cannot be read: {error}") from error
-    return Inspection(
-        card=card,
-        intact=tuple(n for n in sorted(card.files) if found.get(n) == card.files[n]),
-        changed=tuple(n for n in sorted(card.files) if n in found and found[n] != card.files[n]),
-        missing=tuple(n for n in sorted(card.files) if n not in found),
-        added=tuple(n for n in sorted(found) if n not in card.files),
-        recipe_is_current=card.recipe_sha256 == recipe_sha256(),
-    )
+    return Inspection(card, files, card.recipe_sha256 == recipe_sha256())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from sam_refine_export.manifest import Manifest
+from sam_refine_export.options import Device, Model, Precision
 from sam_refine_export.validation_report import ValidationReport
 
 CARD_NAME: Final = "model_card.json"
@@ -29,11 +30,10 @@ class Source:
 class ModelCard:
     """One export."""
 
-    model: str
+    model: Model
     source: Source
-    precision: str
-    device: str
-    """`ExportOptions.device`."""
+    precision: Precision
+    device: Device
     max_batch_size: int
     """Images that the encoder takes at a time."""
     opset: int
@@ -56,18 +56,30 @@ class ModelCard:
 
 def read_card(repository: Path) -> ModelCard | None:
     """The card of a repository, or None where there is none that this version can read."""
+    return _read(ModelCard, repository)
+
+
+@dataclass(frozen=True)
+class _WrittenFiles:
+    """What the card of any version has."""
+
+    recipe_sha256: str
+    files: dict[str, str]
+
+
+def written_files(repository: Path) -> Manifest | None:
+    """What an export wrote to a repository but the card, or None where no export did."""
+    card = _read(_WrittenFiles, repository)
+    return None if card is None else card.files
+
+
+_Card = TypeVar("_Card")
+
+
+def _read(kind: type[_Card], repository: Path) -> _Card | None:
     from pydantic import TypeAdapter  # here: the package imports without its extra
 
     try:
-        return TypeAdapter(ModelCard).validate_json((repository / CARD_NAME).read_bytes())
+        return TypeAdapter(kind).validate_json((repository / CARD_NAME).read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -40,6 +41,9 @@ DEFAULT_MAX_BATCH_SIZE: Final = {Model.MOBILE: 8, Model.VIT_B: 4, Model.VIT_L: 2
 """Images that the encoder takes at a time. Global attention of a ViT holds (heads, 4096, 4096)
 logits per image, in float32 1 GiB for vit_h, several times over."""
 
+LARGEST_MAX_BATCH_SIZE: Final = 64
+"""More images at a time make no GPU faster; the export runs the largest batch once."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -47,11 +51,12 @@ class ExportOptions:
 
     model: Model = Model.MOBILE
     checkpoint: Path | None = None
-    """A PyTorch checkpoint of the model; for `mobile` None takes the weights that npm has."""
+    """A PyTorch checkpoint of the model, a path of any kind; for `mobile` None takes the weights
+    that npm has."""
     precision: Precision = Precision.FP32
     device: Device = Device.AUTO
     max_batch_size: int | None = None
-    """Images that the encoder may take at a time, at least 1; None for the model's default."""
+    """Images that the encoder may take at a time, 1 to 64; None for the model's default."""
 
     def __post_init__(self) -> None:
         for name, kind in (("model", Model), ("precision", Precision), ("device", Device)):
@@ -61,17 +66,35 @@ class ExportOptions:
             except ValueError:
                 allowed = ", ".join(member.value for member in kind)
                 raise ExportError(f"{name} must be one of {allowed}, got {value!r}") from None
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise ExportError(f"max_batch_size must be at least 1, got {self.max_batch_size!r}")
+        size = self.max_batch_size
+        if size is not None and not (type(size) is int and 1 <= size <= LARGEST_MAX_BATCH_SIZE):
+            raise ExportError(
+                f"max_batch_size must be a whole number from 1 to {LARGEST_MAX_BATCH_SIZE}, "
+                f"got {size!r}"
+            )
         if self.model is not Model.MOBILE and self.checkpoint is None:
             raise ExportError(
                 f"model {self.model.value} needs a checkpoint: --checkpoint FILE, or --download "
                 "for Meta's"
             )
-        if self.checkpoint is not None and not self.checkpoint.is_file():
+        if self.checkpoint is None:
+            return
+        if not isinstance(self.checkpoint, str | os.PathLike):
+            raise ExportError(f"checkpoint must be a path, got {self.checkpoint!r}")
+        object.__setattr__(self, "checkpoint", Path(self.checkpoint))
+        require_unicode(self.checkpoint)
+        if not self.checkpoint.is_file():
             raise ExportError(f"the checkpoint {self.checkpoint} is not a file")
 
     @property
     def encoder_max_batch_size(self) -> int:
         """`max_batch_size`, or the model's default."""
         return self.max_batch_size or DEFAULT_MAX_BATCH_SIZE[self.model]
+
+
+def require_unicode(path: Path) -> None:
+    """Raise `ExportError` for a path that ONNX files and model cards cannot hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ExportError(f"the path {str(path)!a} is not UTF-8") from error

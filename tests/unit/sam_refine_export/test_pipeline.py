@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from sam_refine_export import ExportError, ExportOptions, export_repository, is_current, validate
+from sam_refine_export import (
+    ExportError,
+    ExportOptions,
+    export_repository,
+    is_current,
+    pipeline,
+    validate,
+)
 from sam_refine_export.model_card import CARD_NAME, read_card
 from sam_refine_export.repository import DECODER_ONNX, ENCODER_ONNX
 from sam_refine_export.samples import DECODER_CASES
@@ -112,6 +121,27 @@ def test_is_current_file_changed_or_gone_is_not(copy, name):
     assert not is_current(copy)
 
 
+def test_is_current_with_something_added_is_not(copy):
+    (copy / "sam_image_encoder/2").mkdir()
+    assert not is_current(copy)
+
+
+def test_is_current_exported_with_another_package_version_is_not(copy):
+    card = (copy / CARD_NAME).read_text(encoding="utf-8")
+    torch_version = read_card(copy).versions["torch"]
+    (copy / CARD_NAME).write_text(card.replace(torch_version, "1.0"), encoding="utf-8")
+    assert not is_current(copy)
+
+
+def test_is_current_checkpoint_that_is_gone_or_named_like_another_is_not(copy, tmp_path):
+    checkpoint = tmp_path / "sam_vit_b_01ec64.pth"
+    checkpoint.write_bytes(b"something else")
+    options = ExportOptions("vit_b", checkpoint)
+    assert not is_current(copy, options)
+    checkpoint.unlink()
+    assert not is_current(copy, options)
+
+
 def test_is_current_other_model_or_nothing_is_not(repository, tmp_path):
     (tmp_path / "vit_b.pth").touch()
     assert not is_current(repository, ExportOptions("vit_b", tmp_path / "vit_b.pth"))
@@ -208,6 +238,51 @@ def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpo
     with pytest.raises(ExportError, match="No space left on device"):
         export_repository(small_disk / "models", ExportOptions("vit_b", small_checkpoint))
     assert [path.name for path in small_disk.iterdir()] == ["space"]
+
+
+@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"),
+        RuntimeException("Failed to allocate memory for requested buffer of size 7"),
+    ],
+)
+def test_export_repository_out_of_memory_is_an_error(
+    small_checkpoint, tmp_path, monkeypatch, error
+):
+    def run_out_of_memory(*arguments):
+        raise error
+
+    monkeypatch.setattr(validate, "validate", run_out_of_memory)
+    with pytest.raises(ExportError, match="ran out of memory"):
+        export_repository(tmp_path / "models", ExportOptions("vit_b", small_checkpoint))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_repository_checkpoint_replaced_meanwhile_is_an_error(
+    small_checkpoint, tmp_path, monkeypatch
+):
+    checkpoint = shutil.copyfile(small_checkpoint, tmp_path / "mine.pth")
+
+    def load_and_replace(options):
+        checkpoint.write_bytes(b"another one")
+
+    monkeypatch.setattr(pipeline, "_load_networks", load_and_replace)
+    with pytest.raises(ExportError, match=r"mine\.pth changed while it was read$"):
+        export_repository(tmp_path / "models", ExportOptions("vit_b", checkpoint))
+
+
+def test_export_repository_loop_of_links_is_an_error(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ExportError, match="cannot be reached"):
+        export_repository(tmp_path / "loop" / "models")
+
+
+def test_export_repository_path_that_is_not_unicode_is_an_error(tmp_path):
+    with pytest.raises(ExportError, match=r"the path '.*models\\udcff' is not UTF-8"):
+        export_repository(tmp_path / os.fsdecode(b"models\xff"))
 
 
 def test_export_repository_unusable_place_is_an_error(tmp_path):
