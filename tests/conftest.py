@@ -68,27 +68,6 @@ def grpc_client(server: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def infer(grpc_client: Any) -> Infer:
     """infer(inputs, outputs, parameters={}, model="sam_refine") -> outputs by name."""
-    import tritonclient.grpc
+    from support.calls import calls_of
 
-    from sam_refine.contract import MODELS
-
-    specs = {model.name: {spec.name: spec for spec in model.inputs} for model in MODELS}
-
-    def call(inputs, outputs, parameters=None, model="sam_refine", **arguments):
-        tensors = []
-        for name, array in inputs.items():
-            tensor = tritonclient.grpc.InferInput(
-                name, list(array.shape), specs[model][name].datatype
-            )
-            tensor.set_data_from_numpy(np.ascontiguousarray(array))
-            tensors.append(tensor)
-        response = grpc_client.infer(
-            model,
-            tensors,
-            outputs=[tritonclient.grpc.InferRequestedOutput(name) for name in outputs],
-            parameters=parameters,
-            **arguments,
-        )
-        return {name: response.as_numpy(name) for name in outputs}
-
-    return call
+    return calls_of(grpc_client)

@@ -329,6 +329,26 @@ class Limits:
         return cls(**{k: v for k, v in parameters.items() if k in known})  # type: ignore[arg-type]
 
 
+class ArrayLibrary(str, Enum):
+    """What computes in a deployment: `array_library` of `sam_refine/config.pbtxt`."""
+
+    NUMPY = "numpy"
+    """On the CPU; embeddings and masks of networks on a GPU are copied to it."""
+    TORCH = "torch"
+    """On the GPU if torch sees one, so that those stay there; else on the CPU."""
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> ArrayLibrary:
+        """Read a model's config parameters; without one it is numpy."""
+        name = parameters.get("array_library", cls.NUMPY.value)
+        try:
+            return cls(name)
+        except ValueError:
+            raise InvalidRequestError(
+                f"array_library must be numpy or torch, got {_shown(name)}"
+            ) from None
+
+
 # --- Checks of single values -----------------------------------------------------------------
 
 

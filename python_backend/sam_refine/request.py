@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine.arrays import Array
 from sam_refine.contract import (
     IMAGE_ID,
     MAX_IMAGE_ID,
@@ -44,6 +45,15 @@ class RefineRequest:
     options: RefineOptions
     max_regions: int
     """The lower one of the caller's and the deployment's limit."""
+
+    def placed(self, place: Callable[[npt.NDArray[Any]], Array]) -> RefineRequest:
+        """The same with what is computed with where `place` puts it."""
+        return replace(
+            self,
+            scores=replace(self.scores, values=place(self.scores.values)),
+            labels=None if self.labels is None else place(self.labels),
+            embedding=None if self.embedding is None else place(self.embedding),
+        )
 
 
 def read_request(

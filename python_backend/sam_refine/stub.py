@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
+from sam_refine.arrays import Array
 from sam_refine.contract import (
     SAM_EMBED,
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
+    ArrayLibrary,
     InvalidRequestError,
     Limits,
     ModelSpec,
@@ -30,7 +32,7 @@ from sam_refine.preprocess import UInt8
 from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
 
-Arrays = dict[str, npt.NDArray[Any]]
+Tensors = dict[str, npt.NDArray[Any]]
 Respond = Callable[[Any], Mapping[str, npt.NDArray[Any]]]
 
 
@@ -42,10 +44,10 @@ class ModelCallError(Exception):
     """A model called by BLS answered with an error."""
 
 
-def read_limits(args: Mapping[str, str]) -> Limits:
-    """The deployment's limits out of `initialize`'s arguments.
+def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
+    """The config's parameters out of `initialize`'s arguments.
 
-    Raises `InvalidRequestError` for a bad limit and `RuntimeError` where this stub cannot work.
+    Raises `RuntimeError` where this stub cannot work.
     """
     if int(np.__version__.split(".")[0]) >= 2:
         raise RuntimeError(
@@ -53,9 +55,7 @@ def read_limits(args: Mapping[str, str]) -> Limits:
             f"this is numpy {np.__version__}"
         )
     parameters = json.loads(args["model_config"]).get("parameters", {})
-    return Limits.from_parameters(
-        {name: value["string_value"] for name, value in parameters.items()}
-    )
+    return {name: value["string_value"] for name, value in parameters.items()}
 
 
 def answer(requests: Iterable[Any], respond: Respond) -> list[Any]:
@@ -84,7 +84,7 @@ def _error(text: str, code: int) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 
 
-def input_tensors(request: Any, model: ModelSpec) -> Arrays:
+def input_tensors(request: Any, model: ModelSpec) -> Tensors:
     """The inputs that the request has, by name."""
     tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in model.input_names}
     return {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
@@ -101,9 +101,66 @@ def request_parameters(request: Any) -> dict[str, object]:
     return parameters
 
 
+class NumpyArrays:
+    """Arrays of numpy, on the CPU."""
+
+    def __init__(self) -> None:
+        # where callees shall put their outputs: those on a GPU cannot be read by numpy
+        self.memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU)
+
+    def place(self, array: npt.NDArray[Any]) -> Array:
+        """What a caller sent, where it is computed with."""
+        return array
+
+    def read(self, tensor: Any) -> Array:
+        """A callee's output."""
+        return tensor.as_numpy()
+
+    def write(self, name: str, array: Array) -> Any:
+        """A callee's input."""
+        return pb_utils.Tensor(name, array)
+
+
+class TorchArrays:
+    """Tensors of torch, on the GPU if torch sees one; Triton's own memory is read in place."""
+
+    def __init__(self) -> None:
+        """Raises `ImportError` where the stub's environment has no torch."""
+        import torch
+
+        self._torch = torch
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = self._device.type == "cuda"
+        self.memory = pb_utils.PreferredMemory(
+            pb_utils.TRITONSERVER_MEMORY_GPU if on_gpu else pb_utils.TRITONSERVER_MEMORY_CPU
+        )
+
+    def place(self, array: npt.NDArray[Any]) -> Array:
+        """What a caller sent, where it is computed with."""
+        return self._torch.from_numpy(array).to(self._device)
+
+    def read(self, tensor: Any) -> Array:
+        """A callee's output."""
+        return self._torch.utils.dlpack.from_dlpack(tensor.to_dlpack()).to(self._device)
+
+    def write(self, name: str, array: Array) -> Any:
+        """A callee's input; small ones are numpy's."""
+        if isinstance(array, np.ndarray):
+            return pb_utils.Tensor(name, array)
+        return pb_utils.Tensor.from_dlpack(name, array.contiguous())
+
+
+Arrays = NumpyArrays | TorchArrays
+
+
+def arrays_of(library: ArrayLibrary) -> Arrays:
+    """The deployment's choice. Raises `ImportError` where it is not installed."""
+    return TorchArrays() if library is ArrayLibrary.TORCH else NumpyArrays()
+
+
 def call_model(
-    request: Any, model: ModelSpec, inputs: Mapping[str, npt.NDArray[Any]], outputs: list[str]
-) -> list[npt.NDArray[Any]]:
+    request: Any, model: ModelSpec, inputs: Mapping[str, Array], outputs: list[str], arrays: Arrays
+) -> list[Array]:
     """Call another model on behalf of `request` (BLS) and return the named outputs.
 
     Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
@@ -114,14 +171,13 @@ def call_model(
     response = pb_utils.InferenceRequest(
         request_id=request.request_id(),
         model_name=model.name,
-        inputs=[pb_utils.Tensor(*tensor) for tensor in inputs.items()],
+        inputs=[arrays.write(name, array) for name, array in inputs.items()],
         requested_output_names=outputs,
-        # where the callee runs on a GPU its outputs would come as tensors that numpy cannot read
-        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+        preferred_memory=arrays.memory,
     ).exec()
     if response.has_error():
         raise ModelCallError(f"{model.name}: {response.error().message()}")
-    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
+    return [arrays.read(pb_utils.get_output_tensor_by_name(response, name)) for name in outputs]
 
 
 class ImageEmbedder:
@@ -147,7 +203,9 @@ class ImageEmbedder:
         embedding = self._cache.get(key)
         self._lookups["miss" if embedding is None else "hit"].increment(1)
         if embedding is None:
-            (embedding,) = call_model(request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"])
+            (embedding,) = call_model(
+                request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"], NumpyArrays()
+            )
             self._cache.put(key, embedding)
         return embedding
 
@@ -161,10 +219,10 @@ class ImageEmbedder:
         return repr([(str(path), path.stat().st_mtime_ns) for path in versions])
 
 
-def decode(request: Any, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+def decode(request: Any, arrays: Arrays, embedding: Array, prompts: Prompts) -> tuple[Array, Array]:
     """SAM's mask decoder: low-res logits (n, 1, 256, 256) and predicted IoUs (n, 1)."""
     inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
     low_res_logits, ious = call_model(
-        request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names)
+        request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names), arrays
     )
     return low_res_logits, ious

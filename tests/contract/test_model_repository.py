@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sam_refine.contract import MODELS, SAM_PREPROCESS, SAM_REFINE, Limits, ModelSpec
+from sam_refine.contract import MODELS, SAM_PREPROCESS, SAM_REFINE, ArrayLibrary, Limits, ModelSpec
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 DATATYPES = {"BYTES": "TYPE_STRING"}
@@ -62,12 +62,15 @@ def test_config_of_the_ensemble_feeds_no_step_with_one_of_its_outputs():
 
 
 @pytest.mark.parametrize("model", [SAM_REFINE, SAM_PREPROCESS], ids=lambda model: model.name)
-def test_config_limits_are_known_and_at_their_defaults(model):
+def test_config_parameters_are_known_and_at_their_defaults(model):
     written = {name: value.string_value for name, value in read_config(model).parameters.items()}
-    assert set(written) <= set(Limits.__dataclass_fields__)
+    limits = set(Limits.__dataclass_fields__)
     assert Limits.from_parameters(written) == Limits()
     if model is SAM_REFINE:
-        assert set(written) == set(Limits.__dataclass_fields__)
+        assert set(written) == limits | {"array_library"}
+        assert ArrayLibrary.from_parameters(written) is ArrayLibrary.NUMPY
+    else:
+        assert set(written) < limits
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from sam_refine.contract import SAM_PREPROCESS
+from sam_refine.contract import SAM_PREPROCESS, Limits
 from sam_refine.preprocess import to_canvas
 from sam_refine.request import read_image
-from sam_refine.stub import answer, input_tensors, read_limits
+from sam_refine.stub import answer, input_tensors, read_parameters
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.limits = read_limits(args)
+        self.limits = Limits.from_parameters(read_parameters(args))
 
     def execute(self, requests):
         return answer(requests, self.respond)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from sam_refine.contract import SAM_REFINE
+from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
 from sam_refine.memory import free_memory_bytes
 from sam_refine.pipeline import refine
 from sam_refine.request import read_request
@@ -10,16 +10,19 @@ from sam_refine.response import LABEL_OUTPUTS, output_tensors
 from sam_refine.stub import (
     ImageEmbedder,
     answer,
+    arrays_of,
     decode,
     input_tensors,
-    read_limits,
+    read_parameters,
     request_parameters,
 )
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.limits = read_limits(args)
+        parameters = read_parameters(args)
+        self.limits = Limits.from_parameters(parameters)
+        self.arrays = arrays_of(ArrayLibrary.from_parameters(parameters))
         self.embed = ImageEmbedder(args, self.limits)
 
     def finalize(self):
@@ -33,14 +36,19 @@ class TritonPythonModel:
         asked = read_request(
             input_tensors(request, SAM_REFINE), request_parameters(request), wanted, self.limits
         )
+        asked = asked.placed(self.arrays.place)
+
+        def embed():
+            if asked.image is None:
+                return asked.embedding
+            return self.arrays.place(self.embed(request, asked.image, asked.image_id))
+
         refinement = refine(
             asked.scores,
             asked.labels,
             asked.options,
-            embed=partial(self.embed, request, asked.image, asked.image_id)
-            if asked.embedding is None
-            else lambda: asked.embedding,
-            decode=partial(decode, request),
+            embed=embed,
+            decode=partial(decode, request, self.arrays),
             free_memory_bytes=free_memory_bytes(),
             max_regions=asked.max_regions,
             want_labels=not LABEL_OUTPUTS.isdisjoint(wanted),
