@@ -59,7 +59,8 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Inputs and outputs are the contract's, by name, dtype and shape."""
         image = image_embedding.flatten(2).transpose(1, 2)  # (1, S, D)
-        image = image + self.mask_prompt_encoder(mask_prompts, mask_prompt_mode)  # (K, S, D)
+        dense, bias = self.mask_prompt_encoder(mask_prompts, mask_prompt_mode)  # (K, S, D), (1, D)
+        image = dense + (image + bias)
         points = self.point_encoder(point_coords, point_labels)  # (N, P, D)
         output_tokens = self.output_tokens.expand(points.shape[0], -1, -1)  # (N, 5, D)
         tokens = torch.cat([output_tokens, points], dim=1)  # (N, T, D)
@@ -102,8 +103,10 @@ class PointEncoder(nn.Module):
 
 
 class MaskPromptEncoder(nn.Module):
-    """Mask prompts to what is added to the image tokens."""
+    """Mask prompts to what is added to the image tokens, in two parts."""
 
+    weight: Tensor
+    bias: Tensor
     no_mask: Tensor
 
     def __init__(self, prompt_encoder: SamModule) -> None:
@@ -111,16 +114,23 @@ class MaskPromptEncoder(nn.Module):
         self.conv1, self.norm1, _, self.conv2, self.norm2, _, conv3 = (
             prompt_encoder.mask_downscaling
         )
-        self.project = _linear(conv3.weight[:, :, 0, 0], conv3.bias)
+        self.register_buffer("weight", conv3.weight.detach()[:, :, 0, 0].T.clone())
+        self.register_buffer("bias", conv3.bias.detach().clone())
         self.register_buffer("no_mask", prompt_encoder.no_mask_embed.weight.detach().clone())
 
-    def forward(self, masks: Tensor, mode: Tensor) -> Tensor:
-        """(K, 1, 256, 256) and the mode (1), a `MaskPrompt.mode`, to (K, S, D)."""
+    def forward(self, masks: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, 1, 256, 256) and the mode (1), a `MaskPrompt.mode`, to (K, S, D) and (1, D).
+
+        The sum of the two is SAM's; one is the same for all.
+        """
         over_rows = mode == MaskPrompt.TRIDENT.mode
         x = F.gelu(self._normalise(self.conv1(masks), self.norm1, over_rows))
         x = F.gelu(self._normalise(self.conv2(x), self.norm2, over_rows))  # (K, 16, 64, 64)
-        x = self.project(x.flatten(2).transpose(1, 2))
-        return torch.where(mode == MaskPrompt.NONE.mode, self.no_mask, x)
+        x = x.flatten(2).transpose(1, 2)  # (K, S, 16)
+        is_none = mode == MaskPrompt.NONE.mode
+        # The choice is made where there is little to choose from: (K, S, D) is written once.
+        x = torch.where(is_none, 0.0, x) @ self.weight
+        return x, torch.where(is_none, self.no_mask, self.bias)
 
     @staticmethod
     def _normalise(x: Tensor, norm: SamModule, over_rows: Tensor) -> Tensor:
@@ -258,17 +268,22 @@ class ImageToTokenAttention(FoldedAttention):
         self.register_buffer("query_bias", self._by_head(query.bias[:, None]))
         self.value = _linear(value.weight)
         self.register_buffer("out", self._by_head(out.weight.T))
-        self.register_buffer("out_bias", (out.bias + out.weight @ value.bias).detach())
+        # Weights sum to one in each head: a share of the bias in every value adds up to the bias.
+        out_bias = (out.bias + out.weight @ value.bias).detach() / self.heads
+        self.register_buffer("out_bias", out_bias)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """(N, S, D), (N, T, D), (N, T, D) to (N, S, D)."""
         key = self._split_heads(self.key(keys))  # (N, A, T, d)
         folded = (key @ self.query).flatten(1, 2)  # (N, A T, D)
         offset = (key @ self.query_bias).flatten(1, 2)  # (N, A T, 1)
-        logits = queries @ folded.transpose(1, 2) + offset.transpose(1, 2)  # (N, S, A T)
-        weights = torch.softmax(torch.unflatten(logits, -1, (self.heads, -1)), dim=-1).flatten(-2)
-        value = (self._split_heads(self.value(values)) @ self.out).flatten(1, 2)  # (N, A T, D)
-        return weights @ value + self.out_bias
+        logits = folded @ queries.transpose(1, 2) + offset  # (N, A T, S)
+        logits = torch.unflatten(logits, 1, (self.heads, -1))  # (N, A, T, S)
+        # A softmax over T, written out: ONNX Runtime's own is slow for rows of so few.
+        weights = torch.exp(logits - logits.amax(2, keepdim=True))
+        weights = (weights / weights.sum(2, keepdim=True)).flatten(1, 2)
+        value = self._split_heads(self.value(values)) @ self.out + self.out_bias
+        return weights.transpose(1, 2) @ value.flatten(1, 2)  # (N, S, A T), (N, A T, D)
 
 
 class MaskChoice(nn.Module):

@@ -106,6 +106,16 @@ def test_block_runs_a_server_and_leaves_nothing(tiny_repository, ports, temporar
     assert list(temporary_directory.iterdir()) == []
 
 
+def test_block_of_a_server_has_large_pages_unless_told_otherwise(
+    tiny_repository, ports, monkeypatch
+):
+    for expected in (b"glibc.malloc.hugetlb=1", b"glibc.malloc.hugetlb=0"):
+        with Server(ServerOptions(tiny_repository, **ports)) as server:
+            environment = Path(f"/proc/{server.process_id}/environ").read_bytes().split(b"\0")
+        assert b"GLIBC_TUNABLES=" + expected in environment
+        monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_after_signal_ends_cleanly(tiny_repository, ports, temporary_directory, number):
     process, server = start_serve(tiny_repository, ports)

@@ -106,8 +106,8 @@ def test_mask_decoder_leaves_segment_anythings_modules_as_they_were(small_decode
 def test_mask_prompt_encoder_trident_equals_a_mask_without_its_batch_axis(mobile_sam):
     masks = torch.randn(2, 1, 256, 256, generator=torch.Generator().manual_seed(0))
     encoder = MaskPromptEncoder(mobile_sam.prompt_encoder)
-    trident = encoder(masks, torch.tensor([MaskPrompt.TRIDENT.mode]))
-    sam = encoder(masks, torch.tensor([MaskPrompt.SAM.mode]))
+    trident = sum(encoder(masks, torch.tensor([MaskPrompt.TRIDENT.mode])))
+    sam = sum(encoder(masks, torch.tensor([MaskPrompt.SAM.mode])))
     for mask, tokens in zip(masks, trident, strict=True):
         _, dense = mobile_sam.prompt_encoder(points=None, boxes=None, masks=mask)  # (256, 64, 64)
         assert torch.allclose(tokens, dense.flatten(1).T, atol=1e-5)
@@ -117,7 +117,8 @@ def test_mask_prompt_encoder_trident_equals_a_mask_without_its_batch_axis(mobile
 @torch.no_grad()
 def test_mask_prompt_encoder_none_ignores_even_nan(mobile_sam):
     encoder = MaskPromptEncoder(mobile_sam.prompt_encoder)
-    tokens = encoder(torch.full((1, 1, 256, 256), torch.nan), torch.tensor([MaskPrompt.NONE.mode]))
+    masks, mode = torch.full((1, 1, 256, 256), torch.nan), torch.tensor([MaskPrompt.NONE.mode])
+    tokens = sum(encoder(masks, mode))
     expected = mobile_sam.prompt_encoder.no_mask_embed.weight
     assert torch.equal(tokens, expected.expand(1, 4096, 256))
 
