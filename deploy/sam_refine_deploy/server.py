@@ -204,6 +204,7 @@ class Server:
             f"--metrics-port={options.metrics_port}",
             f"--exit-timeout-secs={options.exit_timeout_s}",
             "--metrics-config=summary_latencies=true",
+            "--rate-limit=execution_count",  # for the networks, which share the cores
             # Named, so that a server that had to be killed leaves nothing.
             f"--backend-config=python,shm-region-prefix-name={prefix}python",
             f"--backend-config=onnxruntime,shm-region-prefix-name={prefix}onnxruntime",

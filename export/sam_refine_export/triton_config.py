@@ -20,8 +20,7 @@ def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) ->
         if device is Device.GPU and max_batch_size > 1:
             batch_sizes.append(max_batch_size)
     if device is not Device.AUTO:
-        group = f"instance_group [ {{ count: 1 kind: KIND_{device.name} }} ]"
-        config = _replace(config, r"^instance_group \[ \{ count: 1 \} \]$", group)
+        config = _replace(config, r"^  \{ count: 1 ", f"  {{ count: 1 kind: KIND_{device.name} ")
     samples = ",\n".join(_warm_up(spec, batch_size) for batch_size in batch_sizes)
     return (
         f"{config.rstrip()}\n\n"
