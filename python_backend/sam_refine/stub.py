@@ -58,7 +58,7 @@ def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
     return {name: value["string_value"] for name, value in parameters.items()}
 
 
-def answer(requests: Iterable[Any], respond: Respond) -> list[Any]:
+def respond_to(requests: Iterable[Any], respond: Respond) -> list[Any]:
     """One response for each request, whatever `respond` raises; no traceback reaches a caller."""
     return [_answer_one(request, respond) for request in requests]
 

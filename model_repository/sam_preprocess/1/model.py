@@ -5,7 +5,7 @@ import numpy as np
 from sam_refine.contract import SAM_PREPROCESS, Limits
 from sam_refine.preprocess import to_canvas
 from sam_refine.request import read_image
-from sam_refine.stub import answer, input_tensors, read_parameters
+from sam_refine.stub import input_tensors, read_parameters, respond_to
 
 
 class TritonPythonModel:
@@ -13,7 +13,7 @@ class TritonPythonModel:
         self.limits = Limits.from_parameters(read_parameters(args))
 
     def execute(self, requests):
-        return answer(requests, self.respond)
+        return respond_to(requests, self.respond)
 
     def respond(self, request):
         image = read_image(input_tensors(request, SAM_PREPROCESS), self.limits)

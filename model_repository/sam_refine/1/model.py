@@ -2,19 +2,16 @@
 
 from functools import partial
 
+from sam_refine.answer import answer
 from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
-from sam_refine.memory import free_memory_bytes
-from sam_refine.pipeline import refine
-from sam_refine.request import read_request
-from sam_refine.response import LABEL_OUTPUTS, output_tensors
 from sam_refine.stub import (
     ImageEmbedder,
-    answer,
     arrays_of,
     decode,
     input_tensors,
     read_parameters,
     request_parameters,
+    respond_to,
 )
 
 
@@ -29,29 +26,15 @@ class TritonPythonModel:
         self.embed.close()
 
     def execute(self, requests):
-        return answer(requests, self.respond)
+        return respond_to(requests, self.respond)
 
     def respond(self, request):
-        wanted = request.requested_output_names()
-        asked = read_request(
-            input_tensors(request, SAM_REFINE), request_parameters(request), wanted, self.limits
-        )
-        asked = asked.placed(self.arrays.place)
-
-        def embed():
-            if asked.image is None:
-                return asked.embedding
-            return self.arrays.place(self.embed(request, asked.image, asked.image_id))
-
-        refinement = refine(
-            asked.scores,
-            asked.labels,
-            asked.options,
-            embed=embed,
+        return answer(
+            input_tensors(request, SAM_REFINE),
+            request_parameters(request),
+            request.requested_output_names(),
+            self.limits,
+            embed=partial(self.embed, request),
             decode=partial(decode, request, self.arrays),
-            free_memory_bytes=free_memory_bytes(),
-            max_regions=asked.max_regions,
-            want_labels=not LABEL_OUTPUTS.isdisjoint(wanted),
-            want_logits="REFINED_LOGITS" in wanted,
+            place=self.arrays.place,
         )
-        return output_tensors(refinement, wanted)
