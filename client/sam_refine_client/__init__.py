@@ -1,27 +1,43 @@
-"""Call a sam-refine server: `RefineClient`. Never imports torch."""
+"""Call a sam-refine server: `RefineClient`, `AsyncRefineClient`. Never imports torch."""
 
 from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
-from sam_refine_client.client import RefineClient
+from sam_refine_client.client import AsyncRefineClient, RefineClient
+from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, Tls
 from sam_refine_client.errors import (
+    CancelledError,
     DeadlineError,
+    OverloadedError,
+    ProtocolError,
     RefineError,
     RejectedError,
     ServerError,
     UnreachableError,
 )
-from sam_refine_client.result import RefineResult, Region
+from sam_refine_client.request import Activation, ScoresDtype
+from sam_refine_client.result import Embedding, RefineResult, Region
 
 __all__ = [
+    "Activation",
+    "AsyncRefineClient",
+    "CancelledError",
+    "ConnectionOptions",
     "DeadlineError",
+    "Embedding",
     "FailedRegions",
     "InvalidRequestError",
+    "Keepalive",
     "MaskPrompt",
+    "OverloadedError",
+    "ProtocolError",
     "RefineClient",
     "RefineError",
     "RefineOptions",
     "RefineResult",
     "Region",
     "RejectedError",
+    "Retries",
+    "ScoresDtype",
     "ServerError",
+    "Tls",
     "UnreachableError",
 ]

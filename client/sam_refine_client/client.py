@@ -1,52 +1,98 @@
-"""A synchronous gRPC client of `sam_refine`."""
+"""Callers of a server: `RefineClient` blocks, `AsyncRefineClient` is awaited."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from os import PathLike
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import tritonclient.grpc as triton
-from PIL import Image
-from tritonclient.utils import InferenceServerException
+import tritonclient.grpc
+import tritonclient.grpc.aio
 
-from sam_refine.contract import (
-    IMAGE_ID,
-    MAX_MESSAGE_BYTES,
-    SAM_REFINE,
-    STAGES,
-    InvalidRequestError,
-    RefineOptions,
-    TensorSpec,
-)
-from sam_refine_client.errors import error_of
-from sam_refine_client.result import RefineResult, Region
+from sam_refine_client import calls
+from sam_refine_client.connection import ConnectionOptions, triton_arguments
+from sam_refine_client.errors import UnreachableError
+from sam_refine_client.steps import Steps, run, run_async
+from sam_refine_client.transport import GrpcTransport, Transport
 
-ImageLike = npt.NDArray[np.uint8] | Image.Image | bytes | str | Path
-Output = Literal["labels", "coarse_labels", "logits", "regions"]
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound="_Client")
 
-REGION_TENSORS: Final = (
-    "REGION_CLASSES",
-    "REGION_BOXES",
-    "REGION_SCORES",
-    "REGION_IOUS",
-    "REGION_KEPT",
-)
+DEFAULT_URL = "127.0.0.1:8001"
 
 
-class RefineClient:
+class _Client:
+    """What both clients have."""
+
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        connection: ConnectionOptions | None = None,
+    ) -> None:
+        """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet."""
+        options = connection or ConnectionOptions()
+        urls = [url] if isinstance(url, str) else list(url)
+        self._transport: Transport = GrpcTransport(options.headers, options.retries)
+        self._arguments = triton_arguments(urls, options)
+        self._opened: Any = None
+        self._is_closed = False
+        self._lock = Lock()
+
+    @classmethod
+    def local(cls: type[C], repository: str | PathLike[str]) -> C:
+        """A client that needs no server: the same work in this process, by ONNX Runtime.
+
+        `repository` is what `sam-refine export` wrote. Needs the extra `local`. Raises
+        `InvalidRequestError` where there is none.
+        """
+        from sam_refine_client.local import LocalTransport
+
+        client = cls()
+        client._transport = LocalTransport(Path(repository))
+        return client
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise UnreachableError("the client is closed")
+
+
+def _blocking(
+    method: Callable[Concatenate[Transport, P], Steps[R]],
+) -> Callable[Concatenate[RefineClient, P], R]:
+    @wraps(method)
+    def call(self: RefineClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._require_open()
+        return run(method(self._transport, *args, **kwargs), self._connect)
+
+    return call
+
+
+def _awaited(
+    method: Callable[Concatenate[Transport, P], Steps[R]],
+) -> Callable[Concatenate[AsyncRefineClient, P], Coroutine[Any, Any, R]]:
+    @wraps(method)
+    async def call(self: AsyncRefineClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._require_open()
+        return await run_async(method(self._transport, *args, **kwargs), self._connect)
+
+    return call
+
+
+class RefineClient(_Client):
     """Calls a server; one connection, safe to use from several threads.
 
     with RefineClient("127.0.0.1:8001") as client:
         result = client.refine("photo.jpg", logits=scores)
     """
 
-    def __init__(self, url: str = "127.0.0.1:8001") -> None:
-        """`url` is host:port of the server's gRPC endpoint. Nothing is sent yet."""
-        self._connection = triton.InferenceServerClient(url)
+    refine = _blocking(calls.refine)
+    embed = _blocking(calls.embed)
 
     def __enter__(self) -> RefineClient:
         return self
@@ -60,150 +106,49 @@ class RefineClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection; a client that is closed cannot be used again."""
+        self._is_closed = True
+        self._transport.close()
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
 
-    def refine(
+    def _connect(self) -> Any:
+        with self._lock:
+            if self._opened is None:
+                self._opened = tritonclient.grpc.InferenceServerClient(**self._arguments)
+            return self._opened
+
+
+class AsyncRefineClient(_Client):
+    """The same for asyncio; to be used in one event loop.
+
+    async with AsyncRefineClient("127.0.0.1:8001") as client:
+        result = await client.refine("photo.jpg", logits=scores)
+    """
+
+    refine = _awaited(calls.refine)
+    embed = _awaited(calls.embed)
+
+    async def __aenter__(self) -> AsyncRefineClient:
+        return self
+
+    async def __aexit__(
         self,
-        image: ImageLike,
-        *,
-        logits: npt.NDArray[np.floating[Any]],
-        labels: npt.NDArray[np.integer[Any]] | None = None,
-        options: RefineOptions | None = None,
-        outputs: Collection[Output] = ("labels", "regions"),
-        image_id: str | None = None,
-        timeout_s: float | None = None,
-    ) -> RefineResult:
-        """Refine one coarse map.
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
 
-        `image` is RGB (H, W, 3) uint8, a PIL image, or a JPEG or PNG as bytes or path. `logits` are
-        class scores (C, h, w) at any resolution up to the image's; float16 is sent as it is, any
-        other dtype as float32. `labels` (H, W) are the coarse map where it is not their argmax.
-        Only what `outputs` names is computed and sent.
+    async def close(self) -> None:
+        """Close the connection; a client that is closed cannot be used again."""
+        self._is_closed = True
+        self._transport.close()
+        if self._opened is not None:
+            await self._opened.close()
 
-        The server keeps embeddings: the same image again is not encoded again. `image_id`, your
-        own name of the image, stands for its pixels there, for stills of a camera that differ in
-        noise only.
-
-        Raises `InvalidRequestError` where a rule is broken (`RejectedError` where the server found
-        it), `UnreachableError`, `DeadlineError` after `timeout_s` seconds, `ServerError`.
-        """
-        options = options or RefineOptions()
-        tensors = {**_image_tensor(image), **_logits_tensor(logits)}
-        if labels is not None:
-            tensors["LABELS"] = _labels_tensor(labels)
-        small = len(logits) <= 256 and 0 <= (options.ignore_label or 0) <= 255
-        names = [name for output in outputs for name in _output_tensors(output, small=small)]
-        parameters = options.to_parameters()
-        if image_id is not None:
-            parameters[IMAGE_ID] = image_id
-        return _result(self._infer(tensors, [*names, "STAGE_TIMES_MS"], parameters, timeout_s))
-
-    def _infer(
-        self,
-        tensors: dict[str, npt.NDArray[Any]],
-        outputs: list[str],
-        parameters: dict[str, str | int | float | bool],
-        timeout_s: float | None,
-    ) -> dict[str, npt.NDArray[Any]]:
-        specs = {spec.name: spec for spec in SAM_REFINE.inputs}
-        try:
-            response = self._connection.infer(
-                SAM_REFINE.name,
-                [_infer_input(specs[name], tensor) for name, tensor in tensors.items()],
-                outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                parameters=parameters,
-                client_timeout=timeout_s,
-            )
-        except InferenceServerException as error:
-            raise error_of(error.status(), error.message()) from error
-        return {name: response.as_numpy(name) for name in outputs}
-
-
-def _image_tensor(image: ImageLike) -> dict[str, npt.NDArray[Any]]:
-    if isinstance(image, str | Path):
-        image = Path(image).read_bytes()
-    if isinstance(image, bytes):
-        return {"ENCODED_IMAGE": np.array([image], np.object_)}
-    if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise InvalidRequestError(
-                f"image must have 8 bits per channel, got the mode {image.mode}"
-            )
-        return {"IMAGE": np.asarray(image.convert("RGB"))}
-    if not isinstance(image, np.ndarray):
-        raise InvalidRequestError(
-            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
-        )
-    if image.dtype != np.uint8:
-        raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
-    return {"IMAGE": np.ascontiguousarray(image)}
-
-
-def _logits_tensor(logits: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[Any]]:
-    if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu":
-        found = getattr(logits, "dtype", type(logits).__name__)
-        raise InvalidRequestError(f"logits must be an array of numbers, got {found}")
-    if logits.ndim != 3:
-        raise InvalidRequestError(f"logits must have shape (C, h, w), got {logits.shape}")
-    name, dtype = (
-        ("LOGITS_FP16", np.float16) if logits.dtype == np.float16 else ("LOGITS", np.float32)
-    )
-    return {name: np.ascontiguousarray(logits, dtype)}
-
-
-def _labels_tensor(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        found = getattr(labels, "dtype", type(labels).__name__)
-        raise InvalidRequestError(f"labels must be an array of integers, got {found}")
-    limits = np.iinfo(np.int32)
-    if labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
-        raise InvalidRequestError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
-    return np.ascontiguousarray(labels, np.int32)
-
-
-def _output_tensors(output: Output, *, small: bool) -> tuple[str, ...]:
-    """The tensors of an output; labels take one byte per pixel where every one is `small`."""
-    suffix = "_UINT8" if small else ""
-    tensors = {
-        "labels": (f"REFINED_LABELS{suffix}",),
-        "coarse_labels": (f"COARSE_LABELS{suffix}",),
-        "logits": ("REFINED_LOGITS",),
-        "regions": REGION_TENSORS,
-    }
-    if output not in tensors:
-        raise InvalidRequestError(f"outputs must be among {', '.join(tensors)}, got {output!r}")
-    return tensors[output]
-
-
-def _infer_input(spec: TensorSpec, tensor: npt.NDArray[Any]) -> triton.InferInput:
-    if tensor.nbytes > MAX_MESSAGE_BYTES:
-        raise InvalidRequestError(
-            f"{spec.name} must fit one message of {MAX_MESSAGE_BYTES} bytes, has {tensor.nbytes}"
-        )
-    infer_input = triton.InferInput(spec.name, list(tensor.shape), spec.datatype)
-    infer_input.set_data_from_numpy(tensor)
-    return infer_input
-
-
-def _result(tensors: dict[str, npt.NDArray[Any]]) -> RefineResult:
-    return RefineResult(
-        labels=_labels(tensors, "REFINED_LABELS"),
-        coarse_labels=_labels(tensors, "COARSE_LABELS"),
-        logits=tensors.get("REFINED_LOGITS"),
-        regions=_regions(tensors) if "REGION_KEPT" in tensors else None,
-        stage_times_ms=dict(zip(STAGES, tensors["STAGE_TIMES_MS"].tolist(), strict=True)),
-    )
-
-
-def _labels(tensors: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.int32] | None:
-    labels = tensors.get(f"{name}_UINT8", tensors.get(name))
-    return None if labels is None else labels.astype(np.int32, copy=False)
-
-
-def _regions(tensors: dict[str, npt.NDArray[Any]]) -> tuple[Region, ...]:
-    columns = (tensors[name].tolist() for name in REGION_TENSORS)
-    return tuple(
-        Region(class_id, tuple(box), score, predicted_iou, kept)
-        for class_id, box, score, predicted_iou, kept in zip(*columns, strict=True)
-    )
+    def _connect(self) -> Any:
+        if self._opened is None:
+            self._opened = tritonclient.grpc.aio.InferenceServerClient(**self._arguments)
+        return self._opened

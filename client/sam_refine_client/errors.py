@@ -1,10 +1,15 @@
-"""What can go wrong in a call, by gRPC status.
+"""What can go wrong in a call.
 
 RefineError
 ├── RejectedError      the request breaks a rule; sending it again will not help
-├── UnreachableError   no server there, or it ends or has no room; sending it again may help
+├── UnreachableError   no server answers at the address; sending it again may help
+├── OverloadedError    the server is there but cannot take the request now; later it may
 ├── DeadlineError      the caller's own deadline passed
-└── ServerError        the server failed at this request
+├── CancelledError     the call was cancelled, by the caller or on the way
+├── ServerError        the server failed at this request
+└── ProtocolError      what answers is no server of this version of sam-refine
+
+A gRPC status alone decides which one it is, never a text, and in one place: `error_of`.
 """
 
 from __future__ import annotations
@@ -13,7 +18,30 @@ from sam_refine.contract import InvalidRequestError
 
 
 class RefineError(Exception):
-    """A call to the server did not succeed."""
+    """A call did not succeed."""
+
+    advice = ""
+    """What to do about it."""
+
+    def __init__(
+        self, message: str, *, model: str | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.model = model
+        """The Triton model that was called."""
+        self.request_id = request_id
+        """The request's name in the server's log and traces."""
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            f"{name} {value}"
+            for name, value in (("model", self.model), ("request", self.request_id))
+            if value
+        )
+        where = f" ({where})" if where else ""
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{self.message}{where}{advice}"
 
 
 class RejectedError(RefineError, InvalidRequestError):
@@ -21,26 +49,53 @@ class RejectedError(RefineError, InvalidRequestError):
 
 
 class UnreachableError(RefineError):
-    """There is no server at the address, or it cannot take the request now."""
+    """No server answers at the address."""
+
+    advice = "is the server running there, and ready (`sam-refine health`)?"
+
+
+class OverloadedError(RefineError):
+    """The server is there but has no room, or is about to end."""
+
+    advice = "send less at a time, or try later"
 
 
 class DeadlineError(RefineError):
     """`timeout_s` passed before the answer came."""
 
+    advice = "give it more time, or the server less work"
+
+
+class CancelledError(RefineError):
+    """The call was cancelled before the answer came."""
+
 
 class ServerError(RefineError):
-    """The server failed at this request; its log says why."""
+    """The server failed at this request."""
+
+    advice = "the server's log says why"
+
+
+class ProtocolError(RefineError):
+    """The server has no such model, or answers in another way than this version expects."""
+
+    advice = "client and server must be of the same version (`sam-refine info`)"
 
 
 _BY_STATUS: dict[str, type[RefineError]] = {
     "INVALID_ARGUMENT": RejectedError,
-    "NOT_FOUND": RejectedError,
     "UNAVAILABLE": UnreachableError,
+    "RESOURCE_EXHAUSTED": OverloadedError,
     "DEADLINE_EXCEEDED": DeadlineError,
+    "CANCELLED": CancelledError,
+    "NOT_FOUND": ProtocolError,
+    "UNIMPLEMENTED": ProtocolError,
 }
 
 
-def error_of(status: str | None, text: str) -> RefineError:
+def error_of(
+    status: str | None, text: str, *, model: str | None = None, request_id: str | None = None
+) -> RefineError:
     """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for none."""
     code = (status or "").removeprefix("StatusCode.")
-    return _BY_STATUS.get(code, ServerError)(text)
+    return _BY_STATUS.get(code, ServerError)(text, model=model, request_id=request_id)

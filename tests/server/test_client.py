@@ -1,19 +1,25 @@
-"""`sam_refine_client` against the real server."""
+"""`sam_refine_client`, blocking and awaited against the real server, and in this process."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sam_refine_client import (
+    AsyncRefineClient,
+    ConnectionOptions,
     DeadlineError,
     InvalidRequestError,
     RefineClient,
     RefineOptions,
     RejectedError,
+    Retries,
     UnreachableError,
 )
 from support.cases import DEMO_DATA, coarse_scores
@@ -24,20 +30,48 @@ PHOTO = DEMO_DATA / "photo.jpg"
 FAST = RefineOptions(mask_prompt="none", min_region_area=225)
 
 
-@pytest.fixture(scope="module")
-def client(server):
-    with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
-        yield client
+class Awaited:
+    """`AsyncRefineClient`, each call run in an event loop of its own."""
+
+    def __init__(self, url):
+        self._loop = asyncio.new_event_loop()
+        self._client = AsyncRefineClient(url)
+
+    def refine(self, *arguments, **options):
+        return self._loop.run_until_complete(self._client.refine(*arguments, **options))
+
+    def embed(self, *arguments, **options):
+        return self._loop.run_until_complete(self._client.embed(*arguments, **options))
+
+    def close(self):
+        self._loop.run_until_complete(self._client.close())
+        self._loop.close()
+
+
+@pytest.fixture(scope="module", params=["blocking", "awaited", "local"])
+def client(request, server, repository):
+    url = f"127.0.0.1:{server.grpc_port}"
+    client = {
+        "blocking": lambda: RefineClient(url),
+        "awaited": lambda: Awaited(url),
+        "local": lambda: RefineClient.local(repository),
+    }[request.param]()
+    yield client
+    client.close()
+
+
+ALL = ("labels", "coarse_labels", "logits", "regions")
 
 
 @pytest.fixture(scope="module")
 def result(client):
-    return client.refine(
-        PHOTO,
-        logits=coarse_scores(),
-        options=FAST,
-        outputs=("labels", "coarse_labels", "logits", "regions"),
-    )
+    return client.refine(PHOTO, logits=coarse_scores(), options=FAST, outputs=ALL)
+
+
+@pytest.fixture(scope="module")
+def reference(server):
+    with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
+        return client.refine(PHOTO, logits=coarse_scores(), options=FAST, outputs=ALL)
 
 
 def test_result_has_what_was_asked_for(result):
@@ -110,8 +144,22 @@ def test_labels_beyond_a_byte_come_back(client):
     [
         ({"logits": np.zeros((3, 4))}, r"logits must have shape \(C, h, w\), got \(3, 4\)"),
         ({"logits": np.zeros((3, 4, 4), np.complex64)}, "an array of numbers, got complex64"),
-        ({"logits": [[[1.0]]]}, "logits must be an array of numbers, got list"),
-        ({"image": None}, "image must be an array, a PIL image, bytes or a path, got NoneType"),
+        ({"logits": [[[1.0]]]}, "logits must be a numpy array or a torch tensor, got list"),
+        ({"logits": np.zeros((3, 4, 4), object)}, "logits must be an array of numbers, got object"),
+        ({"image": None}, "exactly one of image and embedding must be given, got none"),
+        ({"image": 5}, "image must be an array, a PIL image, bytes or a path, got int"),
+        ({"embedding": 5}, "exactly one of image and embedding must be given, got both"),
+        ({"image": None, "embedding": 5}, r"embedding must be what embed\(\) gave, got int"),
+        ({"image": np.zeros((4, 4), np.uint8)}, r"image must have shape \(H, W, 3\), got \(4, 4\)"),
+        ({"outputs": "labels"}, "outputs must be several names, got the text 'labels'"),
+        ({"options": {"iou_threshold": 1}}, "options must be RefineOptions, got dict"),
+        ({"activation": "relu"}, "activation must be one of softmax, sigmoid, got 'relu'"),
+        (
+            {"scores_dtype": "int8"},
+            "scores_dtype must be one of auto, .*, got 'int8'",
+        ),
+        ({"timeout_s": 0}, "timeout_s must be > 0, got 0"),
+        ({"labels": np.zeros(4, np.int32)}, r"labels must have shape \(H, W\), got \(4,\)"),
         ({"outputs": ("label",)}, "outputs must be among labels, coarse_labels, logits, regions"),
         ({"image": np.zeros((4, 4, 3))}, "image must be uint8, got float64"),
         ({"labels": np.zeros((400, 600))}, "labels must be an array of integers, got float64"),
@@ -124,14 +172,104 @@ def test_wrong_arrays_are_refused_before_anything_is_sent(client, arguments, mes
         client.refine(call.pop("image"), **call)
 
 
-def test_rejected_request_says_why(client):
-    with pytest.raises(RejectedError, match=r"^LOGITS must be at most as large as the image"):
-        client.refine(PHOTO, logits=np.zeros((2, 401, 600), np.float32))
+def test_rejected_request_says_why_and_which(client):
+    with pytest.raises(RejectedError, match=r"^LOGITS must be at most as large as the") as caught:
+        client.refine(PHOTO, logits=np.zeros((2, 401, 600)), scores_dtype="float32")
+    assert caught.value.model == "sam_refine"
+    assert caught.value.request_id in str(caught.value)
 
 
 def test_deadline_ends_the_call(client):
     with pytest.raises(DeadlineError):
         client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.05)
+
+
+def test_embedding_refines_as_its_image_does(client, result):
+    embedding = client.embed(PHOTO)
+    assert embedding.values.shape == (1, 256, 64, 64)
+    assert embedding.size_hw == (400, 600)
+    refined = client.refine(embedding=embedding, logits=coarse_scores(), options=FAST)
+    np.testing.assert_array_equal(refined.labels, result.labels)
+
+
+def test_every_client_gives_the_same_result(result, reference):
+    np.testing.assert_array_equal(result.labels, reference.labels)
+    np.testing.assert_array_equal(result.coarse_labels, reference.coarse_labels)
+    np.testing.assert_allclose(result.logits, reference.logits, atol=1e-4)
+    for found, expected in zip(result.regions, reference.regions, strict=True):
+        assert (found.class_id, found.box_xyxy, found.kept) == (
+            expected.class_id,
+            expected.box_xyxy,
+            expected.kept,
+        )
+        assert found.predicted_iou == pytest.approx(expected.predicted_iou, abs=1e-5)
+        assert found.score == pytest.approx(expected.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_scores_of_torch_of_any_dtype_are_taken(client, dtype):
+    scores = torch.from_numpy(coarse_scores()).to(getattr(torch, dtype)).requires_grad_()
+    found = client.refine(PHOTO, logits=scores, options=FAST).labels
+    expected = client.refine(
+        PHOTO, logits=scores.detach().float().numpy(), options=FAST, scores_dtype="float32"
+    ).labels
+    assert np.mean(found != expected) < 1e-4
+
+
+def test_closed_client_says_so(server, repository):
+    for client in (
+        RefineClient(f"127.0.0.1:{server.grpc_port}"),
+        Awaited(f"127.0.0.1:{server.grpc_port}"),
+        RefineClient.local(repository),
+    ):
+        client.refine(PHOTO, logits=coarse_scores(), options=FAST)
+        if isinstance(client, Awaited):
+            client._loop.run_until_complete(client._client.close())
+        else:
+            client.close()
+        with pytest.raises(UnreachableError, match="the client is closed"):
+            client.refine(PHOTO, logits=coarse_scores())
+
+
+def test_cancelled_awaited_call_ends_at_once(server):
+    async def cancel():
+        async with AsyncRefineClient(f"127.0.0.1:{server.grpc_port}") as client:
+            call = asyncio.create_task(client.refine(PHOTO, logits=coarse_scores()))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            return time.monotonic() - started
+
+    assert asyncio.run(cancel()) < 0.5
+
+
+def test_many_awaited_calls_at_once_each_have_their_own_answer(server):
+    async def refine_all():
+        async with AsyncRefineClient(f"127.0.0.1:{server.grpc_port}") as client:
+            embedding = await client.embed(PHOTO)
+            thresholds = (0.0, 0.5, 0.9, 1.0)
+            results = await asyncio.gather(
+                *(
+                    client.refine(
+                        embedding=embedding,
+                        logits=coarse_scores(),
+                        options=RefineOptions(min_region_area=225, iou_threshold=threshold),
+                    )
+                    for threshold in thresholds
+                )
+            )
+            return [sum(region.kept for region in result.regions) for result in results]
+
+    kept = asyncio.run(refine_all())
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > kept[-1] == 0
+
+
+def test_local_without_an_export_says_what_makes_one(tmp_path):
+    with pytest.raises(InvalidRequestError, match="is not there: `sam-refine export` makes it"):
+        RefineClient.local(tmp_path)
 
 
 def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
@@ -143,6 +281,25 @@ def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
     assert f"# {capsys.readouterr().out}" == code.splitlines(keepends=True)[-1]
 
 
-def test_unreachable_server_is_named_as_such():
-    with RefineClient("127.0.0.1:1") as client, pytest.raises(UnreachableError):
-        client.refine(PHOTO, logits=coarse_scores(), timeout_s=10)
+def test_unreachable_server_is_named_as_such_after_some_attempts():
+    connection = ConnectionOptions(retries=Retries(attempts=3, first_wait_s=0.2))
+    with RefineClient("127.0.0.1:1", connection=connection) as client:
+        started = time.monotonic()
+        with pytest.raises(UnreachableError, match="is the server running there"):
+            client.refine(PHOTO, logits=coarse_scores())
+        assert time.monotonic() - started >= 0.3
+
+
+def test_unreachable_server_is_not_waited_for_beyond_the_deadline():
+    with RefineClient("127.0.0.1:1") as client:
+        started = time.monotonic()
+        with pytest.raises((UnreachableError, DeadlineError)):
+            client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.5)
+        assert time.monotonic() - started < 1
+
+
+def test_several_addresses_go_on_where_one_does_not_answer(server):
+    urls = ["127.0.0.1:1", f"localhost:{server.grpc_port}"]
+    with RefineClient(urls) as client:
+        for _ in range(4):
+            assert client.refine(PHOTO, logits=coarse_scores(), options=FAST).labels is not None

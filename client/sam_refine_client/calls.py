@@ -1,0 +1,107 @@
+"""The methods of a client, each written once as steps (`steps`)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from sam_refine.contract import (
+    IMAGE_ID,
+    SAM_EMBED,
+    SAM_REFINE,
+    InvalidRequestError,
+    RefineOptions,
+)
+from sam_refine_client.request import (
+    Activation,
+    ArrayLike,
+    ImageLike,
+    Output,
+    ScoresDtype,
+    image_tensors,
+    label_tensors,
+    output_names,
+    score_tensors,
+)
+from sam_refine_client.result import Embedding, RefineResult, result_of
+from sam_refine_client.steps import Steps
+from sam_refine_client.transport import Call, Transport
+
+
+def refine(
+    transport: Transport,
+    image: ImageLike | None = None,
+    *,
+    logits: ArrayLike,
+    labels: ArrayLike | None = None,
+    embedding: Embedding | None = None,
+    activation: Activation | str | None = None,
+    scores_dtype: ScoresDtype | str = ScoresDtype.AUTO,
+    options: RefineOptions | None = None,
+    outputs: Collection[Output] = ("labels", "regions"),
+    image_id: str | None = None,
+    timeout_s: float | None = None,
+) -> Steps[RefineResult]:
+    """Refine one coarse map.
+
+    `image` is RGB (H, W, 3) uint8, a PIL image, or a JPEG or PNG as bytes or path; or `embedding`
+    is what `embed` gave for it. `logits` are class scores (C, h, w), numpy or torch, at any
+    resolution up to the image's; `activation` makes scores of a network's raw output first.
+    `labels` (H, W) are the coarse map where it is not their argmax. Only what `outputs` names is
+    computed and sent.
+
+    The server keeps embeddings: the same image again is not encoded again. `image_id`, your own
+    name of the image, stands for its pixels there, for stills of a camera that differ in noise
+    only.
+
+    Raises `InvalidRequestError` where a rule is broken (`RejectedError` where the server found it)
+    and the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included.
+    """
+    options = _options(options)
+    tensors = {
+        **image_tensors(image, embedding),
+        **score_tensors(logits, activation, scores_dtype, want_logits="logits" in outputs),
+        **label_tensors(labels),
+    }
+    parameters = options.to_parameters()
+    if image_id is not None:
+        parameters[IMAGE_ID] = image_id
+    names = output_names(outputs, len(logits), options)
+    call = _call(SAM_REFINE, tensors, names, parameters, timeout_s)
+    answer = yield from transport.infer(call)
+    return result_of(answer, call.request_id)
+
+
+def embed(
+    transport: Transport, image: ImageLike, *, timeout_s: float | None = None
+) -> Steps[Embedding]:
+    """SAM's embedding of an image, for any number of maps of it; raises as `refine` does."""
+    call = _call(SAM_EMBED, image_tensors(image, None), SAM_EMBED.output_names, {}, timeout_s)
+    answer = yield from transport.infer(call)
+    height, width = answer["IMAGE_SIZE"].tolist()
+    return Embedding(answer["EMBEDDING"].astype(np.float32, copy=False), (height, width))
+
+
+def _call(
+    model: Any,
+    tensors: Any,
+    outputs: tuple[str, ...],
+    parameters: dict[str, str | int | float | bool],
+    timeout_s: float | None,
+) -> Call:
+    if timeout_s is not None and not timeout_s > 0:
+        raise InvalidRequestError(f"timeout_s must be > 0, got {timeout_s!r}")
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    return Call(model, tensors, outputs, parameters, uuid.uuid4().hex, deadline_s)
+
+
+def _options(options: RefineOptions | None) -> RefineOptions:
+    if options is None:
+        return RefineOptions()
+    if not isinstance(options, RefineOptions):
+        raise InvalidRequestError(f"options must be RefineOptions, got {type(options).__name__}")
+    return options

@@ -1,0 +1,142 @@
+"""Where the server is and how to reach it: what Triton's client is opened with."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError
+
+_ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Encryption; with a certificate of its own the client proves who it is (mutual TLS)."""
+
+    root_certificates: Path | None = None
+    """PEM file of the authorities that are trusted; None for the system's."""
+    certificate_chain: Path | None = None
+    """PEM file of the client's certificate; goes with `private_key`."""
+    private_key: Path | None = None
+    server_name: str | None = None
+    """The name in the server's certificate, where it is not the host in the address."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate_chain is None) != (self.private_key is None):
+            raise InvalidRequestError("certificate_chain and private_key go together, got one")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Raises `OSError` where a file cannot be read."""
+        files = (self.root_certificates, self.private_key, self.certificate_chain)
+        return grpc.ssl_channel_credentials(
+            *(None if path is None else Path(path).read_bytes() for path in files)
+        )
+
+
+@dataclass(frozen=True)
+class Keepalive:
+    """Pings on an idle connection, so that a dead one is noticed before it is needed."""
+
+    interval_s: float = 60.0
+    timeout_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("interval_s", "timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InvalidRequestError(f"{name} must be > 0, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Calls again where the server was not reached, or had no room: nothing else is repeated.
+
+    Waits grow from `first_wait_s` by a factor of two up to `longest_wait_s`, each a random part of
+    that, and never beyond the caller's deadline.
+    """
+
+    attempts: int = 4
+    """In all; 1 never calls again."""
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.attempts, int) and self.attempts >= 1):
+            raise InvalidRequestError(f"attempts must be an integer >= 1, got {self.attempts!r}")
+        for name in ("first_wait_s", "longest_wait_s"):
+            if not getattr(self, name) >= 0:
+                raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to reach a server. Headers go with every call, for gateways and restricted protocols."""
+
+    tls: Tls | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keepalive: Keepalive = Keepalive()
+    retries: Retries = Retries()
+
+
+def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[str, Any]:
+    """The arguments of `InferenceServerClient`, blocking or not.
+
+    Calls to several addresses go to each in turn, past those that do not answer. Raises
+    `InvalidRequestError` for an address that is none, or a host that has none.
+    """
+    if not urls:
+        raise InvalidRequestError("url must be host:port, got none")
+    arguments = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", round(options.keepalive.interval_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(options.keepalive.timeout_s * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Triton's own pause between attempts to connect grows to two minutes.
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        ("grpc.service_config", _ROUND_ROBIN),
+    ]
+    tls = options.tls
+    name = tls.server_name if tls else None
+    if tls and not name and len(urls) > 1:
+        name = _host_and_port(urls[0])[0]
+    if name:
+        arguments.append(("grpc.ssl_target_name_override", name))
+    return {
+        "url": urls[0] if len(urls) == 1 else _addresses(urls),
+        "creds": tls.credentials() if tls else None,
+        "channel_args": arguments,
+    }
+
+
+def _addresses(urls: Sequence[str]) -> str:
+    """gRPC's name of several addresses, which it takes as numbers of one family only."""
+    found: list[tuple[str, int]] = []
+    for url in urls:
+        host, port = _host_and_port(url)
+        try:
+            known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise InvalidRequestError(f"url {url!r} has a host that is not known") from error
+        found += [(str(info[4][0]), port) for info in known]
+    family = 4 if any(ipaddress.ip_address(host).version == 4 for host, _ in found) else 6
+    listed = [
+        f"{host}:{port}" if family == 4 else f"[{host}]:{port}"
+        for host, port in dict.fromkeys(found)
+        if ipaddress.ip_address(host).version == family
+    ]
+    return f"ipv{family}:{','.join(listed)}"
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    host, _, port = url.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidRequestError(f"url must be host:port, got {url!r}")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,190 @@
+"""What a caller gives, as tensors of `contract.SAM_REFINE`, few bytes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine_client.result import REGION_TENSORS, Embedding
+from sam_refine_client.transport import Tensors
+
+ImageLike: TypeAlias = npt.NDArray[np.uint8] | Image.Image | bytes | str | PathLike[str]
+"""RGB (H, W, 3) uint8, a PIL image of 8 bits per channel, or a JPEG or PNG as bytes or path."""
+ArrayLike: TypeAlias = Any
+"""A numpy array, or a torch tensor on any device: torch itself is never imported."""
+Output = Literal["labels", "coarse_labels", "logits", "regions"]
+
+
+class Activation(str, Enum):
+    """What makes scores of a network's raw output, over the classes of a place."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
+class ScoresDtype(str, Enum):
+    """What class scores travel as."""
+
+    AUTO = "auto"
+    """Half precision where the best class of each place stays the best, and no refined scores are
+    asked for, which would be rounded too; else float32."""
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+def image_tensors(image: ImageLike | None, embedding: Embedding | None) -> Tensors:
+    """IMAGE or ENCODED_IMAGE, or EMBEDDING with IMAGE_SIZE. Raises `InvalidRequestError`."""
+    if (image is None) == (embedding is None):
+        found = "none" if image is None else "both"
+        raise InvalidRequestError(f"exactly one of image and embedding must be given, got {found}")
+    if isinstance(embedding, Embedding):
+        return {
+            "EMBEDDING": embedding.values,
+            "IMAGE_SIZE": np.array(embedding.size_hw, np.int64),
+        }
+    if embedding is not None:
+        raise InvalidRequestError(
+            f"embedding must be what embed() gave, got {type(embedding).__name__}"
+        )
+    if isinstance(image, str | PathLike):
+        image = Path(image).read_bytes()
+    if isinstance(image, bytes):
+        return {"ENCODED_IMAGE": np.array([image], np.object_)}
+    if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):
+            raise InvalidRequestError(
+                f"image must have 8 bits per channel, got the mode {image.mode}"
+            )
+        return {"IMAGE": np.asarray(image.convert("RGB"))}
+    if not isinstance(image, np.ndarray):
+        raise InvalidRequestError(
+            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+        )
+    if image.dtype != np.uint8:
+        raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise InvalidRequestError(f"image must have shape (H, W, 3), got {image.shape}")
+    return {"IMAGE": np.ascontiguousarray(image)}
+
+
+def score_tensors(
+    logits: ArrayLike,
+    activation: Activation | str | None,
+    dtype: ScoresDtype | str,
+    *,
+    want_logits: bool,
+) -> Tensors:
+    """LOGITS or LOGITS_FP16 of class scores (C, h, w). Raises `InvalidRequestError`.
+
+    Scores that are float16 already stay so unless float32 is asked for.
+    """
+    scores = _numpy("logits", logits)
+    if scores.dtype.kind not in "fiu":
+        raise InvalidRequestError(f"logits must be an array of numbers, got {scores.dtype}")
+    if scores.ndim != 3:
+        raise InvalidRequestError(f"logits must have shape (C, h, w), got {scores.shape}")
+    dtype = _member("scores_dtype", ScoresDtype, dtype)
+    if activation is not None:
+        scores = _activate(scores, _member("activation", Activation, activation))
+    if dtype is ScoresDtype.AUTO:
+        is_half = scores.dtype == np.float16 or (not want_logits and _is_half_enough(scores))
+    else:
+        is_half = dtype is ScoresDtype.FLOAT16
+    if is_half:
+        return {"LOGITS_FP16": np.ascontiguousarray(scores, np.float16)}
+    return {"LOGITS": np.ascontiguousarray(scores, np.float32)}
+
+
+def label_tensors(labels: ArrayLike | None) -> Tensors:
+    """LABELS of a coarse map (H, W), if there is one. Raises `InvalidRequestError`."""
+    if labels is None:
+        return {}
+    labels = _numpy("labels", labels)
+    if labels.dtype.kind not in "iu":
+        raise InvalidRequestError(f"labels must be an array of integers, got {labels.dtype}")
+    if labels.ndim != 2:
+        raise InvalidRequestError(f"labels must have shape (H, W), got {labels.shape}")
+    limits = np.iinfo(np.int32)
+    if labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
+        raise InvalidRequestError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
+    return {"LABELS": np.ascontiguousarray(labels, np.int32)}
+
+
+def output_names(
+    outputs: Collection[Output], classes: int, options: RefineOptions
+) -> tuple[str, ...]:
+    """The tensors of some outputs; labels take one byte per pixel where each fits into one."""
+    if isinstance(outputs, str):
+        raise InvalidRequestError(f"outputs must be several names, got the text {outputs!r}")
+    is_small = classes <= 256 and 0 <= (options.ignore_label or 0) <= 255
+    suffix = "_UINT8" if is_small else ""
+    tensors = {
+        "labels": (f"REFINED_LABELS{suffix}",),
+        "coarse_labels": (f"COARSE_LABELS{suffix}",),
+        "logits": ("REFINED_LOGITS",),
+        "regions": REGION_TENSORS,
+    }
+    for output in outputs:
+        if output not in tensors:
+            raise InvalidRequestError(f"outputs must be among {', '.join(tensors)}, got {output!r}")
+    names = [name for output in dict.fromkeys(outputs) for name in tensors[output]]
+    return (*names, "STAGE_TIMES_MS")
+
+
+_LARGEST_HALF: Final = float(np.finfo(np.float16).max)
+
+
+def _is_half_enough(scores: npt.NDArray[Any]) -> bool:
+    """Whether float16 holds all of the scores, and the best class of each place stays the best."""
+    if scores.size == 0 or not np.abs(scores).max() <= _LARGEST_HALF:
+        return False
+    rounded = scores.astype(np.float16).astype(np.float32)  # numpy compares those much faster
+    return bool((rounded.argmax(axis=0) == scores.argmax(axis=0)).all())
+
+
+def _activate(scores: npt.NDArray[Any], activation: Activation) -> npt.NDArray[np.float32]:
+    scores = scores.astype(np.float32)  # a copy
+    if activation is Activation.SIGMOID:
+        np.exp(-np.clip(scores, -88, None), out=scores)
+        scores += 1
+        np.reciprocal(scores, out=scores)
+        return scores
+    if len(scores):
+        scores -= scores.max(axis=0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=0)
+    return scores
+
+
+def _numpy(name: str, array: ArrayLike) -> npt.NDArray[Any]:
+    """A numpy array as it is; a torch tensor brought to the CPU, bfloat16 as float32."""
+    if isinstance(array, np.ndarray):
+        return array
+    if type(array).__module__.partition(".")[0] == "torch" and hasattr(array, "detach"):
+        tensor = array.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":
+            tensor = tensor.float()
+        converted: npt.NDArray[Any] = tensor.numpy()
+        return converted
+    raise InvalidRequestError(
+        f"{name} must be a numpy array or a torch tensor, got {type(array).__name__}"
+    )
+
+
+_Member = Any
+
+
+def _member(name: str, kind: type[Enum], value: Any) -> _Member:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(str(member.value) for member in kind)
+        raise InvalidRequestError(f"{name} must be one of {allowed}, got {value!r}") from None
