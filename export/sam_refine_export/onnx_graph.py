@@ -18,7 +18,7 @@ OPSET: Final = 20
 IR_VERSION: Final = 9
 """ONNX 1.15, the first with Gelu as one operator; ONNX Runtime reads it since 1.17 (early 2024)."""
 
-_LARGE_BYTES = 2**31 - 2**24
+LARGE_BYTES: Final = 2**31 - 2**24
 """A protobuf file ends at 2 GiB; larger parameters go to a file of their own beside the graph."""
 
 
@@ -50,7 +50,7 @@ def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     ClearMetadataAndDocStringPass()(program.model)  # whose source each node came from
     program.model.ir_version = IR_VERSION
     parameter_bytes = sum(p.numel() * p.element_size() for p in network.state_dict().values())
-    program.save(path, external_data=parameter_bytes > _LARGE_BYTES)
+    program.save(path, external_data=parameter_bytes > LARGE_BYTES)
 
 
 def shape_with_batch(tensor: TensorSpec, spec: ModelSpec) -> tuple[int | str, ...]:
