@@ -9,6 +9,7 @@ residual sums. GPUs multiply float16 several times as fast, and add the products
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from onnxruntime import ExecutionOrder, GraphOptimizationLevel, InferenceSession, SessionOptions
 
 from sam_refine_export.errors import ExportError
+from sam_refine_export.onnx_graph import LARGE_BYTES
 
 HEADROOM: Final = 8.0
 """How many times larger values may become with another image than those that were measured."""
@@ -31,9 +33,6 @@ So short are the positional encoding of points, whose coordinates float16 would 
 of a pixel, and convolutions of each channel by itself, which cost less than casts around them."""
 
 _LIMIT: Final = float(np.finfo(np.float16).max) / HEADROOM
-
-_LARGE_BYTES: Final = 2**31 - 2**24
-"""A protobuf file ends at 2 GiB; larger parameters go to a file of their own beside the graph."""
 
 _PRODUCTS: Final = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 _MOVES: Final = frozenset(
@@ -164,8 +163,13 @@ def _load(path: Path) -> ir.Model:
 
 
 def _save(model: ir.Model, path: Path) -> None:
-    if sum(tensor.nbytes for tensor in _parameters(model)) > _LARGE_BYTES:
-        ir.save(model, path, external_data=f"{path.name}.data")
+    if sum(tensor.nbytes for tensor in _parameters(model)) > LARGE_BYTES:
+        # The parameters may still be read from the files that are to be replaced.
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            written = Path(scratch) / path.name
+            ir.save(model, written, external_data=f"{path.name}.data")
+            for file in (written.with_name(f"{path.name}.data"), written):
+                file.replace(path.with_name(file.name))
     else:
         ir.save(ir.external_data.load_to_model(model), path)
 

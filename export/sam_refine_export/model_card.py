@@ -46,7 +46,7 @@ class ModelCard:
     half_precision: dict[str, Any] | None
     """`HalfPrecision.to_json` of each graph in float16."""
     validation: ValidationReport
-    """Every figure of the comparison with PyTorch."""
+    """Every figure of the comparison with PyTorch and, for MobileSAM, the published graphs."""
 
     def write(self, repository: Path) -> None:
         """Put the card into a repository."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
+import onnx
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from sam_refine.contract import ModelSpec, TensorSpec
+from sam_refine_export.errors import ExportError
 
 OPSET: Final = 20
 IR_VERSION: Final = 9
 """ONNX 1.15, the first with Gelu as one operator; ONNX Runtime reads it since 1.17 (early 2024)."""
 
-_LARGE_BYTES = 2**31 - 2**24
+LARGE_BYTES: Final = 2**31 - 2**24
 """A protobuf file ends at 2 GiB; larger parameters go to a file of their own beside the graph."""
 
 
@@ -50,7 +54,25 @@ def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
     ClearMetadataAndDocStringPass()(program.model)  # whose source each node came from
     program.model.ir_version = IR_VERSION
     parameter_bytes = sum(p.numel() * p.element_size() for p in network.state_dict().values())
-    program.save(path, external_data=parameter_bytes > _LARGE_BYTES)
+    program.save(path, external_data=parameter_bytes > LARGE_BYTES)
+
+
+def parameter_to_input(
+    path: Path, output_path: Path, name: str, shape: Sequence[int | str]
+) -> npt.NDArray[Any]:
+    """Write a copy of a graph that takes one of its parameters as a further input of `shape`.
+
+    Returns the parameter. Raises `ExportError` where the graph has none of this name.
+    """
+    model = onnx.load(path)
+    parameters = {parameter.name: parameter for parameter in model.graph.initializer}
+    if name not in parameters:
+        raise ExportError(f"{path} has no parameter {name}")
+    parameter = parameters[name]
+    model.graph.initializer.remove(parameter)
+    model.graph.input.append(onnx.helper.make_tensor_value_info(name, parameter.data_type, shape))
+    onnx.save(model, output_path)
+    return onnx.numpy_helper.to_array(parameter)
 
 
 def shape_with_batch(tensor: TensorSpec, spec: ModelSpec) -> tuple[int | str, ...]:

@@ -86,7 +86,10 @@ def export_repository(
                 half_precision = _convert_to_half(encoder_onnx, decoder_onnx)
             on_step("compare both with PyTorch")
             batch_size = options.encoder_max_batch_size
-            report = validate(networks, encoder_onnx, decoder_onnx, batch_size, options.precision)
+            published = None if options.checkpoint else weights.mobile_sam_files()
+            report = validate(
+                networks, encoder_onnx, decoder_onnx, batch_size, options.precision, published
+            )
             if report.mismatches:
                 raise ExportError("the exported graphs are wrong: " + "; ".join(report.mismatches))
             for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER):

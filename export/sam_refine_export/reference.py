@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -14,10 +16,11 @@ _PROMPTS_AT_A_TIME = 8
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, canvas: Tensor, canvas_size: Tensor) -> Tensor:
-    """`Sam.preprocess` and the image encoder, one canvas after the other.
+def encode(encoder: Callable[[Tensor], Tensor], canvas: Tensor, canvas_size: Tensor) -> Tensor:
+    """`Sam.preprocess` and an image encoder, one canvas after the other.
 
-    uint8 (B, side, side, 3) and int64 (B, 2) to embeddings (B, D, h, w).
+    uint8 (B, side, side, 3) and int64 (B, 2) to embeddings (B, D, h, w). `encoder` takes normalised
+    RGB (1, 3, side, side), zero where there is no image.
     """
     embeddings = []
     for pixels, (height, width) in zip(canvas, canvas_size.tolist(), strict=True):

@@ -91,12 +91,27 @@ def _mask_prompts(count: int, random: torch.Generator) -> Tensor:
 
 DECODER_CASES: Final = (
     DecoderCase(1, 1, False, 1, MaskPrompt.NONE, multimask_output=False),
-    DecoderCase(1, 1, True, 2, MaskPrompt.SAM, multimask_output=True),
+    DecoderCase(1, 0, True, 2, MaskPrompt.NONE, multimask_output=True),
+    DecoderCase(1, 1, True, 2, MaskPrompt.SAM, multimask_output=False),
+    DecoderCase(1, 2, True, 1, MaskPrompt.TRIDENT, multimask_output=True),
+    DecoderCase(7, 2, True, 3, MaskPrompt.NONE, multimask_output=False),
+    DecoderCase(7, 1, False, 1, MaskPrompt.SAM, multimask_output=True),
     DecoderCase(7, 1, True, 3, MaskPrompt.TRIDENT, multimask_output=False),
-    DecoderCase(7, 2, True, 1, MaskPrompt.TRIDENT, multimask_output=True),
+    DecoderCase(32, 1, True, 2, MaskPrompt.NONE, multimask_output=True),
     DecoderCase(32, 0, True, 2, MaskPrompt.SAM, multimask_output=False),
 )
-"""Every N, P, K, mode and choice of mask, though not each with each."""
+"""Each mode with one and several prompts, one and several mask prompts, both choices of mask; each
+choice with every N and P."""
+
+CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPrompt.SAM, multimask_output=True)
+"""One prompt for each of `RANKINGS`."""
+
+RANKINGS: Final = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))
+"""By prompt: SAM's four masks from the best predicted IoU to the worst.
+
+Whoever takes the best or the worst of any set of masks, or always the same mask, is wrong on one
+of these unless it is mask 0 alone, or the best of masks 1 to 3.
+"""
 
 
 def encoder_feeds() -> Iterator[Feeds]:

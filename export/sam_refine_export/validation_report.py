@@ -1,4 +1,4 @@
-"""What came of holding exported graphs against the contract and PyTorch."""
+"""What came of holding exported graphs against the contract and their references."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ class ValueCheck:
 
     model: str
     output: str
+    reference: str
+    """What computed the values that are right: PyTorch, or a graph as published."""
     case: str
     max_difference: float
     """Infinite where the output has another shape or is not finite."""
     tolerance: float
+    """The largest `max_difference` that is allowed."""
+    rms_difference: float
+    """Root mean square of the differences; infinite where `max_difference` is."""
+    rms_tolerance: float
+    """The largest `rms_difference` that is allowed."""
 
     @property
     def passed(self) -> bool:
-        return self.max_difference < self.tolerance
+        """Whether both differences are allowed; what is not a number is not."""
+        return self.max_difference <= self.tolerance and self.rms_difference <= self.rms_tolerance
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,9 @@ class ValidationReport:
     def mismatches(self) -> tuple[str, ...]:
         """One sentence for each thing that is wrong; none if the export passed."""
         return self.interface + tuple(
-            f"{check.model}: {check.output} differs by up to {check.max_difference:.2g} from "
-            f"PyTorch, allowed is {check.tolerance:g} ({check.case})"
+            f"{check.model}: {check.output} differs by up to {check.max_difference:.2g} and by "
+            f"{check.rms_difference:.2g} in the root mean square from {check.reference}, allowed "
+            f"are {check.tolerance:.2g} and {check.rms_tolerance:.2g} ({check.case})"
             for check in self.values
             if not check.passed
         )

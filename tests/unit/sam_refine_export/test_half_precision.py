@@ -203,20 +203,19 @@ def test_measure_ranges_largest_of_all_runs_on_both_sides_of_zero(write):
 
 
 @pytest.mark.parametrize("is_large", [False, True])
-def test_parameters_in_a_file_of_their_own(write, monkeypatch, tmp_path, is_large):
-    path = write(
-        "a = MatMul(x, w) b = MatMul(a, v) y = Mul(b, w0)", w=SQUARE, v=SQUARE, w0=SQUARE[0]
-    )
+def test_parameters_in_a_file_of_their_own(write, monkeypatch, tmp_path, caplog, is_large):
+    path = write("a = MatMul(x, w) b = MatMul(a, v) y = Mul(b, scale)", w=SQUARE, v=SQUARE, scale=X)
     (expected,) = run(cpu_session(path))
     data = {"location": "float32.onnx.data", "size_threshold": 0}
     onnx.save(onnx.load(path), path, save_as_external_data=True, **data)
-    monkeypatch.setattr(half_precision, "_LARGE_BYTES", 0 if is_large else 1 << 20)
+    monkeypatch.setattr(half_precision, "LARGE_BYTES", 0 if is_large else 1 << 20)
 
     convert(path, path, measure_ranges(path, [{"x": X}]))
 
     names = ["float32.onnx", "float32.onnx.data"] if is_large else ["float32.onnx"]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3 * SQUARE.nbytes / 2
+    assert caplog.messages == []
     for session in (cpu_session(path), session_with_real_rounding(path)):
         (found,) = run(session)
         assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()
