@@ -21,7 +21,6 @@ from sam_refine_export import (
     is_current,
     onnx_graph,
     pipeline,
-    validate,
 )
 from sam_refine_export.model_card import CARD_NAME, read_card
 from sam_refine_export.onnx_graph import export_graph
@@ -274,7 +273,6 @@ def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpo
     assert [path.name for path in small_disk.iterdir()] == ["space"]
 
 
-@pytest.mark.usefixtures("small_vit_b")
 @pytest.mark.parametrize(
     "error",
     [
@@ -286,10 +284,10 @@ def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpo
 def test_export_repository_out_of_memory_is_an_error(
     small_checkpoint, tmp_path, monkeypatch, error
 ):
-    def run_out_of_memory(*arguments):
+    def run_out_of_memory(options):
         raise error
 
-    monkeypatch.setattr(validate, "validate", run_out_of_memory)
+    monkeypatch.setattr(pipeline, "_load_networks", run_out_of_memory)
     with pytest.raises(ExportError, match="ran out of memory"):
         export_repository(tmp_path / "models", ExportOptions("vit_b", small_checkpoint))
     assert list(tmp_path.iterdir()) == []
