@@ -64,7 +64,7 @@ def refine(
     options = _options(options)
     tensors = {
         **image_tensors(image, embedding),
-        **score_tensors(logits, activation, scores_dtype, want_logits="logits" in outputs),
+        **score_tensors(logits, activation, scores_dtype),
         **label_tensors(labels),
     }
     parameters = options.to_parameters()

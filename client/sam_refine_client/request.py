@@ -6,7 +6,7 @@ from collections.abc import Collection
 from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,7 @@ class ScoresDtype(str, Enum):
     """What class scores travel as."""
 
     AUTO = "auto"
-    """Half precision where the best class of each place stays the best, and no refined scores are
-    asked for, which would be rounded too; else float32."""
+    """Half precision where it holds every score exactly, else float32."""
     FLOAT16 = "float16"
     FLOAT32 = "float32"
 
@@ -76,16 +75,9 @@ def image_tensors(image: ImageLike | None, embedding: Embedding | None) -> Tenso
 
 
 def score_tensors(
-    logits: ArrayLike,
-    activation: Activation | str | None,
-    dtype: ScoresDtype | str,
-    *,
-    want_logits: bool,
+    logits: ArrayLike, activation: Activation | str | None, dtype: ScoresDtype | str
 ) -> Tensors:
-    """LOGITS or LOGITS_FP16 of class scores (C, h, w). Raises `InvalidRequestError`.
-
-    Scores that are float16 already stay so unless float32 is asked for.
-    """
+    """LOGITS or LOGITS_FP16 of class scores (C, h, w). Raises `InvalidRequestError`."""
     scores = _numpy("logits", logits)
     if scores.dtype.kind not in "fiu":
         raise InvalidRequestError(f"logits must be an array of numbers, got {scores.dtype}")
@@ -94,11 +86,7 @@ def score_tensors(
     dtype = _member("scores_dtype", ScoresDtype, dtype)
     if activation is not None:
         scores = _activate(scores, _member("activation", Activation, activation))
-    if dtype is ScoresDtype.AUTO:
-        is_half = scores.dtype == np.float16 or (not want_logits and _is_half_enough(scores))
-    else:
-        is_half = dtype is ScoresDtype.FLOAT16
-    if is_half:
+    if dtype is ScoresDtype.FLOAT16 or (dtype is ScoresDtype.AUTO and _is_half_enough(scores)):
         return {"LOGITS_FP16": np.ascontiguousarray(scores, np.float16)}
     return {"LOGITS": np.ascontiguousarray(scores, np.float32)}
 
@@ -139,15 +127,12 @@ def output_names(
     return (*names, "STAGE_TIMES_MS")
 
 
-_LARGEST_HALF: Final = float(np.finfo(np.float16).max)
-
-
 def _is_half_enough(scores: npt.NDArray[Any]) -> bool:
-    """Whether float16 holds all of the scores, and the best class of each place stays the best."""
-    if scores.size == 0 or not np.abs(scores).max() <= _LARGEST_HALF:
-        return False
-    rounded = scores.astype(np.float16).astype(np.float32)  # numpy compares those much faster
-    return bool((rounded.argmax(axis=0) == scores.argmax(axis=0)).all())
+    """Whether float16 holds each of the scores exactly."""
+    if scores.dtype == np.float16:
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(scores.astype(np.float16), scores))
 
 
 def _activate(scores: npt.NDArray[Any], activation: Activation) -> npt.NDArray[np.float32]:
