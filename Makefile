@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Every contestant gets the large pages that `sam-refine serve` asks for.
-SERVED := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 .PHONY: demo test lint bench bench-quick clean
 
@@ -24,10 +22,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-bench
-	$(SERVED) PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks
 
 bench-quick: $(VENV)/.installed-bench
-	$(SERVED) PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
