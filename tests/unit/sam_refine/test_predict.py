@@ -22,9 +22,9 @@ def prompts_of(count):
 
 @pytest.mark.parametrize(
     ("free_bytes", "expected"),
-    [(0, 1), (2_999_999_999, 1), (3_000_000_000, 1), (20e9, 6), (80e9, 26), (1e12, 32)],
+    [(0, 1), (249_999_999, 1), (500_000_000, 2), (4e9, 16), (8e9, 32), (1e12, 32)],
 )
-def test_batch_size_is_one_prompt_for_3_gigabytes(free_bytes, expected):
+def test_batch_size_is_one_prompt_for_a_quarter_of_a_gigabyte(free_bytes, expected):
     assert batch_size(int(free_bytes)) == expected
 
 
