@@ -36,7 +36,7 @@ def draw(figure: Figure, directory: Path) -> Path:
             axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3, which="both")
         if len(figure.series) > 1:
-            canvas.legend(loc="outside lower center", ncols=3)
+            canvas.legend(loc="outside lower center", ncols=2)
         canvas.savefig(path, dpi=120)
     finally:
         plt.close(canvas)

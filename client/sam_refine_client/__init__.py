@@ -2,7 +2,7 @@
 
 from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
 from sam_refine_client.client import AsyncRefineClient, RefineClient
-from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, Tls
+from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, SharedMemoryUse, Tls
 from sam_refine_client.errors import (
     CancelledError,
     DeadlineError,
@@ -13,6 +13,7 @@ from sam_refine_client.errors import (
     ServerError,
     UnreachableError,
 )
+from sam_refine_client.many import Outcome
 from sam_refine_client.request import Activation, ScoresDtype
 from sam_refine_client.result import Embedding, RefineResult, Region
 
@@ -27,6 +28,7 @@ __all__ = [
     "InvalidRequestError",
     "Keepalive",
     "MaskPrompt",
+    "Outcome",
     "OverloadedError",
     "ProtocolError",
     "RefineClient",
@@ -38,6 +40,7 @@ __all__ = [
     "Retries",
     "ScoresDtype",
     "ServerError",
+    "SharedMemoryUse",
     "Tls",
     "UnreachableError",
 ]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from functools import wraps
 from os import PathLike
 from pathlib import Path
@@ -14,8 +22,9 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 
 from sam_refine_client import calls
-from sam_refine_client.connection import ConnectionOptions, triton_arguments
+from sam_refine_client.connection import ConnectionOptions, is_same_machine, triton_arguments
 from sam_refine_client.errors import UnreachableError
+from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
 from sam_refine_client.steps import Steps, run, run_async
 from sam_refine_client.transport import GrpcTransport, Transport
 
@@ -38,7 +47,7 @@ class _Client:
         """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet."""
         options = connection or ConnectionOptions()
         urls = [url] if isinstance(url, str) else list(url)
-        self._transport: Transport = GrpcTransport(options.headers, options.retries)
+        self._transport: Transport = GrpcTransport(options, is_same_machine=is_same_machine(urls))
         self._arguments = triton_arguments(urls, options)
         self._opened: Any = None
         self._is_closed = False
@@ -94,6 +103,18 @@ class RefineClient(_Client):
     refine = _blocking(calls.refine)
     embed = _blocking(calls.embed)
 
+    def refine_many(
+        self, jobs: Iterable[Job], *, concurrency: int = 4, in_order: bool = True
+    ) -> Iterator[Outcome]:
+        """Refine many maps, some at a time: each job has the arguments of one `refine`, by name.
+
+        Jobs are taken as they are needed, and what became of each is given out as it is ready, in
+        the jobs' order or as they complete: however many there are, a few lie in memory. A job that
+        fails is an outcome with an error; the others go on.
+        """
+        check_concurrency(concurrency)
+        return stream(self.refine, jobs, concurrency, in_order=in_order)
+
     def __enter__(self) -> RefineClient:
         return self
 
@@ -107,8 +128,10 @@ class RefineClient(_Client):
 
     def close(self) -> None:
         """Close the connection; a client that is closed cannot be used again."""
+        if self._is_closed:
+            return
         self._is_closed = True
-        self._transport.close()
+        run(self._transport.close(), self._connect)
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -130,6 +153,17 @@ class AsyncRefineClient(_Client):
     refine = _awaited(calls.refine)
     embed = _awaited(calls.embed)
 
+    def refine_many(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        *,
+        concurrency: int = 4,
+        in_order: bool = True,
+    ) -> AsyncIterator[Outcome]:
+        """As `RefineClient.refine_many`; jobs may come asynchronously."""
+        check_concurrency(concurrency)
+        return stream_async(self.refine, jobs, concurrency, in_order=in_order)
+
     async def __aenter__(self) -> AsyncRefineClient:
         return self
 
@@ -143,8 +177,10 @@ class AsyncRefineClient(_Client):
 
     async def close(self) -> None:
         """Close the connection; a client that is closed cannot be used again."""
+        if self._is_closed:
+            return
         self._is_closed = True
-        self._transport.close()
+        await run_async(self._transport.close(), self._connect)
         if self._opened is not None:
             await self._opened.close()
 

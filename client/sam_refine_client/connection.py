@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +63,7 @@ class Retries:
     that, and never beyond the caller's deadline.
     """
 
-    attempts: int = 4
+    attempts: int = 5
     """In all; 1 never calls again."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 5.0
@@ -75,6 +76,16 @@ class Retries:
                 raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)!r}")
 
 
+class SharedMemoryUse(str, Enum):
+    """Whether large tensors go through system shared memory instead of the message."""
+
+    AUTO = "auto"
+    """With a single address of this machine, as long as the server goes along."""
+    ALWAYS = "always"
+    """An error where the server does not go along."""
+    NEVER = "never"
+
+
 @dataclass(frozen=True)
 class ConnectionOptions:
     """How to reach a server. Headers go with every call, for gateways and restricted protocols."""
@@ -83,6 +94,26 @@ class ConnectionOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     keepalive: Keepalive = Keepalive()
     retries: Retries = Retries()
+    shared_memory: SharedMemoryUse = SharedMemoryUse.AUTO
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "shared_memory", SharedMemoryUse(self.shared_memory))
+        except ValueError:
+            raise InvalidRequestError(
+                f"shared_memory must be one of auto, always, never, got {self.shared_memory!r}"
+            ) from None
+
+
+def is_same_machine(urls: Sequence[str]) -> bool:
+    """Whether there is one address, and it is of this machine's loopback."""
+    if len(urls) != 1:
+        return False
+    host = _host_and_port(urls[0])[0]
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[str, Any]:
@@ -99,8 +130,9 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
         ("grpc.keepalive_time_ms", round(options.keepalive.interval_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive.timeout_s * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
-        # Triton's own pause between attempts to connect grows to two minutes.
-        ("grpc.max_reconnect_backoff_ms", 5000),
+        # Between attempts to connect gRPC would pause for up to two minutes, in which calls fail.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.service_config", _ROUND_ROBIN),
     ]
     tls = options.tls

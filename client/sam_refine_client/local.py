@@ -45,9 +45,9 @@ class LocalTransport:
         self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
         self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
 
-    def close(self) -> None:
+    def close(self) -> Steps[None]:
         """Forget the embeddings."""
-        self._scratch.cleanup()
+        yield Work(self._scratch.cleanup)
 
     def infer(self, call: Call) -> Steps[Tensors]:
         """The outputs by name. Raises `RefineError`."""
@@ -89,9 +89,11 @@ class LocalTransport:
 
 
 def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
-    """What the server would do with an error: a caller's own is a `RejectedError`."""
+    """What a server makes of the caller's faults, and of a deadline that passed meanwhile."""
     try:
-        return work(call)
+        tensors = work(call)
+        call.remaining_s()
+        return tensors
     except RefineError:
         raise
     except InvalidRequestError as error:

@@ -19,8 +19,8 @@ Decode = Callable[[Array, Prompts], tuple[Array, Array]]
 
 MAX_BATCH_SIZE = 32
 BYTES_PER_PROMPT = 2.5e8
-"""The published code reckons with 3e9. The decoder of this export takes 5.2e7, measured; what is left
-is for other work on the device. No result depends on it."""
+"""The published code reckons with 3e9. The decoder of this export takes 5.2e7, measured; the
+remainder is for other work on the device. No result depends on it."""
 
 
 @dataclass(frozen=True)

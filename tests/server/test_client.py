@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sam_refine_cli.demo import free_ports
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
@@ -22,6 +26,7 @@ from sam_refine_client import (
     Retries,
     UnreachableError,
 )
+from sam_refine_deploy import Server, ServerOptions
 from support.cases import DEMO_DATA, coarse_scores
 
 pytestmark = pytest.mark.triton
@@ -42,6 +47,12 @@ class Awaited:
 
     def embed(self, *arguments, **options):
         return self._loop.run_until_complete(self._client.embed(*arguments, **options))
+
+    def refine_many(self, jobs, **options):
+        async def collect():
+            return [outcome async for outcome in self._client.refine_many(jobs, **options)]
+
+        return self._loop.run_until_complete(collect())
 
     def close(self):
         self._loop.run_until_complete(self._client.close())
@@ -279,6 +290,56 @@ def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
     monkeypatch.chdir(root)
     exec(code.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), {})
     assert f"# {capsys.readouterr().out}" == code.splitlines(keepends=True)[-1]
+
+
+def test_client_guide_runs(server, capsys, monkeypatch):
+    root = DEMO_DATA.parents[2]
+    guide = (root / "docs/client.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(root)
+    names = {}
+    for block in blocks[:2]:
+        exec(block.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+% changed, \d+ regions", printed[0])
+    assert printed[1:] == [f"{i} (400, 600)" for i in range(3)]
+    assert "ConnectionOptions(" in blocks[2]  # names certificates that are not here
+
+
+def test_many_jobs_come_back_in_order_and_one_that_fails_is_named(client):
+    jobs = [
+        {"image": PHOTO, "logits": coarse_scores(), "options": FAST},
+        {"image": PHOTO, "logits": np.zeros((2, 401, 600), np.float32)},
+        {"image": "missing.jpg", "logits": coarse_scores()},
+        {"image": PHOTO, "logits": coarse_scores(), "options": FAST},
+    ]
+    outcomes = list(client.refine_many(jobs, concurrency=2))
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
+    assert isinstance(outcomes[1].error, RejectedError)
+    assert isinstance(outcomes[2].error, FileNotFoundError)
+    np.testing.assert_array_equal(outcomes[0].result.labels, outcomes[3].result.labels)
+
+
+def test_server_started_anew_under_many_jobs_loses_and_doubles_none(repository, tmp_path):
+    ports = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
+    options = ServerOptions(repository, log_file=tmp_path / "triton.log", **ports)
+    connection = ConnectionOptions(retries=Retries(attempts=60, longest_wait_s=1))
+    jobs = ({"image": PHOTO, "logits": coarse_scores(), "options": FAST} for _ in range(12))
+    with ExitStack() as stack, RefineClient(options_url(options), connection=connection) as client:
+        server = stack.enter_context(Server(options))
+        outcomes = []
+        for outcome in client.refine_many(jobs, concurrency=3):
+            outcomes.append(outcome)
+            if len(outcomes) == 3:
+                os.kill(server.process_id, signal.SIGKILL)
+                stack.pop_all().close()
+                stack.enter_context(Server(options))
+    assert [outcome.index for outcome in outcomes] == list(range(12))
+    assert [outcome.error for outcome in outcomes] == [None] * 12
+
+
+def options_url(options):
+    return f"127.0.0.1:{options.grpc_port}"
 
 
 def test_unreachable_server_is_named_as_such_after_some_attempts():

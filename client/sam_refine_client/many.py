@@ -1,0 +1,132 @@
+"""Many calls with some of them at a time: results as a stream, memory bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.errors import RefineError
+from sam_refine_client.result import RefineResult
+
+Job: TypeAlias = Mapping[str, Any]
+"""The arguments of one `refine`, by name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: a result or an error."""
+
+    index: int
+    """Which job, counted from 0 in the order in which they came."""
+    result: RefineResult | None
+    error: RefineError | InvalidRequestError | OSError | None
+
+
+def check_concurrency(concurrency: int) -> None:
+    """Raise `InvalidRequestError` for a number of calls that is none."""
+    if type(concurrency) is not int or concurrency < 1:
+        raise InvalidRequestError(f"concurrency must be an integer >= 1, got {concurrency!r}")
+
+
+def stream(
+    refine: Callable[..., RefineResult], jobs: Iterable[Job], concurrency: int, *, in_order: bool
+) -> Iterator[Outcome]:
+    """`refine` each job, `concurrency` at a time.
+
+    No job is taken from `jobs` while twice as many results as that wait for the caller. Where the
+    caller stops early, what has not begun is dropped.
+    """
+    pending: deque[Future[Outcome]] = deque()
+    room = 2 * concurrency if in_order else concurrency
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="refine_many") as pool:
+        try:
+            for index, job in enumerate(jobs):
+                pending.append(pool.submit(_outcome, refine, index, job))
+                while len(pending) >= room or (pending and pending[0].done()):
+                    yield _next(pending, in_order=in_order)
+            while pending:
+                yield _next(pending, in_order=in_order)
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _next(pending: deque[Future[Outcome]], *, in_order: bool) -> Outcome:
+    if in_order:
+        return pending.popleft().result()
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    first = next(future for future in pending if future in done)
+    pending.remove(first)
+    return first.result()
+
+
+def _outcome(refine: Callable[..., RefineResult], index: int, job: Job) -> Outcome:
+    try:
+        return Outcome(index, refine(**job), None)
+    except (RefineError, InvalidRequestError, OSError) as error:
+        return Outcome(index, None, error)
+
+
+async def stream_async(
+    refine: Callable[..., Awaitable[RefineResult]],
+    jobs: Iterable[Job] | AsyncIterable[Job],
+    concurrency: int,
+    *,
+    in_order: bool,
+) -> AsyncIterator[Outcome]:
+    """`stream`, awaited; `jobs` may come asynchronously."""
+    pending: deque[asyncio.Task[Outcome]] = deque()
+    places = asyncio.Semaphore(concurrency)
+    room = 2 * concurrency if in_order else concurrency
+
+    async def outcome(index: int, job: Job) -> Outcome:
+        async with places:
+            try:
+                return Outcome(index, await refine(**job), None)
+            except (RefineError, InvalidRequestError, OSError) as error:
+                return Outcome(index, None, error)
+
+    try:
+        index = 0
+        async for job in _asynchronous(jobs):
+            pending.append(asyncio.create_task(outcome(index, job)))
+            index += 1
+            while len(pending) >= room or (pending and pending[0].done()):
+                yield await _next_async(pending, in_order=in_order)
+        while pending:
+            yield await _next_async(pending, in_order=in_order)
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _next_async(pending: deque[asyncio.Task[Outcome]], *, in_order: bool) -> Outcome:
+    if in_order:
+        return await pending.popleft()
+    done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    first = next(task for task in pending if task in done)
+    pending.remove(first)
+    return first.result()
+
+
+async def _asynchronous(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[Job]:
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+    else:
+        for job in jobs:
+            yield job

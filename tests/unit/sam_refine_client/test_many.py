@@ -1,0 +1,136 @@
+"""`refine_many` of calls whose order and failures are known: the real ones are in tests/server."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from sam_refine_client import InvalidRequestError, RefineClient, ServerError
+from sam_refine_client.many import stream, stream_async
+
+
+class Calls:
+    """Stands for `refine`: each job says how long it takes and whether it fails."""
+
+    def __init__(self):
+        self.running = self.most_running = self.begun = 0
+        self._lock = threading.Lock()
+
+    def _begin(self):
+        with self._lock:
+            self.begun += 1
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+
+    def _end(self, name, fails):
+        with self._lock:
+            self.running -= 1
+        if fails:
+            raise ServerError(f"{name} failed")
+        return name
+
+    def refine(self, name, takes_s=0.0, fails=False):
+        self._begin()
+        time.sleep(takes_s)
+        return self._end(name, fails)
+
+    async def refine_async(self, name, takes_s=0.0, fails=False):
+        self._begin()
+        await asyncio.sleep(takes_s)
+        return self._end(name, fails)
+
+
+@pytest.fixture
+def calls():
+    return Calls()
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+def outcomes_of(request, calls):
+    """outcomes_of(jobs, concurrency, in_order) -> list of outcomes."""
+
+    def blocking(jobs, concurrency, in_order):
+        return list(stream(calls.refine, jobs, concurrency, in_order=in_order))
+
+    def awaited(jobs, concurrency, in_order):
+        async def collect():
+            outcomes = stream_async(calls.refine_async, jobs, concurrency, in_order=in_order)
+            return [outcome async for outcome in outcomes]
+
+        return asyncio.run(collect())
+
+    return {"blocking": blocking, "awaited": awaited}[request.param]
+
+
+JOBS = [{"name": i, "takes_s": 0.01 * (7 * i % 5)} for i in range(20)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 50])
+def test_refine_many_in_order_gives_every_job_once(outcomes_of, calls, concurrency):
+    outcomes = outcomes_of(iter(JOBS), concurrency, in_order=True)
+    assert [(outcome.index, outcome.result) for outcome in outcomes] == [(i, i) for i in range(20)]
+    assert calls.most_running <= concurrency
+
+
+def test_refine_many_as_completed_gives_every_job_once_the_fast_before_the_slow(outcomes_of):
+    jobs = [{"name": "slow", "takes_s": 0.3}, *JOBS]
+    outcomes = outcomes_of(jobs, 4, in_order=False)
+    assert sorted(outcome.index for outcome in outcomes) == list(range(21))
+    assert outcomes[0].result != "slow"
+
+
+def test_refine_many_job_that_fails_is_an_outcome_and_the_others_go_on(outcomes_of):
+    jobs = [{"name": i, "fails": i == 2} for i in range(5)]
+    outcomes = outcomes_of(jobs, 2, in_order=True)
+    assert [outcome.result for outcome in outcomes] == [0, 1, None, 3, 4]
+    assert isinstance(outcomes[2].error, ServerError)
+    assert outcomes[3].error is None
+
+
+def test_refine_many_of_nothing_is_nothing(outcomes_of):
+    assert outcomes_of([], 4, in_order=True) == []
+
+
+def test_refine_many_fault_of_the_caller_is_raised(outcomes_of):
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        outcomes_of([{"name": 1}, {"nome": 2}], 2, in_order=True)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_refine_many_takes_jobs_only_as_they_are_needed(calls, in_order):
+    taken = 0
+
+    def jobs():
+        nonlocal taken
+        for job in JOBS:
+            taken += 1
+            yield {"name": job["name"]}
+
+    outcomes = stream(calls.refine, jobs(), 2, in_order=in_order)
+    for given in range(1, 15):
+        next(outcomes)
+        assert taken <= given + 4
+    outcomes.close()
+
+
+def test_refine_many_caller_that_stops_ends_the_work(calls):
+    outcomes = stream(
+        calls.refine, ({"name": i, "takes_s": 0.05} for i in range(1000)), 2, in_order=True
+    )
+    next(outcomes)
+    outcomes.close()
+    begun = calls.begun
+    assert begun <= 5
+    time.sleep(0.2)
+    assert calls.begun == begun
+    assert calls.running == 0
+
+
+@pytest.mark.parametrize("concurrency", [0, 2.0, True])
+def test_refine_many_of_no_calls_at_a_time_is_refused(concurrency):
+    with (
+        RefineClient() as client,
+        pytest.raises(InvalidRequestError, match="concurrency must be an integer >= 1, got "),
+    ):
+        client.refine_many([], concurrency=concurrency)
