@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +23,11 @@ _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 class Tls:
     """Encryption; with a certificate of its own the client proves who it is (mutual TLS)."""
 
-    root_certificates: Path | None = None
+    root_certificates: str | PathLike[str] | None = None
     """PEM file of the authorities that are trusted; None for the system's."""
-    certificate_chain: Path | None = None
+    certificate_chain: str | PathLike[str] | None = None
     """PEM file of the client's certificate; goes with `private_key`."""
-    private_key: Path | None = None
+    private_key: str | PathLike[str] | None = None
     server_name: str | None = None
     """The name in the server's certificate, where it is not the host in the address."""
 
