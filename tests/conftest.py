@@ -41,17 +41,11 @@ def networks(repository: Path) -> Any:
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real tritonserver on the exported repository: `ServerOptions` with its ports."""
-    from sam_refine_cli.demo import free_ports
     from sam_refine_deploy import Server, ServerOptions
+    from support.servers import server_ports
 
-    grpc_port, http_port, metrics_port = free_ports(3)
-    options = ServerOptions(
-        model_repository=repository,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        log_file=tmp_path_factory.mktemp("server") / "triton.log",
-    )
+    log_file = tmp_path_factory.mktemp("server") / "triton.log"
+    options = ServerOptions(repository, log_file=log_file, **server_ports())
     with Server(options):
         yield options
 

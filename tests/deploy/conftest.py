@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc
 
-from sam_refine_cli.demo import free_ports
 from sam_refine_deploy import Server, ServerOptions
+from support.servers import server_ports
 from support.tiny_models import make_repository
 
 
@@ -21,11 +21,6 @@ def tiny_repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def ports() -> dict[str, int]:
     return server_ports()
-
-
-def server_ports() -> dict[str, int]:
-    """Three free ports as keyword arguments of `ServerOptions`."""
-    return dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 import tritonclient.grpc
 
 from sam_refine.contract import SAM_REFINE
-from sam_refine_cli.demo import free_ports
 from sam_refine_deploy import ServeError, Server, ServerOptions
 from support.calls import calls_of
 from support.cases import coarse_scores, photo
+from support.servers import server_ports
 
 pytestmark = pytest.mark.triton
 
@@ -29,8 +29,7 @@ def server_of(repository, directory, library):
     config.write_text(
         text.replace('string_value: "numpy"', f'string_value: "{library}"'), encoding="utf-8"
     )
-    ports = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
-    return Server(ServerOptions(models, **ports))
+    return Server(ServerOptions(models, **server_ports()))
 
 
 @pytest.fixture(scope="module")

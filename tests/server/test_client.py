@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_refine_cli.demo import free_ports
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
@@ -28,6 +27,7 @@ from sam_refine_client import (
 )
 from sam_refine_deploy import Server, ServerOptions
 from support.cases import DEMO_DATA, coarse_scores
+from support.servers import server_ports
 
 pytestmark = pytest.mark.triton
 
@@ -321,8 +321,7 @@ def test_many_jobs_come_back_in_order_and_one_that_fails_is_named(client):
 
 
 def test_server_started_anew_under_many_jobs_loses_and_doubles_none(repository, tmp_path):
-    ports = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
-    options = ServerOptions(repository, log_file=tmp_path / "triton.log", **ports)
+    options = ServerOptions(repository, log_file=tmp_path / "triton.log", **server_ports())
     connection = ConnectionOptions(retries=Retries(attempts=60, longest_wait_s=1))
     jobs = ({"image": PHOTO, "logits": coarse_scores(), "options": FAST} for _ in range(12))
     with ExitStack() as stack, RefineClient(options_url(options), connection=connection) as client:

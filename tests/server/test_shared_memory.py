@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 
-from sam_refine_cli.demo import free_ports
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
@@ -27,6 +26,7 @@ from sam_refine_client import (
 )
 from sam_refine_deploy import Server, ServerOptions
 from support.cases import coarse_scores, photo, upsampled
+from support.servers import server_ports
 
 pytestmark = pytest.mark.triton
 
@@ -163,8 +163,7 @@ def test_other_live_clients_regions_are_left_alone(server, regions):
 
 
 def test_server_started_anew_is_gone_on_with(repository, tmp_path):
-    ports = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(3), strict=True))
-    options = ServerOptions(repository, log_file=tmp_path / "triton.log", **ports)
+    options = ServerOptions(repository, log_file=tmp_path / "triton.log", **server_ports())
     with RefineClient(f"127.0.0.1:{options.grpc_port}") as client:
         with Server(options):
             first = client.refine(IMAGE, logits=SCORES, options=FAST)
