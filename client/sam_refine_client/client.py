@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -16,7 +18,8 @@ from os import PathLike
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import tritonclient.grpc
 import tritonclient.grpc.aio
@@ -25,7 +28,8 @@ from sam_refine_client import calls
 from sam_refine_client.connection import ConnectionOptions, is_same_machine, triton_arguments
 from sam_refine_client.errors import UnreachableError
 from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
-from sam_refine_client.steps import Steps, run, run_async
+from sam_refine_client.result import RefineResult
+from sam_refine_client.steps import Steps, Stop, run, run_async
 from sam_refine_client.transport import GrpcTransport, Transport
 
 P = ParamSpec("P")
@@ -49,9 +53,21 @@ class _Client:
         urls = [url] if isinstance(url, str) else list(url)
         self._transport: Transport = GrpcTransport(options, is_same_machine=is_same_machine(urls))
         self._arguments = triton_arguments(urls, options)
-        self._opened: Any = None
         self._is_closed = False
+        self._begin()
+        _clients.add(self)
+
+    def _begin(self) -> None:
+        self._opened: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = Stop("the client was closed")
         self._lock = Lock()
+
+    def _begin_in_fork(self) -> None:
+        """Connection, locks and shared memory are the parent process's: this one makes its own."""
+        self._parents = self._opened  # let go of, it would end what the parent still uses
+        self._begin()
+        self._transport.begin_in_fork()
 
     @classmethod
     def local(cls: type[C], repository: str | PathLike[str]) -> C:
@@ -68,7 +84,16 @@ class _Client:
 
     def _require_open(self) -> None:
         if self._is_closed:
-            raise UnreachableError("the client is closed")
+            raise UnreachableError("the client is closed", advice="make a new one")
+
+
+def _begin_in_fork() -> None:
+    for client in list(_clients):
+        client._begin_in_fork()
+
+
+_clients: Final[WeakSet[_Client]] = WeakSet()
+os.register_at_fork(after_in_child=_begin_in_fork)
 
 
 def _blocking(
@@ -77,7 +102,7 @@ def _blocking(
     @wraps(method)
     def call(self: RefineClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_open()
-        return run(method(self._transport, *args, **kwargs), self._connect)
+        return run(method(self._transport, *args, **kwargs), self._connect, self._stop)
 
     return call
 
@@ -88,7 +113,7 @@ def _awaited(
     @wraps(method)
     async def call(self: AsyncRefineClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_open()
-        return await run_async(method(self._transport, *args, **kwargs), self._connect)
+        return await run_async(method(self._transport, *args, **kwargs), self._connect, self._stop)
 
     return call
 
@@ -110,10 +135,21 @@ class RefineClient(_Client):
 
         Jobs are taken as they are needed, and what became of each is given out as it is ready, in
         the jobs' order or as they complete: however many there are, a few lie in memory. A job that
-        fails is an outcome with an error; the others go on.
+        fails is an outcome with an error; the others go on. Where you stop early, what is under way
+        is cancelled.
         """
         check_concurrency(concurrency)
-        return stream(self.refine, jobs, concurrency, in_order=in_order)
+        return self._stream(jobs, concurrency, in_order)
+
+    def _stream(self, jobs: Iterable[Job], concurrency: int, in_order: bool) -> Iterator[Outcome]:
+        stop = Stop("the caller of refine_many stopped")
+
+        def refine(**job: Any) -> RefineResult:
+            self._require_open()
+            return run(calls.refine(self._transport, **job), self._connect, stop)
+
+        with self._stop.ends(stop.set):
+            yield from stream(refine, jobs, concurrency, in_order=in_order, end=stop.set)
 
     def __enter__(self) -> RefineClient:
         return self
@@ -127,18 +163,27 @@ class RefineClient(_Client):
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a client that is closed cannot be used again."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        run(self._transport.close(), self._connect)
+        """Close the connection; a client that is closed cannot be used again.
+
+        Calls under way in other threads are cancelled.
+        """
         with self._lock:
-            if self._opened is not None:
-                self._opened.close()
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._stop.set()
+        try:
+            run(self._transport.close(), self._connect, Stop("never"))
+        finally:
+            with self._lock:
+                opened, self._opened = self._opened, None
+            if opened is not None:
+                opened.close()
 
     def _connect(self) -> Any:
         with self._lock:
             if self._opened is None:
+                self._require_open()
                 self._opened = tritonclient.grpc.InferenceServerClient(**self._arguments)
             return self._opened
 
@@ -176,15 +221,31 @@ class AsyncRefineClient(_Client):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; a client that is closed cannot be used again."""
+        """Close the connection; a client that is closed cannot be used again.
+
+        Calls under way in other tasks are cancelled.
+        """
         if self._is_closed:
             return
-        self._is_closed = True
-        await run_async(self._transport.close(), self._connect)
         if self._opened is not None:
-            await self._opened.close()
+            self._connect()
+        self._is_closed = True
+        self._stop.set()
+        try:
+            await run_async(self._transport.close(), self._connect, Stop("never"))
+        finally:
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                await opened.close()
 
     def _connect(self) -> Any:
+        loop = asyncio.get_running_loop()
         if self._opened is None:
+            self._require_open()
             self._opened = tritonclient.grpc.aio.InferenceServerClient(**self._arguments)
+            self._loop = loop
+        if self._loop is not loop:
+            raise UnreachableError(
+                "the client was opened in another event loop", advice="make one in each loop"
+            )
         return self._opened

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +18,8 @@ import grpc
 
 from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError
 
+_HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
@@ -36,19 +40,48 @@ class Tls:
             raise InvalidRequestError("certificate_chain and private_key go together, got one")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Raises `OSError` where a file cannot be read."""
+        """Raises `OSError` where a file cannot be read, `InvalidRequestError` where it is wrong."""
+        self._check()
         files = (self.root_certificates, self.private_key, self.certificate_chain)
         return grpc.ssl_channel_credentials(
             *(None if path is None else Path(path).read_bytes() for path in files)
         )
 
+    def _check(self) -> None:
+        """gRPC takes files of any content, and then reaches no server."""
+        for name in ("root_certificates", "certificate_chain", "private_key"):
+            path = getattr(self, name)
+            if path is not None:
+                Path(path).read_bytes()  # which names a file that cannot be read
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if self.root_certificates is not None:
+                context.load_verify_locations(self.root_certificates)
+        except ssl.SSLError as error:
+            raise InvalidRequestError(
+                "root_certificates must be a PEM file of certificates, "
+                f"got {self.root_certificates}"
+            ) from error
+        if self.certificate_chain is None:
+            return
+        try:
+            context.load_cert_chain(self.certificate_chain, self.private_key, _no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise InvalidRequestError(
+                "certificate_chain and private_key must be PEM files, the key without a password, "
+                f"that belong together, got {self.certificate_chain} and {self.private_key}"
+            ) from error
+
 
 @dataclass(frozen=True)
 class Keepalive:
-    """Pings on an idle connection, so that a dead one is noticed before it is needed."""
+    """Pings while a call waits for its answer, so that a connection that is dead is noticed."""
 
-    interval_s: float = 60.0
+    interval_s: float = 330.0
+    """A server hangs up on who pings more often than every five minutes, Triton unless told
+    otherwise (`--grpc-http2-min-recv-ping-interval-without-data`)."""
     timeout_s: float = 20.0
+    """The connection is dead where a ping is not answered in that time."""
 
     def __post_init__(self) -> None:
         for name in ("interval_s", "timeout_s"):
@@ -58,7 +91,8 @@ class Keepalive:
 
 @dataclass(frozen=True)
 class Retries:
-    """Calls again where the server was not reached, or had no room: nothing else is repeated.
+    """Calls again where the status was UNAVAILABLE, as it is where the server was not reached or
+    had no room: nothing else is repeated.
 
     Waits grow from `first_wait_s` by a factor of two up to `longest_wait_s`, each a random part of
     that, and never beyond the caller's deadline.
@@ -89,7 +123,11 @@ class SharedMemoryUse(str, Enum):
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """How to reach a server. Headers go with every call, for gateways and restricted protocols."""
+    """How to reach a server. Headers go with every call, for gateways and restricted protocols.
+
+    Raises `InvalidRequestError` for a header that HTTP/2 cannot carry. Upper case in a header's
+    name is made lower case.
+    """
 
     tls: Tls | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +136,7 @@ class ConnectionOptions:
     shared_memory: SharedMemoryUse = SharedMemoryUse.AUTO
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "headers", _headers(self.headers))
         try:
             object.__setattr__(self, "shared_memory", SharedMemoryUse(self.shared_memory))
         except ValueError:
@@ -108,13 +147,7 @@ class ConnectionOptions:
 
 def is_same_machine(urls: Sequence[str]) -> bool:
     """Whether there is one address, and it is of this machine's loopback."""
-    if len(urls) != 1:
-        return False
-    host = _host_and_port(urls[0])[0]
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return len(urls) == 1 and _is_loopback(urls[0])
 
 
 def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[str, Any]:
@@ -130,12 +163,16 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", round(options.keepalive.interval_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive.timeout_s * 1000)),
+        # Without it gRPC 1.85 would wait for a minute, however short `keepalive_timeout_ms`.
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive.timeout_s * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         # Between attempts to connect gRPC would pause for up to two minutes, in which calls fail.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.service_config", _ROUND_ROBIN),
     ]
+    if all(_is_loopback(url) for url in urls):
+        arguments.append(("grpc.enable_http_proxy", 0))  # else the environment's http_proxy
     tls = options.tls
     name = tls.server_name if tls else None
     if tls and not name and len(urls) > 1:
@@ -168,8 +205,40 @@ def _addresses(urls: Sequence[str]) -> str:
     return f"ipv{family}:{','.join(listed)}"
 
 
+def _is_loopback(url: str) -> bool:
+    host = _host_and_port(url)[0]
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _host_and_port(url: str) -> tuple[str, int]:
     host, _, port = url.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or "/" in host or not re.fullmatch("[0-9]{1,5}", port):
         raise InvalidRequestError(f"url must be host:port, got {url!r}")
+    if not 1 <= int(port) <= 65535:
+        raise InvalidRequestError(f"url must have a port in [1, 65535], got {url!r}")
     return host.strip("[]"), int(port)
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    checked = {}
+    for name, value in headers.items():
+        key = name.lower() if isinstance(name, str) else ""
+        if not _HEADER_NAME.fullmatch(key) or key.endswith("-bin"):
+            raise InvalidRequestError(
+                "headers must have names of letters, digits, - _ and ., not ending in -bin, "
+                f"got {name!r}"
+            )
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidRequestError(
+                f"headers must have values of printable ASCII, that of {name} has not"
+            )
+        checked[key] = value
+    return checked
+
+
+def _no_password() -> str:
+    """Instead of OpenSSL's question on the terminal."""
+    return ""

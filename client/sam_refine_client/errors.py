@@ -2,6 +2,7 @@
 
 RefineError
 ├── RejectedError      the request breaks a rule; sending it again will not help
+├── ForbiddenError     the server, or a gateway before it, does not let this caller in
 ├── UnreachableError   no server answers at the address; sending it again may help
 ├── OverloadedError    the server is there but cannot take the request now; later it may
 ├── DeadlineError      the caller's own deadline passed
@@ -9,12 +10,22 @@ RefineError
 ├── ServerError        the server failed at this request
 └── ProtocolError      what answers is no server of this version of sam-refine
 
-A gRPC status alone decides which one it is, never a text, and in one place: `error_of`.
+A gRPC status decides which one it is, in one place: `error_of`; a text does so once, where Triton
+gives no other sign.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from sam_refine.contract import InvalidRequestError
+
+UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
+"""The one status after which a call is made again: it was not reached, or not begun."""
+OUTCOME_UNKNOWN: Final = frozenset(
+    {UNAVAILABLE, "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
+)
+"""Statuses that do not tell what the server makes of the call."""
 
 
 class RefineError(Exception):
@@ -24,10 +35,17 @@ class RefineError(Exception):
     """What to do about it."""
 
     def __init__(
-        self, message: str, *, model: str | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        model: str | None = None,
+        request_id: str | None = None,
+        advice: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        if advice is not None:
+            self.advice = advice
         self.model = model
         """The Triton model that was called."""
         self.request_id = request_id
@@ -48,14 +66,23 @@ class RejectedError(RefineError, InvalidRequestError):
     """The server refuses the request: one sentence with field, rule and what came."""
 
 
+class ForbiddenError(RefineError):
+    """The server, or a gateway before it, does not let this caller in."""
+
+    advice = "do the headers and certificates of ConnectionOptions allow it?"
+
+
 class UnreachableError(RefineError):
     """No server answers at the address."""
 
-    advice = "is the server running there, and ready (`sam-refine health`)?"
+    advice = (
+        "is the server running there, and ready (`sam-refine health`), and does it use TLS as the "
+        "client does?"
+    )
 
 
 class OverloadedError(RefineError):
-    """The server is there but has no room, or is about to end."""
+    """The server is there but has no room, or is about to end; or the request is too large."""
 
     advice = "send less at a time, or try later"
 
@@ -63,7 +90,7 @@ class OverloadedError(RefineError):
 class DeadlineError(RefineError):
     """`timeout_s` passed before the answer came."""
 
-    advice = "give it more time, or the server less work"
+    advice = "give it more time, or the server less work; does `sam-refine health` find it?"
 
 
 class CancelledError(RefineError):
@@ -82,8 +109,10 @@ class ProtocolError(RefineError):
     advice = "client and server must be of the same version (`sam-refine info`)"
 
 
-_BY_STATUS: dict[str, type[RefineError]] = {
+_BY_STATUS: Final[dict[str, type[RefineError]]] = {
     "INVALID_ARGUMENT": RejectedError,
+    "UNAUTHENTICATED": ForbiddenError,
+    "PERMISSION_DENIED": ForbiddenError,
     "UNAVAILABLE": UnreachableError,
     "RESOURCE_EXHAUSTED": OverloadedError,
     "DEADLINE_EXCEEDED": DeadlineError,
@@ -91,11 +120,21 @@ _BY_STATUS: dict[str, type[RefineError]] = {
     "NOT_FOUND": ProtocolError,
     "UNIMPLEMENTED": ProtocolError,
 }
+_RESTRICTED: Final = "This protocol is restricted"
+"""So begins Triton's answer to a call without the header of a restricted protocol: its status is
+UNAVAILABLE, the same as of a full queue."""
 
 
 def error_of(
-    status: str | None, text: str, *, model: str | None = None, request_id: str | None = None
+    status: str | None,
+    text: str | None,
+    *,
+    model: str | None = None,
+    request_id: str | None = None,
 ) -> RefineError:
     """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for none."""
     code = (status or "").removeprefix("StatusCode.")
-    return _BY_STATUS.get(code, ServerError)(text, model=model, request_id=request_id)
+    kind = _BY_STATUS.get(code, ServerError)
+    if status == UNAVAILABLE and (text or "").startswith(_RESTRICTED):
+        kind = ForbiddenError
+    return kind(text or f"the answer was {code or 'an error'}", model=model, request_id=request_id)

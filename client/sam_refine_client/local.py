@@ -27,7 +27,7 @@ from sam_refine.preprocess import UInt8, to_canvas
 from sam_refine.prompts import Prompts
 from sam_refine.request import read_image
 from sam_refine.resize import Float32
-from sam_refine_client.errors import RefineError, RejectedError
+from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
 from sam_refine_client.steps import Steps, Work
 from sam_refine_client.transport import Call, Tensors
 
@@ -44,6 +44,11 @@ class LocalTransport:
         self._decoder = _session(repository / SAM_MASK_DECODER.name / "1" / "model.onnx")
         self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
         self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
+        self._is_of_parent = False
+
+    def begin_in_fork(self) -> None:
+        """ONNX Runtime's threads are left behind in the parent process."""
+        self._is_of_parent = True
 
     def close(self) -> Steps[None]:
         """Forget the embeddings."""
@@ -51,6 +56,11 @@ class LocalTransport:
 
     def infer(self, call: Call) -> Steps[Tensors]:
         """The outputs by name. Raises `RefineError`."""
+        if self._is_of_parent:
+            raise UnreachableError(
+                "the networks were loaded before this process was forked",
+                advice="make a client in each process",
+            )
         work = self._embed if call.model is SAM_EMBED else self._refine
         tensors: Tensors = yield Work(lambda: _answered(work, call))
         return tensors

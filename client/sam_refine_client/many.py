@@ -42,12 +42,17 @@ def check_concurrency(concurrency: int) -> None:
 
 
 def stream(
-    refine: Callable[..., RefineResult], jobs: Iterable[Job], concurrency: int, *, in_order: bool
+    refine: Callable[..., RefineResult],
+    jobs: Iterable[Job],
+    concurrency: int,
+    *,
+    in_order: bool,
+    end: Callable[[], object],
 ) -> Iterator[Outcome]:
     """`refine` each job, `concurrency` at a time.
 
     No job is taken from `jobs` while twice as many results as that wait for the caller. Where the
-    caller stops early, what has not begun is dropped.
+    caller stops early, what has not begun is dropped, and `end` ends what has.
     """
     pending: deque[Future[Outcome]] = deque()
     room = 2 * concurrency if in_order else concurrency
@@ -62,6 +67,7 @@ def stream(
         finally:
             for future in pending:
                 future.cancel()
+            end()
 
 
 def _next(pending: deque[Future[Outcome]], *, in_order: bool) -> Outcome:

@@ -9,6 +9,7 @@ server, its registrations, the next client removes.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from sam_refine_client.errors import UNAVAILABLE
 from sam_refine_client.steps import Pause, Remote, Steps
 
 LEAST_BYTES: Final = 2**20
@@ -31,7 +33,8 @@ _PREFIX: Final = "sam_refine"
 _ALIGNMENT: Final = 64
 _TIMEOUT_S: Final = 5.0
 """For what a server does in a millisecond."""
-_CLOSING_ATTEMPTS: Final = 20
+_CLOSING_S: Final = 2.0
+"""To let go of regions that calls which ended early still hold, at the server or here."""
 _CLOSING_PAUSE_S: Final = 0.1
 
 
@@ -55,48 +58,63 @@ class Regions:
     """The regions that one client has registered with one server."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        self._arguments = {"headers": dict(headers), "client_timeout": _TIMEOUT_S}
+        self._headers = dict(headers)
+        self._begin()
+
+    def _begin(self) -> None:
         self._idle: list[Region] = []
         self._doomed: list[Region] = []
+        self._lent = 0
         self._lock = Lock()
         self._is_first = True
 
-    def take(self, size_bytes: int) -> Steps[Region]:
+    def begin_in_fork(self) -> None:
+        """Leave the regions to the parent process, which goes on with them."""
+        self._begin()
+
+    def take(self, size_bytes: int, deadline_s: float | None) -> Steps[Region]:
         """A region of at least this size, for one call, registered.
 
-        Raises `InferenceServerException` where the server cannot be reached or does not have it.
+        Raises `InferenceServerException` where the server cannot be reached or does not have it,
+        and `OSError` where there is no memory for it.
         """
-        yield from self._forget_the_doomed()
+        yield from self._forget_the_doomed(deadline_s)
         with self._lock:
             fitting = [region for region in self._idle if region.size_bytes >= size_bytes]
             if fitting:
                 region = min(fitting, key=lambda region: region.size_bytes)
                 self._idle.remove(region)
+                self._lent += 1
                 return region
             self._doomed += self._idle  # too small: a larger one takes their place
             self._idle.clear()
             is_first, self._is_first = self._is_first, False
         if is_first:
-            yield from self._forget_those_of_the_dead()
-        return (yield from self._register(size_bytes))
+            yield from self._forget_those_of_the_dead(deadline_s)
+        region = yield from self._register(size_bytes, deadline_s)
+        with self._lock:
+            self._lent += 1
+        return region
 
     def give_back(self, region: Region) -> None:
         """Keep a region for later calls: the server is done with it."""
         with self._lock:
+            self._lent -= 1
             self._idle.append(region)
 
     def doom(self, region: Region) -> None:
         """Never use a region again: the server may still read or write it."""
         with self._lock:
+            self._lent -= 1
             self._doomed.append(region)
 
-    def is_forgotten(self, region: Region) -> Steps[bool]:
+    def is_forgotten(self, region: Region, deadline_s: float | None) -> Steps[bool]:
         """Whether the server is there and does not know a region: it was started anew.
 
         Then no region is known to it any more.
         """
         try:
-            status = yield Remote("get_system_shared_memory_status", self._arguments)
+            status = yield self._remote("get_system_shared_memory_status", deadline_s)
         except InferenceServerException:
             return False
         if region.name in status.regions:
@@ -111,52 +129,74 @@ class Regions:
         with self._lock:
             self._doomed += self._idle
             self._idle.clear()
-        for _ in range(_CLOSING_ATTEMPTS):
-            yield from self._forget_the_doomed()
-            if not self._doomed:
+        deadline_s = time.monotonic() + _CLOSING_S
+        while True:
+            yield from self._forget_the_doomed(deadline_s)
+            if not (self._doomed or self._lent) or time.monotonic() >= deadline_s:
                 return
             yield Pause(_CLOSING_PAUSE_S)
 
-    def _register(self, size_bytes: int) -> Steps[Region]:
+    def _register(self, size_bytes: int, deadline_s: float | None) -> Steps[Region]:
         name = f"{_PREFIX}-{_process_name(os.getpid())}-{uuid.uuid4().hex}"
         memory = SharedMemory(name=name, create=True, size=_rounded_up(size_bytes, 2**20))
         region = Region(name, memory)
         try:
-            yield Remote(
+            _allocate(name, memory.size)
+            yield self._remote(
                 "register_system_shared_memory",
-                {"name": name, "key": f"/{name}", "byte_size": memory.size, **self._arguments},
+                deadline_s,
+                name=name,
+                key=f"/{name}",
+                byte_size=memory.size,
             )
-        except BaseException:
+        except OSError:
             memory.close()
+            raise
+        except BaseException:  # the server may know it all the same
+            with self._lock:
+                self._doomed.append(region)
             raise
         finally:
             memory.unlink()
         return region
 
-    def _unregister(self, name: str) -> Remote:
-        return Remote("unregister_system_shared_memory", {"name": name, **self._arguments})
+    def _remote(self, method: str, deadline_s: float | None, **arguments: object) -> Remote:
+        timeout_s = _TIMEOUT_S
+        if deadline_s is not None:
+            timeout_s = min(timeout_s, max(0.0, deadline_s - time.monotonic()))
+        return Remote(method, {**arguments, "headers": self._headers, "client_timeout": timeout_s})
 
-    def _forget_the_doomed(self) -> Steps[None]:
+    def _unregister(self, name: str, deadline_s: float | None) -> Remote:
+        return self._remote("unregister_system_shared_memory", deadline_s, name=name)
+
+    def _forget_the_doomed(self, deadline_s: float | None) -> Steps[None]:
         """Those that the server is still at work with stay for later."""
         with self._lock:
             doomed, self._doomed = self._doomed, []
-        for region in doomed:
-            try:
-                yield self._unregister(region.name)
-            except InferenceServerException as error:
-                if error.status() != "StatusCode.UNAVAILABLE":  # a server that has gone forgets
-                    self.doom(region)
-                    continue
-            with suppress(BufferError):  # an array of the caller's still looks into it
-                region.memory.close()
+        still_doomed = []
+        try:
+            while doomed:
+                region = doomed[-1]
+                try:
+                    yield self._unregister(region.name, deadline_s)
+                except InferenceServerException as error:
+                    if error.status() != UNAVAILABLE:  # a server that has gone forgets
+                        still_doomed.append(doomed.pop())
+                        continue
+                doomed.pop()
+                with suppress(BufferError):  # an array of the caller's still looks into it
+                    region.memory.close()
+        finally:
+            with self._lock:
+                self._doomed += doomed + still_doomed
 
-    def _forget_those_of_the_dead(self) -> Steps[None]:
+    def _forget_those_of_the_dead(self, deadline_s: float | None) -> Steps[None]:
         """Unregister what processes of this machine left that are no more."""
         try:
-            status = yield Remote("get_system_shared_memory_status", self._arguments)
+            status = yield self._remote("get_system_shared_memory_status", deadline_s)
             for name in status.regions:
                 if _is_of_a_dead_process(name):
-                    yield self._unregister(name)
+                    yield self._unregister(name, deadline_s)
         except InferenceServerException:
             return
 
@@ -215,6 +255,16 @@ class Placement:
             arrays[name] = region.array(offset, dtype, shape).copy()
             offset += _rounded_up(_size_bytes(dtype, shape), _ALIGNMENT)
         return arrays
+
+
+def _allocate(name: str, size_bytes: int) -> None:
+    """Have the pages of shared memory now.
+
+    Raises `OSError` where there are none left: writing to it would kill this process, or the
+    server, by SIGBUS.
+    """
+    with Path("/dev/shm", name).open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
 def _size_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

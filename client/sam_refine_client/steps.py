@@ -7,9 +7,11 @@ in it knows how that is done. `RefineClient` does each step, `AsyncRefineClient`
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Event, Lock
 from typing import Any, TypeAlias, TypeVar
 
 from tritonclient.utils import InferenceServerException
@@ -43,18 +45,67 @@ Step: TypeAlias = Remote | Work | Pause
 Steps: TypeAlias = Generator[Step, Any, R]
 
 
-def run(steps: Steps[R], connect: Callable[[], Any]) -> R:
+class Stop:
+    """Ends calls from outside: those in flight are cancelled, and of others no step is begun."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._is_set = False
+        self._ends: dict[object, Callable[[], object]] = {}
+        self._lock = Lock()
+
+    def set(self) -> None:
+        """End what there is; safe to call from any thread, and again."""
+        with self._lock:
+            self._is_set = True
+            ends = list(self._ends.values())
+        for end in ends:
+            end()
+
+    @contextmanager
+    def ends(self, end: Callable[[], object]) -> Iterator[None]:
+        """Inside the block, `end` is called when this is set; at once where it is already."""
+        key = object()
+        with self._lock:
+            self._ends[key] = end
+            is_set = self._is_set
+        if is_set:
+            end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[key]
+
+    def check(self) -> None:
+        """Raise `InferenceServerException`, as of a cancelled call, where this is set."""
+        if self._is_set:
+            raise InferenceServerException(self._reason, "StatusCode.CANCELLED")
+
+
+def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
     """Do each step and wait for it. `connect` gives a `tritonclient.grpc` client.
 
-    What a remote step raises is thrown into the generator, which may go on.
+    What a remote step raises, and that `stop` was set, is thrown into the generator, which may go
+    on.
     """
 
     def do(step: Step) -> Any:
-        if isinstance(step, Remote):
-            return getattr(connect(), step.method)(**step.arguments)
+        stop.check()
         if isinstance(step, Work):
             return step.function()
-        return time.sleep(step.seconds)
+        if isinstance(step, Pause):
+            is_over = Event()
+            with stop.ends(is_over.set):
+                is_over.wait(step.seconds)
+            return stop.check()
+        try:
+            if step.method == "infer":
+                return _infer(connect(), step.arguments, stop)
+            return getattr(connect(), step.method)(**step.arguments)
+        except ValueError:  # gRPC's where the connection was closed meanwhile
+            stop.check()
+            raise
 
     try:
         step = next(steps)
@@ -72,16 +123,50 @@ def run(steps: Steps[R], connect: Callable[[], Any]) -> R:
         steps.close()
 
 
-async def run_async(steps: Steps[R], connect: Callable[[], Any]) -> R:
-    """Await each step. `connect` gives a `tritonclient.grpc.aio` client."""
+def _infer(client: Any, arguments: dict[str, Any], stop: Stop) -> Any:
+    """The client's `infer`, which `stop` and Ctrl-C cancel, for the server too."""
+    answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
+    in_flight = client.async_infer(
+        callback=lambda result, error: answers.put((result, error)), **arguments
+    )
+    try:
+        with stop.ends(in_flight.cancel):
+            result, error = answers.get()
+    except BaseException:
+        in_flight.cancel()
+        raise
+    if error is not None:
+        stop.check()
+        raise error
+    return result
 
-    def do(step: Step) -> Awaitable[Any]:
+
+async def run_async(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
+    """Await each step. `connect` gives a `tritonclient.grpc.aio` client; `stop` as in `run`."""
+
+    def begin(step: Step) -> Awaitable[Any]:
         if isinstance(step, Remote):
             called: Awaitable[Any] = getattr(connect(), step.method)(**step.arguments)
             return called
         if isinstance(step, Work):
             return asyncio.to_thread(step.function)
         return asyncio.sleep(step.seconds)
+
+    async def do(step: Step) -> Any:
+        stop.check()
+        # Of its own, so that the end of the connection is no cancellation of the caller's task.
+        task = asyncio.ensure_future(begin(step))
+        with stop.ends(task.cancel):
+            try:
+                await asyncio.wait({task})
+            except BaseException:
+                task.cancel()
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
+                raise
+        if task.cancelled():
+            stop.check()
+            raise InferenceServerException("the call was cancelled", "StatusCode.CANCELLED")
+        return task.result()
 
     try:
         step = next(steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -12,9 +12,11 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, ModelSpec
+from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, ModelSpec, TensorSpec
 from sam_refine_client.connection import ConnectionOptions, Retries, SharedMemoryUse
 from sam_refine_client.errors import (
+    OUTCOME_UNKNOWN,
+    UNAVAILABLE,
     DeadlineError,
     OverloadedError,
     ProtocolError,
@@ -28,6 +30,8 @@ from sam_refine_client.steps import Pause, Remote, Steps, Work
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _LIVENESS_TIMEOUT_S = 1.0
+_LONGEST_TIMEOUT_S = 1e8
+"""What is far longer, and endless, gRPC takes for a deadline that has passed."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,11 @@ class Call:
         remaining = self.deadline_s - time.monotonic()
         if remaining <= 0:
             raise self.failed(DeadlineError, "the deadline passed")
-        return remaining
+        return min(remaining, _LONGEST_TIMEOUT_S)
+
+    def is_over_in(self, seconds: float) -> bool:
+        """Whether the deadline will have passed."""
+        return self.deadline_s is not None and time.monotonic() + seconds >= self.deadline_s
 
     def placement(self) -> Placement:
         """What of it can lie in shared memory."""
@@ -91,6 +99,9 @@ class Transport(Protocol):
     def close(self) -> Steps[None]:
         """Let go of what it holds."""
 
+    def begin_in_fork(self) -> None:
+        """Leave what it holds to the parent process."""
+
 
 class GrpcTransport:
     """Calls a server, again where it was not reached or had no room."""
@@ -109,51 +120,57 @@ class GrpcTransport:
 
     def infer(self, call: Call) -> Steps[Tensors]:
         """The outputs by name. Raises `RefineError`."""
-        attempt = 1
+        attempts, wait_s = 0, 0.0
         while True:
             try:
-                tensors = yield from self._attempt(call)
-                break
+                if wait_s > 0:
+                    yield Pause(wait_s)
+                return (yield from self._attempt(call))
             except InferenceServerException as raised:
                 error = yield from self._error(call, raised)
-                if attempt >= self._retries.attempts or not isinstance(
-                    error, UnreachableError | OverloadedError
+                attempts += 1
+                wait_s = _wait_s(self._retries, attempts)
+                if (
+                    not isinstance(error, UnreachableError | OverloadedError)
+                    or raised.status() != UNAVAILABLE
+                    or attempts >= self._retries.attempts
+                    or call.is_over_in(wait_s)
                 ):
                     raise error from raised
-            wait_s = _wait_s(self._retries, attempt)
-            remaining_s = call.remaining_s()
-            if remaining_s is not None and wait_s >= remaining_s:
-                raise error
-            yield Pause(wait_s)
-            attempt += 1
-        missing = [name for name, tensor in tensors.items() if tensor is None]
-        if missing:
-            raise call.failed(ProtocolError, f"the answer lacks {', '.join(missing)}")
-        return tensors
 
     def close(self) -> Steps[None]:
         """Let go of what the server holds for this client."""
         yield from self._regions.close()
 
-    def _attempt(self, call: Call, *, is_again: bool = False) -> Steps[dict[str, Any]]:
-        """What came, None for what did not. Raises `InferenceServerException`."""
+    def begin_in_fork(self) -> None:
+        """Leave the shared memory to the parent process."""
+        self._regions.begin_in_fork()
+
+    def _attempt(self, call: Call, *, is_again: bool = False) -> Steps[Tensors]:
+        """Raises `InferenceServerException`, and `ProtocolError` for an answer that is none."""
+        call.remaining_s()
         placement = call.placement() if self._shares_memory else Placement({}, {})
         if placement.size_bytes == 0:
             return (yield from self._send(call, placement, None))
         try:
-            region = yield from self._regions.take(placement.size_bytes)
-        except (InferenceServerException, OSError):
+            region = yield from self._regions.take(placement.size_bytes, call.deadline_s)
+        except (InferenceServerException, OSError) as error:
             if self._shared_memory is SharedMemoryUse.ALWAYS:
                 raise
-            self._shares_memory = False  # another machine or container behind a local address
+            if isinstance(error, InferenceServerException):
+                # The server does not go along, as one on another machine or in a container behind
+                # a local address, or it was not reached, which says nothing of the next call.
+                self._shares_memory = error.status() in OUTCOME_UNKNOWN
             return (yield from self._send(call, Placement({}, {}), None))
         is_done = False
         try:
             tensors = yield from self._send(call, placement, region)
             is_done = True
             return tensors
-        except InferenceServerException:
-            if is_again or not (yield from self._regions.is_forgotten(region)):
+        except InferenceServerException as error:
+            if is_again or error.status() in OUTCOME_UNKNOWN:
+                raise
+            if not (yield from self._regions.is_forgotten(region, call.deadline_s)):
                 raise  # else the server was started anew: once more, with a new region
         finally:
             if is_done:
@@ -162,9 +179,7 @@ class GrpcTransport:
                 self._regions.doom(region)
         return (yield from self._attempt(call, is_again=True))
 
-    def _send(
-        self, call: Call, placement: Placement, region: Region | None
-    ) -> Steps[dict[str, Any]]:
+    def _send(self, call: Call, placement: Placement, region: Region | None) -> Steps[Tensors]:
         specs = {spec.name: spec for spec in call.model.inputs if spec.name in call.tensors}
         inputs = {
             name: triton.InferInput(name, list(call.tensors[name].shape), spec.datatype)
@@ -193,24 +208,26 @@ class GrpcTransport:
             },
         )
 
-        def read() -> dict[str, Any]:
+        def read() -> Tensors:
+            _check_answer(call, response)
             shared = {} if region is None else placement.read(region)
             return {
-                name: shared[name] if name in shared else response.as_numpy(name)
+                name: shared[name] if name in shared else _array(call, response, name)
                 for name in call.outputs
             }
 
-        tensors: dict[str, Any] = yield Work(read)
+        tensors: Tensors = yield Work(read)
         return tensors
 
     def _error(self, call: Call, raised: InferenceServerException) -> Steps[RefineError]:
-        """What a status means. A server that is there and still says UNAVAILABLE is overloaded."""
+        """What a status means. A server that is live and still says UNAVAILABLE is overloaded."""
         error = error_of(
             raised.status(), raised.message(), model=call.model.name, request_id=call.request_id
         )
-        if isinstance(error, UnreachableError):
+        if isinstance(error, UnreachableError) and not call.is_over_in(0):
+            timeout_s = min(_LIVENESS_TIMEOUT_S, call.remaining_s() or _LIVENESS_TIMEOUT_S)
             try:
-                arguments = {"headers": self._headers, "client_timeout": _LIVENESS_TIMEOUT_S}
+                arguments = {"headers": self._headers, "client_timeout": timeout_s}
                 is_live = yield Remote("is_server_live", arguments)
             except InferenceServerException:
                 is_live = False
@@ -220,7 +237,8 @@ class GrpcTransport:
 
 
 def _wait_s(retries: Retries, attempt: int) -> float:
-    longest = min(retries.longest_wait_s, retries.first_wait_s * 2 ** (attempt - 1))
+    doublings = min(attempt - 1, 100)  # a float cannot hold two to the power of any number
+    longest = min(retries.longest_wait_s, retries.first_wait_s * 2**doublings)
     return random.uniform(longest / 2, longest)
 
 
@@ -229,3 +247,47 @@ def _check_fits(name: str, tensor: npt.NDArray[Any]) -> None:
         raise InvalidRequestError(
             f"{name} must fit one message of {MAX_MESSAGE_BYTES} bytes, has {tensor.nbytes}"
         )
+
+
+def _check_answer(call: Call, response: triton.InferResult) -> None:
+    """Raise `ProtocolError` where the outputs are not those of the contract, of one size."""
+    sizes = known_sizes(call.model, call.tensors)
+    specs = {spec.name: spec for spec in call.model.outputs}
+    found = {name: response.get_output(name) for name in call.outputs}
+    missing = [name for name, output in found.items() if output is None]
+    if missing:
+        raise call.failed(ProtocolError, f"the answer lacks {', '.join(missing)}")
+    wrong = [
+        f"{name} must be {specs[name].datatype} {_shape_text(specs[name].shape, sizes)}, "
+        f"got {output.datatype} {_shape_text(output.shape, {})}"
+        for name, output in found.items()
+        if not _is_of(specs[name], sizes, output)
+    ]
+    if wrong:
+        raise call.failed(ProtocolError, f"in the answer {'; '.join(wrong)}")
+
+
+def _is_of(spec: TensorSpec, sizes: dict[str, int], output: Any) -> bool:
+    """Whether an output is of a spec; takes note of sizes that were not known."""
+    if output.datatype != spec.datatype or len(output.shape) != len(spec.shape):
+        return False
+    return all(
+        size >= 0 and size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(spec.shape, output.shape, strict=True)
+    )
+
+
+def _shape_text(shape: Iterable[int | str], sizes: Mapping[str, int]) -> str:
+    axes = (sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in shape)
+    return f"({', '.join(map(str, axes))})"
+
+
+def _array(call: Call, response: triton.InferResult, name: str) -> npt.NDArray[Any]:
+    """The caller's own: an array on the message itself could not be written to."""
+    try:
+        array: npt.NDArray[Any] = response.as_numpy(name).copy()
+        return array
+    except ValueError as error:
+        raise call.failed(
+            ProtocolError, f"in the answer {name} has not the bytes of its shape"
+        ) from error

@@ -27,36 +27,13 @@ from sam_refine_client import (
 )
 from sam_refine_deploy import Server, ServerOptions
 from support.cases import DEMO_DATA, coarse_scores
+from support.clients import Awaited
 from support.servers import server_ports
 
 pytestmark = pytest.mark.triton
 
 PHOTO = DEMO_DATA / "photo.jpg"
 FAST = RefineOptions(mask_prompt="none", min_region_area=225)
-
-
-class Awaited:
-    """`AsyncRefineClient`, each call run in an event loop of its own."""
-
-    def __init__(self, url):
-        self._loop = asyncio.new_event_loop()
-        self._client = AsyncRefineClient(url)
-
-    def refine(self, *arguments, **options):
-        return self._loop.run_until_complete(self._client.refine(*arguments, **options))
-
-    def embed(self, *arguments, **options):
-        return self._loop.run_until_complete(self._client.embed(*arguments, **options))
-
-    def refine_many(self, jobs, **options):
-        async def collect():
-            return [outcome async for outcome in self._client.refine_many(jobs, **options)]
-
-        return self._loop.run_until_complete(collect())
-
-    def close(self):
-        self._loop.run_until_complete(self._client.close())
-        self._loop.close()
 
 
 @pytest.fixture(scope="module", params=["blocking", "awaited", "local"])
@@ -234,10 +211,7 @@ def test_closed_client_says_so(server, repository):
         RefineClient.local(repository),
     ):
         client.refine(PHOTO, logits=coarse_scores(), options=FAST)
-        if isinstance(client, Awaited):
-            client._loop.run_until_complete(client._client.close())
-        else:
-            client.close()
+        client.close()
         with pytest.raises(UnreachableError, match="the client is closed"):
             client.refine(PHOTO, logits=coarse_scores())
 

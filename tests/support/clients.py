@@ -1,0 +1,59 @@
+"""Both clients of a server as ones that block, so that a test is written once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from sam_refine_client import AsyncRefineClient, RefineClient
+
+T = TypeVar("T")
+
+_loop = asyncio.new_event_loop()
+threading.Thread(target=_loop.run_forever, daemon=True).start()
+
+
+class Awaited:
+    """`AsyncRefineClient`, its calls made in one event loop that runs in a thread of its own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._client = AsyncRefineClient(*arguments, **options)
+
+    def refine(self, *arguments: Any, **options: Any) -> Any:
+        return _await(self._client.refine(*arguments, **options))
+
+    def embed(self, *arguments: Any, **options: Any) -> Any:
+        return _await(self._client.embed(*arguments, **options))
+
+    def refine_many(self, jobs: Any, **options: Any) -> Iterator[Any]:
+        outcomes = self._client.refine_many(jobs, **options)
+
+        async def next_outcome() -> Any:
+            return await anext(outcomes, None)
+
+        async def close() -> None:
+            await outcomes.aclose()
+
+        try:
+            while (outcome := _await(next_outcome())) is not None:
+                yield outcome
+        finally:
+            _await(close())
+
+    def close(self) -> None:
+        _await(self._client.close())
+
+    def __enter__(self) -> Awaited:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _await(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop).result()
+
+
+CLIENTS: dict[str, Callable[..., Any]] = {"blocking": RefineClient, "awaited": Awaited}
