@@ -1,12 +1,21 @@
-"""`refine_many` of calls whose order and failures are known: the real ones are in tests/server."""
+"""`refine_many` of calls whose order and failures are known: real answers are in tests/server."""
 
 import asyncio
 import threading
 
+import grpc
 import pytest
 
-from sam_refine_client import InvalidRequestError, RefineClient, ServerError
+from sam_refine_client import (
+    ConnectionOptions,
+    InvalidRequestError,
+    OverloadedError,
+    RefineClient,
+    Retries,
+    ServerError,
+)
 from sam_refine_client.many import stream, stream_async
+from support.fake_triton import FakeTriton, answer_with, hang, status
 
 
 class Calls:
@@ -131,3 +140,56 @@ def test_refine_many_of_no_calls_at_a_time_is_refused(concurrency):
         pytest.raises(InvalidRequestError, match="concurrency must be an integer >= 1, got "),
     ):
         client.refine_many([], concurrency=concurrency)
+
+
+def numbered(server, request, context):
+    """Labels are the number in the request's `image_id`."""
+    number = int(request.parameters["image_id"].string_param)
+    return answer_with(server, request, lambda name, array: array * array.dtype.type(number))
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_refine_many_loses_nothing_where_the_server_is_started_anew(
+    client_of, request, size, in_order
+):
+    call = request.getfixturevalue(size)
+    jobs = ({**call, "image_id": str(number)} for number in range(60))
+    first = FakeTriton(*[numbered] * 10, *[hang] * 100)
+    connection = ConnectionOptions(retries=Retries(attempts=100, first_wait_s=0.05))
+    outcomes = []
+
+    def restart():
+        first.wait_for(10 + 3)
+        first.stop()
+        with FakeTriton(*[numbered] * 100, port=first.port) as second:
+            is_over.wait(30)
+            assert second.calls()
+
+    is_over = threading.Event()
+    operator = threading.Thread(target=restart)
+    with first, client_of(first.address, connection=connection) as client:
+        operator.start()
+        for outcome in client.refine_many(jobs, concurrency=3, in_order=in_order):
+            outcomes.append(outcome)
+        is_over.set()
+        operator.join()
+    assert sorted(outcome.index for outcome in outcomes) == list(range(60))
+    if in_order:
+        assert [outcome.index for outcome in outcomes] == list(range(60))
+    assert [outcome.error for outcome in outcomes] == [None] * 60
+    assert all((outcome.result.labels == outcome.index).all() for outcome in outcomes)
+
+
+def test_refine_many_goes_on_past_calls_that_fail_at_the_server(client_of, small):
+    def answer(server, request, context):
+        if int(request.parameters["image_id"].string_param) % 3 == 1:
+            status(grpc.StatusCode.RESOURCE_EXHAUSTED)(server, request, context)
+        return numbered(server, request, context)
+
+    jobs = ({**small, "image_id": str(number)} for number in range(9))
+    with FakeTriton(*[answer] * 100) as server, client_of(server.address) as client:
+        outcomes = list(client.refine_many(jobs, concurrency=2))
+        assert len(server.calls()) == 9
+    errors = [type(outcome.error) for outcome in outcomes]
+    assert errors == [type(None), OverloadedError, type(None)] * 3

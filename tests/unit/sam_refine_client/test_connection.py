@@ -1,0 +1,310 @@
+"""Addresses, encryption, headers, keepalive; and what else may answer at an address."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sam_refine_client import (
+    ConnectionOptions,
+    DeadlineError,
+    InvalidRequestError,
+    Keepalive,
+    RefineClient,
+    RefineError,
+    Retries,
+    Tls,
+    UnreachableError,
+)
+from support.certificates import Authority, server_credentials
+from support.fake_triton import FakeTriton, Wire, hang, silent_listener
+
+ONCE = Retries(attempts=1)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("certificates"), "ours")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("certificates"), "theirs")
+
+
+@pytest.fixture(scope="module")
+def certificate(authority):
+    return authority.certificate("server.test", "127.0.0.1")
+
+
+# --- Addresses and options -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost", "url must be host:port, got 'localhost'"),
+        (":8001", "url must be host:port, got ':8001'"),
+        ("", "url must be host:port, got ''"),
+        ([], "url must be host:port, got none"),
+        ("http://127.0.0.1:8001", "url must be host:port, got 'http://127.0.0.1:8001'"),
+        ("127.0.0.1:8001/", "url must be host:port"),
+        ("127.0.0.1:http", "url must be host:port"),
+        ("127.0.0.1:0", r"url must have a port in \[1, 65535\], got '127.0.0.1:0'"),
+        ("127.0.0.1:99999", r"url must have a port in \[1, 65535\], got '127.0.0.1:99999'"),
+        (["127.0.0.1:8001", "nosuch.invalid:1"], "url 'nosuch.invalid:1' has a host that is not"),
+    ],
+)
+def test_wrong_address_is_refused(client_of, url, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        client_of(url)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"a b": "x"}, "headers must have names of letters, digits, .* got 'a b'"),
+        ({"": "x"}, "headers must have names of .* got ''"),
+        ({5: "x"}, "headers must have names of .* got 5"),
+        ({"trace-bin": "x"}, "not ending in -bin, got 'trace-bin'"),
+        ({"token": "secret\n"}, "headers must have values of printable ASCII, that of token has"),
+        ({"token": "secrèt"}, "that of token has not"),
+        ({"token": b"secret"}, "that of token has not"),
+    ],
+)
+def test_header_that_cannot_be_sent_is_refused(headers, message):
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        ConnectionOptions(headers=headers)
+    assert "secr" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: Retries(attempts=0), "attempts must be an integer >= 1, got 0"),
+        (lambda: Retries(attempts=1.5), "attempts must be an integer >= 1, got 1.5"),
+        (lambda: Retries(first_wait_s=-1), "first_wait_s must be >= 0, got -1"),
+        (lambda: Retries(longest_wait_s=float("nan")), "longest_wait_s must be >= 0, got nan"),
+        (lambda: Keepalive(interval_s=0), "interval_s must be > 0, got 0"),
+        (lambda: Tls(private_key="a.pem"), "certificate_chain and private_key go together"),
+    ],
+)
+def test_wrong_option_is_refused(options, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        options()
+
+
+def test_address_of_this_machine_is_not_reached_by_way_of_a_proxy(client_of, small, monkeypatch):
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeTriton() as server:
+        for url in (server.address, [server.address, f"localhost:{server.port}"]):
+            with client_of(url, connection=ConnectionOptions(retries=ONCE)) as client:
+                assert client.refine(**small).labels is not None
+
+
+# --- Something else at the address -----------------------------------------------------------
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web_server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def error_within(client_of, url, call, timeout_s, **options):
+    """What `refine` raises, not later than it may."""
+    connection = ConnectionOptions(**options)
+    with client_of(url, connection=connection) as client:
+        started = time.monotonic()
+        with pytest.raises(RefineError) as caught:
+            client.refine(**call, timeout_s=timeout_s)
+        assert time.monotonic() - started < timeout_s + 0.3
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+HINT = "and ready (`sam-refine health`), and does it use TLS as the client does?"
+
+
+def test_web_server_is_no_server_of_ours(client_of, small, web_server):
+    error = error_within(client_of, f"127.0.0.1:{web_server}", small, 1)
+    assert type(error) is UnreachableError
+    assert str(error).endswith(HINT)
+
+
+def test_listener_that_says_nothing_is_not_waited_for_beyond_the_deadline(client_of, small):
+    with silent_listener() as port:
+        error = error_within(client_of, f"127.0.0.1:{port}", small, 0.5)
+    assert type(error) is DeadlineError
+    assert str(error).endswith("does `sam-refine health` find it?")
+
+
+def test_address_where_nobody_listens_is_unreachable(client_of, small):
+    with silent_listener() as port:
+        pass
+    error = error_within(client_of, f"127.0.0.1:{port}", small, 0.5)
+    assert type(error) is UnreachableError
+    assert f"127.0.0.1:{port}" in str(error)
+
+
+def test_plain_client_of_a_server_with_tls_is_told_of_tls(client_of, small, certificate):
+    with FakeTriton(credentials=server_credentials(certificate)) as server:
+        error = error_within(client_of, server.address, small, 2, retries=ONCE)
+    assert type(error) is UnreachableError
+    assert str(error).endswith(HINT)
+
+
+def test_tls_client_of_a_plain_server_is_told_of_tls(client_of, small, authority):
+    with FakeTriton() as server:
+        tls = Tls(root_certificates=authority.root)
+        error = error_within(client_of, server.address, small, 2, tls=tls, retries=ONCE)
+    assert type(error) is UnreachableError
+    assert str(error).endswith(HINT)
+
+
+# --- TLS; the real server's is in tests/deploy -----------------------------------------------
+
+
+def test_tls_reaches_a_server_by_address_and_by_name(client_of, small, authority, certificate):
+    with FakeTriton(credentials=server_credentials(certificate)) as server:
+        for name in (None, "server.test"):
+            tls = Tls(root_certificates=str(authority.root), server_name=name)
+            options = ConnectionOptions(tls=tls, retries=ONCE)
+            for url in (server.address, [server.address, server.address]):
+                with client_of(url, connection=options) as client:
+                    assert client.refine(**small).labels is not None
+
+
+@pytest.mark.parametrize(
+    ("trusts", "name", "text"),
+    [
+        ("stranger", None, "CERTIFICATE_VERIFY_FAILED"),
+        (None, None, "CERTIFICATE_VERIFY_FAILED"),
+        ("authority", "other.test", "Hostname Verification Check failed"),
+    ],
+)
+def test_server_that_is_not_trusted_is_not_called(
+    client_of, small, certificate, request, trusts, name, text
+):
+    root = request.getfixturevalue(trusts).root if trusts else None
+    with FakeTriton(credentials=server_credentials(certificate)) as server:
+        tls = Tls(root_certificates=root, server_name=name)
+        error = error_within(client_of, server.address, small, 2, tls=tls, retries=ONCE)
+        assert server.seen == []
+    assert type(error) is UnreachableError
+    assert text in str(error)
+
+
+def test_certificates_that_are_none_are_refused(client_of, authority, stranger, tmp_path):
+    ours, theirs = authority.certificate("a.test"), stranger.certificate("a.test")
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    for tls, message in (
+        (Tls(junk), "root_certificates must be a PEM file of certificates, got .*junk.pem"),
+        (Tls(ours.key), "root_certificates must be a PEM file of certificates, got .*a.test.key"),
+        (Tls(None, junk, ours.key), "certificate_chain and private_key must be PEM files, .*junk"),
+        (Tls(None, ours.chain, junk), "certificate_chain and private_key must be PEM files, "),
+        (Tls(None, ours.chain, theirs.key), r"that belong together, got .*ours-a.test.pem and .*t"),
+    ):
+        with pytest.raises(InvalidRequestError, match=message):
+            client_of("127.0.0.1:1", connection=ConnectionOptions(tls=tls))
+    for tls in (Tls(tmp_path / "none"), Tls(None, ours.chain, tmp_path / "none")):
+        with pytest.raises(FileNotFoundError, match="none"):
+            client_of("127.0.0.1:1", connection=ConnectionOptions(tls=tls))
+
+
+def test_key_with_a_password_is_refused_and_nobody_asked_for_it(authority, tmp_path):
+    from cryptography.hazmat.primitives import serialization
+
+    ours = authority.certificate("b.test")
+    key = serialization.load_pem_private_key(ours.key.read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(InvalidRequestError, match="the key without a password, that belong"):
+        RefineClient("127.0.0.1:1", connection=ConnectionOptions(tls=Tls(None, ours.chain, locked)))
+
+
+# --- Connections that die --------------------------------------------------------------------
+
+
+def test_connection_that_falls_silent_is_noticed_by_keepalive(client_of, small):
+    options = ConnectionOptions(retries=ONCE, keepalive=Keepalive(0.5, 0.5))
+    with (
+        FakeTriton(hang) as server,
+        Wire(server.port) as wire,
+        client_of(wire.address, connection=options) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(client.refine, **small)
+        server.wait_for()
+        wire.fall_silent()
+        started = time.monotonic()
+        with pytest.raises(UnreachableError):
+            call.result(10)
+        assert time.monotonic() - started < 5
+
+
+def test_pings_are_rarer_than_a_server_puts_up_with():
+    """gRPC's own limit, and Triton's, is one in five minutes."""
+    assert ConnectionOptions().keepalive.interval_s > 300
+
+
+def test_connection_that_is_cut_in_a_call_is_made_again(client_of, small):
+    with (
+        FakeTriton(hang) as server,
+        Wire(server.port) as wire,
+        client_of(wire.address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(client.refine, **small)
+        assert not server.wait_for().ended.is_set()
+        wire.cut()
+        assert call.result(10).labels is not None
+        assert server.calls()[0].ended.wait(5)
+    assert len(server.calls()) == 2
+
+
+def test_calls_take_turns_and_one_server_s_death_is_no_error(client_of, small):
+    with (
+        FakeTriton() as first,
+        FakeTriton() as second,
+        ThreadPoolExecutor(8) as pool,
+        client_of([first.address, second.address]) as client,
+    ):
+        while not (first.calls() and second.calls()):  # until both are connected
+            client.refine(**small)
+        before = len(first.calls()), len(second.calls())
+        for _ in range(10):
+            client.refine(**small)
+        assert (len(first.calls()), len(second.calls())) == (before[0] + 5, before[1] + 5)
+
+        first.answers[:] = [hang] * 100
+        count = len(first.calls())
+        calls = [pool.submit(client.refine, **small) for _ in range(8)]
+        first.wait_for(count + 4)
+        first.stop()
+        assert all(call.result(10).labels is not None for call in calls)
+        for _ in range(10):
+            assert client.refine(**small).labels is not None
