@@ -76,8 +76,8 @@ class UnreachableError(RefineError):
     """No server answers at the address."""
 
     advice = (
-        "is the server running there, and ready (`sam-refine health`), and does it use TLS as the "
-        "client does?"
+        "is the server running there, and ready (`sam-refine health`), and do TLS and certificates "
+        "fit on both sides?"
     )
 
 

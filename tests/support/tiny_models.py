@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
-from sam_refine.contract import MODELS
+from sam_refine.contract import MODELS, SAM_REFINE
 
+ROOT = Path(__file__).parents[2]
+CONFIG = "config.pbtxt"
 STAND_IN = "sam_image_encoder"
 
 BATCH_SIZE_CONFIG = """
@@ -32,6 +35,23 @@ ensemble_scheduling { step [ {
   model_name: "sam_image_encoder" model_version: -1
   input_map { key: "x" value: "x" } output_map { key: "y" value: "y" }
 } ] }
+"""
+
+ZEROS_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        height, width, _ = pb.get_input_tensor_by_name(request, "IMAGE").as_numpy().shape
+        outputs = {
+            "REFINED_LABELS_UINT8": np.zeros((height, width), np.uint8),
+            "STAGE_TIMES_MS": np.zeros(6, np.float32),
+        }
+        return pb.InferenceResponse([pb.Tensor(*output) for output in outputs.items()])
 """
 
 
@@ -67,7 +87,7 @@ def batch_size_network():
 
 def add_model(repository: Path, name: str, config: str, model: onnx.ModelProto | None = None):
     (repository / name / "1").mkdir(parents=True)
-    (repository / name / "config.pbtxt").write_text(config, encoding="utf-8")
+    (repository / name / CONFIG).write_text(config, encoding="utf-8")
     if model is not None:
         onnx.save(model, repository / name / "1" / "model.onnx")
 
@@ -80,3 +100,10 @@ def make_repository(path: Path) -> Path:
         else:
             add_model(path, model.name, ENSEMBLE_CONFIG)
     return path
+
+
+def replace_by_zeros(repository: Path) -> None:
+    """Make `sam_refine` answer with labels that are all 0."""
+    model = repository / SAM_REFINE.name
+    shutil.copyfile(ROOT / "model_repository" / SAM_REFINE.name / CONFIG, model / CONFIG)
+    (model / "1" / "model.py").write_text(ZEROS_MODEL, encoding="utf-8")

@@ -139,7 +139,7 @@ def error_within(client_of, url, call, timeout_s, **options):
     return caught.value
 
 
-HINT = "and ready (`sam-refine health`), and does it use TLS as the client does?"
+HINT = "and ready (`sam-refine health`), and do TLS and certificates fit on both sides?"
 
 
 def test_web_server_is_no_server_of_ours(client_of, small, web_server):
