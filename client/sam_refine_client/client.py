@@ -54,6 +54,7 @@ class _Client:
         self._transport: Transport = GrpcTransport(options, is_same_machine=is_same_machine(urls))
         self._arguments = triton_arguments(urls, options)
         self._is_closed = False
+        self._inherited: list[Any] = []
         self._begin()
         _clients.add(self)
 
@@ -65,7 +66,7 @@ class _Client:
 
     def _begin_in_fork(self) -> None:
         """Connection, locks and shared memory are the parent process's: this one makes its own."""
-        self._parents = self._opened  # let go of, it would end what the parent still uses
+        self._inherited.append(self._opened)  # let go of, it would be closed
         self._begin()
         self._transport.begin_in_fork()
 
@@ -93,7 +94,8 @@ def _begin_in_fork() -> None:
 
 
 _clients: Final[WeakSet[_Client]] = WeakSet()
-os.register_at_fork(after_in_child=_begin_in_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_begin_in_fork)
 
 
 def _blocking(

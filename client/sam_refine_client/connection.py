@@ -79,7 +79,7 @@ class Keepalive:
 
     interval_s: float = 330.0
     """A server hangs up on who pings more often than every five minutes, Triton unless told
-    otherwise (`--grpc-http2-min-recv-ping-interval-without-data`)."""
+    otherwise (`--grpc-http2-min-recv-ping-interval-without-data`). `math.inf` never pings."""
     timeout_s: float = 20.0
     """The connection is dead where a ping is not answered in that time."""
 
@@ -161,10 +161,10 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
     arguments = [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.keepalive_time_ms", round(options.keepalive.interval_s * 1000)),
-        ("grpc.keepalive_timeout_ms", round(options.keepalive.timeout_s * 1000)),
+        ("grpc.keepalive_time_ms", _milliseconds(options.keepalive.interval_s)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive.timeout_s)),
         # Without it gRPC 1.85 would wait for a minute, however short `keepalive_timeout_ms`.
-        ("grpc.http2.ping_timeout_ms", round(options.keepalive.timeout_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", _milliseconds(options.keepalive.timeout_s)),
         ("grpc.http2.max_pings_without_data", 0),
         # Between attempts to connect gRPC would pause for up to two minutes, in which calls fail.
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -237,6 +237,11 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
             )
         checked[key] = value
     return checked
+
+
+def _milliseconds(seconds: float) -> int:
+    """As gRPC takes them: 1 at least, and the largest stands for never."""
+    return round(min(max(seconds * 1000, 1), 2**31 - 1))
 
 
 def _no_password() -> str:

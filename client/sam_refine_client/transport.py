@@ -157,10 +157,11 @@ class GrpcTransport:
         except (InferenceServerException, OSError) as error:
             if self._shared_memory is SharedMemoryUse.ALWAYS:
                 raise
-            if isinstance(error, InferenceServerException):
-                # The server does not go along, as one on another machine or in a container behind
-                # a local address, or it was not reached, which says nothing of the next call.
-                self._shares_memory = error.status() in OUTCOME_UNKNOWN
+            if (
+                isinstance(error, InferenceServerException)
+                and error.status() not in OUTCOME_UNKNOWN
+            ):
+                self._shares_memory = False  # another machine or container behind a local address
             return (yield from self._send(call, Placement({}, {}), None))
         is_done = False
         try:

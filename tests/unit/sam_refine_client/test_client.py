@@ -301,13 +301,9 @@ with RefineClient(sys.argv[1]) as client:
     refine(client, 1)
     child = os.fork()
     if child == 0:
-        try:
-            for _ in range(50):
-                refine(client, 2)
-            client.close()
-            os._exit(0)
-        finally:
-            os._exit(1)
+        for _ in range(50):
+            refine(client, 2)
+        sys.exit()  # closes the client
     for _ in range(50):
         refine(client, 3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

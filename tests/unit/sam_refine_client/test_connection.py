@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +265,13 @@ def test_connection_that_falls_silent_is_noticed_by_keepalive(client_of, small):
         with pytest.raises(UnreachableError):
             call.result(10)
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 1e12, math.inf])
+def test_keepalive_of_any_length_is_taken(client_of, small, seconds):
+    options = ConnectionOptions(keepalive=Keepalive(seconds, seconds))
+    with FakeTriton() as server, client_of(server.address, connection=options) as client:
+        assert client.refine(**small).labels is not None
 
 
 def test_pings_are_rarer_than_a_server_puts_up_with():
