@@ -144,7 +144,7 @@ class RefineClient(_Client):
         return self._stream(jobs, concurrency, in_order)
 
     def _stream(self, jobs: Iterable[Job], concurrency: int, in_order: bool) -> Iterator[Outcome]:
-        stop = Stop("the caller of refine_many stopped")
+        stop = Stop("refine_many was left, or the client closed")
 
         def refine(**job: Any) -> RefineResult:
             self._require_open()

@@ -49,7 +49,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
     """Inside a `with` block it listens at `address`.
 
     Each of `answers` answers one inference, in their order; those beyond them get `right`.
-    `statuses` has a status for other methods that shall fail, `hangs` those that shall not answer.
+    `statuses` has a status for other methods that shall fail; those in `hangs` do their work, and
+    then do not answer.
     """
 
     def __init__(
@@ -119,36 +120,36 @@ class FakeTriton(GRPCInferenceServiceServicer):
     # --- Triton's protocol --------------------------------------------------------------------
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
-        self._see("ModelInfer", request, context)
-        with self._lock:
-            answer = self.answers.pop(0) if self.answers else right
-        return answer(self, request, context)
+        with self._seen("ModelInfer", request, context):
+            with self._lock:
+                answer = self.answers.pop(0) if self.answers else right
+            return answer(self, request, context)
 
     def ServerLive(self, request: Any, context: Any) -> Any:
-        self._see("ServerLive", request, context)
-        return pb.ServerLiveResponse(live=True)
-
-    def ServerReady(self, request: Any, context: Any) -> Any:
-        self._see("ServerReady", request, context)
-        return pb.ServerReadyResponse(ready=True)
+        with self._seen("ServerLive", request, context):
+            return pb.ServerLiveResponse(live=True)
 
     def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
-        self._see("SystemSharedMemoryRegister", request, context)
-        with Path("/dev/shm", request.key.lstrip("/")).open("r+b") as file:
+        with (
+            self._seen("SystemSharedMemoryRegister", request, context),
+            Path("/dev/shm", request.key.lstrip("/")).open("r+b") as file,
+        ):
             self.regions[request.name] = mmap.mmap(file.fileno(), request.byte_size)
-        return pb.SystemSharedMemoryRegisterResponse()
+            return pb.SystemSharedMemoryRegisterResponse()
 
     def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:
-        self._see("SystemSharedMemoryUnregister", request, context)
-        self.regions.pop(request.name, None)
-        return pb.SystemSharedMemoryUnregisterResponse()
+        with self._seen("SystemSharedMemoryUnregister", request, context):
+            self.regions.pop(request.name, None)
+            return pb.SystemSharedMemoryUnregisterResponse()
 
     def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:
-        self._see("SystemSharedMemoryStatus", request, context)
-        regions = {name: {"name": name} for name in self.regions}
-        return pb.SystemSharedMemoryStatusResponse(regions=regions)
+        with self._seen("SystemSharedMemoryStatus", request, context):
+            regions = {name: {"name": name} for name in self.regions}
+            return pb.SystemSharedMemoryStatusResponse(regions=regions)
 
-    def _see(self, method: str, request: Any, context: Any) -> None:
+    @contextmanager
+    def _seen(self, method: str, request: Any, context: Any) -> Iterator[None]:
+        """Write a call down, do the block's work, and hold back the answer where it shall hang."""
         seen = Seen(
             method,
             request,
@@ -160,10 +161,11 @@ class FakeTriton(GRPCInferenceServiceServicer):
         with self._came:
             self.seen.append(seen)
             self._came.notify_all()
-        if method in self.hangs:
-            self.hold(context)
         if method in self.statuses:
             context.abort(self.statuses[method], f"{method} fails")
+        yield
+        if method in self.hangs:
+            self.hold(context)
 
 
 # --- Answers ---------------------------------------------------------------------------------
