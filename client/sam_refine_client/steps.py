@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Event, Lock
+from threading import Event, Lock, Thread, current_thread, main_thread
 from typing import Any, TypeAlias, TypeVar
 
 from tritonclient.utils import InferenceServerException
@@ -49,7 +50,7 @@ class Stop:
     """Ends calls from outside: those in flight are cancelled, and of others no step is begun."""
 
     def __init__(self, reason: str) -> None:
-        self._reason = reason
+        self.reason = reason
         self._is_set = False
         self._ends: dict[object, Callable[[], object]] = {}
         self._lock = Lock()
@@ -80,7 +81,7 @@ class Stop:
     def check(self) -> None:
         """Raise `InferenceServerException`, as of a cancelled call, where this is set."""
         if self._is_set:
-            raise InferenceServerException(self._reason, "StatusCode.CANCELLED")
+            raise InferenceServerException(self.reason, "StatusCode.CANCELLED")
 
 
 def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
@@ -99,13 +100,9 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
             with stop.ends(is_over.set):
                 is_over.wait(step.seconds)
             return stop.check()
-        try:
-            if step.method == "infer":
-                return _infer(connect(), step.arguments, stop)
-            return getattr(connect(), step.method)(**step.arguments)
-        except ValueError:  # gRPC's where the connection was closed meanwhile
-            stop.check()
-            raise
+        if current_thread() is main_thread():
+            return _call_aside(step, connect, stop)
+        return _call(step, connect, stop)
 
     try:
         step = next(steps)
@@ -123,18 +120,48 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
         steps.close()
 
 
+def _call_aside(remote: Remote, connect: Callable[[], Any], stop: Stop) -> Any:
+    """`_call` in a thread of its own, so that Ctrl-C ends it and does no harm.
+
+    Python raises `KeyboardInterrupt` in the main thread wherever that is. In the midst of gRPC's
+    own work it would leave a connection that cannot even be closed.
+    """
+    interrupted = Stop(stop.reason)
+    answer: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            answer.set_result(_call(remote, connect, interrupted))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    with stop.ends(interrupted.set):
+        try:
+            Thread(target=call, name=f"sam_refine {remote.method}").start()
+            return answer.result()
+        except BaseException:
+            interrupted.set()
+            raise
+
+
+def _call(remote: Remote, connect: Callable[[], Any], stop: Stop) -> Any:
+    try:
+        if remote.method == "infer":
+            return _infer(connect(), remote.arguments, stop)
+        return getattr(connect(), remote.method)(**remote.arguments)
+    except ValueError:  # gRPC's where the connection was closed meanwhile
+        stop.check()
+        raise
+
+
 def _infer(client: Any, arguments: dict[str, Any], stop: Stop) -> Any:
-    """The client's `infer`, which `stop` and Ctrl-C cancel, for the server too."""
+    """The client's `infer`, which `stop` cancels for the server, too."""
     answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
     in_flight = client.async_infer(
         callback=lambda result, error: answers.put((result, error)), **arguments
     )
-    try:
-        with stop.ends(in_flight.cancel):
-            result, error = answers.get()
-    except BaseException:
-        in_flight.cancel()
-        raise
+    with stop.ends(in_flight.cancel):
+        result, error = answers.get()
     if error is not None:
         stop.check()
         raise error

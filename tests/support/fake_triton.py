@@ -120,9 +120,9 @@ class FakeTriton(GRPCInferenceServiceServicer):
     # --- Triton's protocol --------------------------------------------------------------------
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
+        with self._lock:  # before anybody hears that the call has come
+            answer = self.answers.pop(0) if self.answers else right
         with self._seen("ModelInfer", request, context):
-            with self._lock:
-                answer = self.answers.pop(0) if self.answers else right
             return answer(self, request, context)
 
     def ServerLive(self, request: Any, context: Any) -> Any:
