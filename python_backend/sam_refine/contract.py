@@ -195,6 +195,7 @@ IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
 the same name and image size takes the embedding of the first and does not look at its pixels."""
 MAX_IMAGE_ID: Final = 256
+_INT32: Final = np.iinfo(np.int32)
 
 
 class MaskPrompt(str, Enum):
@@ -231,45 +232,47 @@ class RefineOptions:
     Raises `InvalidRequestError` for a value outside its range.
     """
 
-    downsample_ratio: int = 2
-    """r: the working grid has one cell for r x r pixels. 1 to 64."""
-    confidence_threshold: float = 0.0
-    """tau_c: scores below it belong to no region. 0 switches the reject class off. 0 to 1e30."""
-    iou_threshold: float = 0.8
-    """tau_iou: a region is kept where SAM's predicted IoU is greater. 0 to 1."""
+    downsample_ratio: int = field(default=2, metadata={"range": (1, 64)})
+    """r: the working grid has one cell for r x r pixels."""
+    confidence_threshold: float = field(default=0.0, metadata={"range": (0.0, MAX_SCORE)})
+    """tau_c: scores below it belong to no region. 0 switches the reject class off."""
+    iou_threshold: float = field(default=0.8, metadata={"range": (0.0, 1.0)})
+    """tau_iou: a region is kept where SAM's predicted IoU is greater."""
     mask_prompt: MaskPrompt = MaskPrompt.TRIDENT
     """Default as published; on CamVid it also measured better than `sam` at every threshold."""
-    mask_prompt_scale: float = 0.005
-    """tau_m: factor of the mask prompt. 0 to 1e6."""
-    min_region_area: int = 0
+    mask_prompt_scale: float = field(default=0.005, metadata={"range": (0.0, 1e6)})
+    """tau_m: factor of the mask prompt."""
+    min_region_area: int = field(default=0, metadata={"range": (0, _INT32.max)})
     """Smaller components, in grid cells, are no regions. The published runs used 225."""
     failed_regions: FailedRegions = FailedRegions.SCORES_ONLY
     multimask_output: bool = False
     """Take the best of SAM's masks 1..3 by predicted IoU instead of its single mask 0."""
-    max_regions: int | None = None
+    max_regions: int | None = field(default=None, metadata={"range": (1, _INT32.max)})
     """Refuse maps of more regions; None leaves it to the deployment's limit."""
-    ignore_label: int | None = None
+    ignore_label: int | None = field(default=None, metadata={"range": (_INT32.min, _INT32.max)})
     """Pixels of this label are never split and keep it; it may lie outside [0, C)."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "downsample_ratio", _integer("downsample_ratio", self.downsample_ratio, 1, 64))
-        for name, top in (
-            ("confidence_threshold", MAX_SCORE),
-            ("iou_threshold", 1.0),
-            ("mask_prompt_scale", 1e6),
-        ):
-            set_(self, name, _number(name, getattr(self, name), 0.0, top))
+        for name in ("downsample_ratio", "min_region_area"):
+            set_(self, name, _integer(name, getattr(self, name), *self.range_of(name)))
+        for name in ("confidence_threshold", "iou_threshold", "mask_prompt_scale"):
+            set_(self, name, _number(name, getattr(self, name), *self.range_of(name)))
         set_(self, "mask_prompt", _choice("mask_prompt", self.mask_prompt, MaskPrompt))
         set_(self, "failed_regions", _choice("failed_regions", self.failed_regions, FailedRegions))
-        area = _integer("min_region_area", self.min_region_area, 0, 2**31 - 1)
-        set_(self, "min_region_area", area)
         set_(self, "multimask_output", _boolean("multimask_output", self.multimask_output))
-        if self.max_regions is not None:
-            set_(self, "max_regions", _integer("max_regions", self.max_regions, 1, 2**31 - 1))
-        if self.ignore_label is not None:
-            label = _integer("ignore_label", self.ignore_label, -(2**31), 2**31 - 1)
-            set_(self, "ignore_label", label)
+        for name in ("max_regions", "ignore_label"):
+            if getattr(self, name) is not None:
+                set_(self, name, _integer(name, getattr(self, name), *self.range_of(name)))
+
+    @classmethod
+    def range_of(cls, name: str) -> tuple[Any, Any]:
+        """Lowest and highest value of an option that is a number; raises `KeyError` for others."""
+        for option in fields(cls):
+            if option.name == name and "range" in option.metadata:
+                low, high = option.metadata["range"]
+                return low, high
+        raise KeyError(f"{name} is no option with a range")
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, object]) -> RefineOptions:

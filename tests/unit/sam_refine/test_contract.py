@@ -92,6 +92,26 @@ def test_options_outside_their_range_are_refused(name, value, rule):
         RefineOptions.from_parameters({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "range_"),
+    [
+        ("downsample_ratio", (1, 64)),
+        ("iou_threshold", (0.0, 1.0)),
+        ("min_region_area", (0, 2**31 - 1)),
+    ],
+)
+def test_range_of_an_option_holds_what_is_accepted(name, range_):
+    assert RefineOptions.range_of(name) == range_
+    for value in range_:
+        assert getattr(RefineOptions(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", ["mask_prompt", "multimask_output", "tau"])
+def test_range_of_what_is_no_number_is_a_key_error(name):
+    with pytest.raises(KeyError, match=f"{name} is no option with a range"):
+        RefineOptions.range_of(name)
+
+
 def test_options_of_unknown_name_are_refused_with_the_known_ones():
     with pytest.raises(InvalidRequestError, match="'tau' is not an option; the options are conf"):
         RefineOptions.from_parameters({"tau": 1})
