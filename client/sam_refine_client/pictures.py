@@ -149,14 +149,9 @@ def before_after(
     are stacked, others stand side by side; small ones are scaled up, large ones down. Raises
     `ValueError` for arrays of other shapes or dtypes.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"image must be (H, W, 3) uint8, H and W at least 1, got {image.shape} {image.dtype}"
-        )
-    for field, labels in (("coarse_labels", coarse_labels), ("refined_labels", refined_labels)):
-        _check_labels(field, labels)
-        if labels.shape != image.shape[:2]:
-            raise ValueError(f"{field} must be {image.shape[:2]} as the image, got {labels.shape}")
+    _check_image(image)
+    _check_fits("coarse_labels", coarse_labels, image)
+    _check_fits("refined_labels", refined_labels, image)
     if palette is not None:
         _check_palette(palette)
     present = sorted({*np.unique(coarse_labels).tolist(), *np.unique(refined_labels).tolist()})
@@ -174,6 +169,16 @@ def before_after(
                 name = class_names[label] if label < len(class_names) else str(label)
                 legend.append((name, colour))
     return _page(panels, legend)
+
+
+def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image.Image:
+    """One map over the photo in grey, with outlines, as in `before_after` and with its sizes."""
+    _check_image(image)
+    _check_fits("labels", labels, image)
+    if palette is not None:
+        _check_palette(palette)
+    colours = {label: _colour(label, palette) for label in np.unique(labels).tolist()}
+    return _panel(image, labels, colours)
 
 
 def _colour(label: int, palette: UInt8 | None) -> Colour | None:
@@ -273,6 +278,19 @@ def _cut(text: str, font: Font, width: int) -> str:
 
 
 # --- Checks ----------------------------------------------------------------------------------
+
+
+def _check_image(image: UInt8) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            f"image must be (H, W, 3) uint8, H and W at least 1, got {image.shape} {image.dtype}"
+        )
+
+
+def _check_fits(field: str, labels: Labels, image: UInt8) -> None:
+    _check_labels(field, labels)
+    if labels.shape != image.shape[:2]:
+        raise ValueError(f"{field} must be {image.shape[:2]} as the image, got {labels.shape}")
 
 
 def _check_labels(field: str, labels: Labels) -> None:

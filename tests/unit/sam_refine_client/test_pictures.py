@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine_client.pictures import before_after, class_palette, save_label_png
+from sam_refine_client.pictures import before_after, class_palette, overlay, save_label_png
 
 
 def contains_colour(picture: Image.Image, colour: tuple[int, int, int], *, below: float) -> bool:
@@ -251,3 +251,32 @@ def test_before_after_of_a_float_image_is_refused():
     labels = np.zeros((2, 2), np.int32)
     with pytest.raises(ValueError, match="got \\(2, 2, 3\\) float32"):
         before_after(np.zeros((2, 2, 3), np.float32), labels, labels)
+
+
+# --- overlay ---------------------------------------------------------------------------------
+
+
+def test_overlay_is_the_panel_of_before_after():
+    image = photo(90, 120)
+    labels = np.zeros((90, 120), np.int32)
+    labels[20:60, 30:80] = 1
+    palette = np.array([[110, 115, 125], [230, 85, 80]], np.uint8)
+    panel = np.asarray(overlay(image, labels, palette))
+    page = np.asarray(before_after(image, labels, labels, palette=palette))
+    height, width = panel.shape[:2]
+    assert (height, width) == (900, 1200)
+    np.testing.assert_array_equal(page[-24 - height : -24, 24 : 24 + width], panel)
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "palette", "message"),
+    [
+        ((8, 9), (8, 9), (2, 3), "image must be (H, W, 3) uint8"),
+        ((8, 9, 3), (9, 8), (2, 3), "labels must be (8, 9) as the image, got (9, 8)"),
+        ((8, 9, 3), (8, 9), (2, 4), "palette must be (n, 3) uint8, got (2, 4) uint8"),
+    ],
+)
+def test_overlay_of_arrays_that_do_not_fit_is_refused(image, labels, palette, message):
+    arrays = np.zeros(image, np.uint8), np.zeros(labels, np.int32), np.zeros(palette, np.uint8)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        overlay(*arrays)
