@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sam_refine_cli import demo, export, refine, serve
+from sam_refine_cli import demo, export, refine, serve, ui
 
 app = typer.Typer(
     name="sam-refine",
@@ -18,3 +18,4 @@ app.command()(serve.serve)
 app.command()(refine.refine)
 app.command()(export.export)
 app.command()(demo.demo)
+app.command()(ui.ui)

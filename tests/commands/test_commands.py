@@ -202,7 +202,7 @@ def test_demo_leaves_a_directory_of_something_else_alone(tmp_path):
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "refine", "export", "demo"])
+@pytest.mark.parametrize("command", ["serve", "refine", "export", "demo", "ui"])
 def test_help_names_every_option(command):
     done = run(command, "--help", env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0

@@ -32,6 +32,8 @@ def import_blocked(module, blocked):
         ("sam_refine_client", HEAVY | {"cc3d", "psutil", "typer", "rich"}),
         ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
+        ("sam_refine_ui", HEAVY | EXPORT | {"cc3d", "gradio", "typer", "rich"}),
+        ("sam_refine_ui.page", HEAVY | {"cc3d", "psutil", "sam_refine_cli"}),
         ("sam_refine_cli.app", HEAVY | EXPORT | {"cc3d", "tritonclient"}),
     ],
 )

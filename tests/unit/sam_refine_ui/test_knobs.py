@@ -1,0 +1,58 @@
+"""Every option that a person would turn can be turned, in the contract's own range."""
+
+from dataclasses import fields
+
+import gradio as gr
+import pytest
+
+from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
+from sam_refine_ui.knobs import KNOBS, component, options_of
+
+LEFT_OUT = {"max_regions", "ignore_label"}
+"""A guard for machines, and what goes with a label map."""
+
+
+def knob(option):
+    return next(knob for knob in KNOBS if knob.option == option)
+
+
+def test_knobs_are_all_options_but_two():
+    options = [knob.option for knob in KNOBS]
+    assert {*options} | LEFT_OUT == {option.name for option in fields(RefineOptions)}
+    assert len(options) == len({*options})
+
+
+def test_components_untouched_are_the_default_options():
+    assert options_of([component(knob).value for knob in KNOBS]) == RefineOptions()
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        ("iou_threshold", gr.Slider),
+        ("downsample_ratio", gr.Slider),
+        ("min_region_area", gr.Number),
+        ("mask_prompt_scale", gr.Number),
+        ("confidence_threshold", gr.Number),
+    ],
+)
+def test_component_of_a_number_has_the_range_of_the_contract(option, kind):
+    made = component(knob(option))
+    assert isinstance(made, kind)
+    assert (made.minimum, made.maximum) == RefineOptions.range_of(option)
+    assert made.info == knob(option).explanation
+
+
+def test_component_of_a_choice_offers_every_choice():
+    offered = {name: [value for _, value in component(knob(name)).choices] for name in
+               ("mask_prompt", "failed_regions")}  # fmt: skip
+    assert offered == {
+        "mask_prompt": [choice.value for choice in MaskPrompt],
+        "failed_regions": [choice.value for choice in FailedRegions],
+    }
+
+
+def test_options_of_an_emptied_field_say_which_it_was():
+    values = [None if knob.option == "min_region_area" else component(knob).value for knob in KNOBS]
+    with pytest.raises(InvalidRequestError, match="min_region_area must be an integer in"):
+        options_of(values)

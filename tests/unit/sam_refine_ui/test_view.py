@@ -1,0 +1,65 @@
+"""A result as the page shows it."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sam_refine_client import RefineResult, Region
+from sam_refine_ui import view
+from sam_refine_ui.classes import palette
+
+PHOTO = np.full((6, 8, 3), 128, np.uint8)
+
+
+@pytest.fixture
+def result():
+    coarse = np.zeros((6, 8), np.int32)
+    labels = coarse.copy()
+    coarse[:, 6:] = 2
+    labels[:, 4:] = 2
+    return RefineResult(
+        labels=labels,
+        coarse_labels=coarse,
+        logits=None,
+        regions=(
+            Region(0, (0, 0, 5, 5), 0.98765, 0.91234, True),
+            Region(2, (6, 0, 7, 5), 0.5, 0.25, False),
+        ),
+        stage_times_ms={"split_regions": 4.4, "decode": 1234.0},
+        request_id="x",
+    )
+
+
+def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colours(result):
+    before, after = view.before_and_after(PHOTO, result)
+    assert before.size == after.size
+    middle = np.array([before.width * 9 // 16, before.height // 2])
+    colours = [np.array(picture.getpixel(tuple(middle.tolist()))) for picture in (before, after)]
+    for colour, class_id in zip(colours, (0, 2), strict=True):
+        np.testing.assert_allclose(colour, (128 + palette()[class_id].astype(int)) / 2, atol=0.5)
+
+
+def test_legend_has_the_classes_of_either_map_and_escapes_their_names(result):
+    html = view.legend(result, ("a <b> & c", "unused"))
+    assert re.findall(r"background:(#\w+)", html) == ["#6e737d", "#437ad8"]
+    assert "0 a &lt;b&gt; &amp; c" in html
+    assert "unused" not in html
+
+
+def test_numbers_say_what_changed_and_how_long_it_took(result):
+    html = view.numbers(result, 1.26)
+    for value in ("25.0%", "1 of 2", "1.3 s", "split regions 4 ms", "decode 1.2 s"):
+        assert value in html
+
+
+def test_rows_have_what_the_headings_say(result):
+    assert view.rows(result.regions, ("sky",)) == [
+        ["0 sky", "0, 0, 5, 5", 0.988, 0.912, "yes"],
+        ["2", "6, 0, 7, 5", 0.5, 0.25, "no"],
+    ]
+    assert {len(row) for row in view.rows(result.regions, ())} == {len(view.TABLE_HEADINGS)}
+
+
+def test_rows_of_very_many_regions_are_the_first_500(result):
+    assert len(view.rows(result.regions * 400, ())) == 500

@@ -1,0 +1,41 @@
+"""What a class is called and how it is coloured, the same everywhere on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from sam_refine_client.pictures import MAX_COLOURS, UInt8, class_palette
+
+BACKGROUND_COLOUR: Final = (110, 115, 125)
+BRUSHES: Final = 8
+"""Classes 1 to 8 can be painted; what is unpainted is class 0."""
+
+
+def palette() -> UInt8:
+    """(256, 3) RGB: class 0 is grey, as it mostly is the background."""
+    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), class_palette(MAX_COLOURS - 1)])
+
+
+def css_colour(class_id: int) -> str:
+    """#rrggbb of a class; transparent where it has no colour."""
+    if not 0 <= class_id < MAX_COLOURS:
+        return "transparent"
+    red, green, blue = palette()[class_id].tolist()
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Names of the classes from 0, as they were typed with commas between; few or none will do."""
+    names = [" ".join(name.split()) for name in (text or "").split(",")]
+    while names and not names[-1]:
+        names.pop()
+    return tuple(names)
+
+
+def class_name(class_id: int, names: Sequence[str]) -> str:
+    """The number of a class with its name, where it has one."""
+    name = names[class_id] if 0 <= class_id < len(names) else ""
+    return f"{class_id} {name}".rstrip()

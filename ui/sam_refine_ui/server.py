@@ -1,0 +1,143 @@
+"""Serves the page until a signal: on this machine by default, to the browser alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from sam_refine_client import RefineClient
+from sam_refine_ui.example import Example
+
+MAX_UPLOAD_BYTES: Final = 512 * 2**20
+"""Of one file: scores of 150 classes at 1024 x 2048 / 4 in float32 are 300 MiB."""
+_ENVIRONMENT: Final = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",  # would offer to put every run into a bucket of Hugging Face
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+"""Nothing of what is done on the page goes anywhere else."""
+
+
+class PageError(Exception):
+    """The page cannot be served: one sentence with the reason."""
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Where the page is served."""
+
+    host: str = "127.0.0.1"
+    """Address or name to bind; who reaches it may use the page."""
+    port: int = 7860
+
+
+def serve(
+    client: RefineClient,
+    server: str,
+    example: Example,
+    options: PageOptions,
+    ready: Callable[[str], None],
+) -> None:
+    """Serve the page until SIGINT or SIGTERM; `ready` is called with its address once it is there.
+
+    `server` names on the page, in Markdown, what `client` calls. What was uploaded lies in a
+    temporary directory that is removed at the end. Raises `PageError` where the address cannot be
+    bound.
+    """
+    _check_address(options)
+    with TemporaryDirectory(prefix="sam-refine-ui-") as directory, _signals() as ended:
+        scratch = Path(directory)
+        # Read when gradio is imported, which therefore comes after.
+        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=str(scratch / "uploads"))
+        os.environ.update(_past_proxies(options.host))
+        from starlette.middleware import Middleware
+
+        from sam_refine_ui.actions import Actions
+        from sam_refine_ui.doors import Doors
+        from sam_refine_ui.page import CSS, build, theme
+
+        actions = Actions(client, _copied(example, scratch), scratch / "results")
+        page = build(actions, server)
+        try:
+            _, address, _ = page.launch(
+                server_name=f"[{options.host}]" if ":" in options.host else options.host,
+                server_port=options.port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                inbrowser=False,
+                show_error=True,
+                max_file_size=MAX_UPLOAD_BYTES,
+                allowed_paths=[],
+                footer_links=[],
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                app_kwargs={"middleware": [Middleware(Doors)]},
+                theme=theme(),
+                css=CSS,
+            )
+        except OSError as error:
+            raise PageError(
+                f"the page cannot be served at {options.host}:{options.port}"
+            ) from error
+        try:
+            ready(address)
+            ended.wait()
+        finally:
+            page.close(verbose=False)
+
+
+def _past_proxies(host: str) -> dict[str, str]:
+    """Environment in which gradio's own call of the page, when it starts, takes no proxy."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    past = ",".join(filter(None, (known, host, "localhost")))
+    return {"no_proxy": past, "NO_PROXY": past}
+
+
+def _copied(example: Example, directory: Path) -> Example:
+    """The example's files where gradio may read them, without a door to where they come from."""
+    photo, scores = (Path(shutil.copy(path, directory)) for path in (example.photo, example.scores))
+    return replace(example, photo=photo, scores=scores)
+
+
+def _check_address(options: PageOptions) -> None:
+    """Raise `PageError` where the address cannot be bound."""
+    try:
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the page does: a port that only waits out its last connections is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PageError(
+            f"port {options.port} on {options.host} cannot be used ({error.strerror}); "
+            "choose another one"
+        ) from error
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set within the block."""
+    ended = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: ended.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

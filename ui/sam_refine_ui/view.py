@@ -1,0 +1,86 @@
+"""A result as the page shows it: pictures, a legend, numbers, a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from sam_refine_client import RefineResult, Region
+from sam_refine_client.pictures import UInt8, overlay
+from sam_refine_client.result import Labels
+from sam_refine_ui.classes import class_name, css_colour, palette
+
+TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
+MOST_ROWS: Final = 500
+"""Of the table; all regions are in the files."""
+
+
+def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, Image.Image]:
+    """The coarse and the refined map over the photo."""
+    coarse_labels, labels = maps(result)
+    return overlay(photo, coarse_labels, palette()), overlay(photo, labels, palette())
+
+
+def legend(result: RefineResult, names: Sequence[str]) -> str:
+    """HTML: the classes that are in either map, each with its colour."""
+    classes = sorted({label for labels in maps(result) for label in np.unique(labels).tolist()})
+    swatches = "".join(swatch(class_id, names) for class_id in classes)
+    return f"<div class='legend'>{swatches}</div>"
+
+
+def maps(result: RefineResult) -> tuple[Labels, Labels]:
+    """The coarse and the refined labels (H, W) of a result that has both."""
+    assert result.coarse_labels is not None
+    assert result.labels is not None
+    return result.coarse_labels, result.labels
+
+
+def swatch(class_id: int, names: Sequence[str], note: str = "") -> str:
+    """HTML of one class: its colour, number and name."""
+    name = escape(class_name(class_id, names) + note)
+    return (
+        f"<span class='entry'><i style='background:{css_colour(class_id)}'></i>"
+        f"<span>{name}</span></span>"
+    )
+
+
+def numbers(result: RefineResult, round_trip_s: float) -> str:
+    """HTML: how much changed, how many regions were kept, what took how long."""
+    assert result.regions is not None
+    kept = sum(region.kept for region in result.regions)
+    facts = {
+        "pixels changed": f"{result.changed_fraction:.1%}",
+        "regions kept": f"{kept} of {len(result.regions)}",
+        "failed": str(len(result.regions) - kept),
+        "there and back": _duration(1000 * round_trip_s),
+    }
+    stages = ", ".join(
+        f"{stage.replace('_', ' ')} {_duration(time_ms)}"
+        for stage, time_ms in result.stage_times_ms.items()
+    )
+    cells = "".join(
+        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items()
+    )
+    return f"<div class='numbers'>{cells}</div><div class='stages'>{stages}</div>"
+
+
+def rows(regions: Sequence[Region], names: Sequence[str]) -> list[list[Any]]:
+    """One row of `TABLE_HEADINGS` for each region, the first 500."""
+    return [
+        [
+            class_name(region.class_id, names),
+            ", ".join(map(str, region.box_xyxy)),
+            round(region.score, 3),
+            round(region.predicted_iou, 3),
+            "yes" if region.kept else "no",
+        ]
+        for region in regions[:MOST_ROWS]
+    ]
+
+
+def _duration(time_ms: float) -> str:
+    return f"{time_ms / 1000:.1f} s" if time_ms >= 1000 else f"{time_ms:.0f} ms"
