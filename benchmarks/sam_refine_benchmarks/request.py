@@ -116,7 +116,7 @@ def _measure(
         "regions": len(regions),
         "kept": kept,
         "same_labels": agreement,
-        "stage_times_ms": result.stage_times_ms,
+        "stage_times_ms": result.timings,
         "timings": {name: timing.to_json() for name, timing in {**whole, **served}.items()},
     }
     remark = (

@@ -60,6 +60,6 @@ def print_result(result: RefineResult) -> None:
     table.add_row("kept", str(kept))
     table.add_row("failed", str(len(result.regions) - kept))
     table.add_row("pixels changed", f"{changed:.1%}")
-    for stage, time_ms in result.stage_times_ms.items():
+    for stage, time_ms in result.timings.items():
         table.add_row(stage.replace("_", " "), f"{time_ms:.0f} ms")
     stdout.print(table)

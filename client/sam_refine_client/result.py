@@ -58,7 +58,7 @@ class RefineResult:
     """(C, H, W) refined class scores."""
     regions: tuple[Region, ...] | None
     """Every region of the coarse map, kept or failed, by class id, then raster order."""
-    stage_times_ms: dict[str, float]
+    timings: dict[str, float]
     """Milliseconds on the server by stage of `sam_refine.contract.STAGES`."""
     request_id: str
     """The request's name in the server's log and traces."""
@@ -87,7 +87,7 @@ def result_of(tensors: dict[str, npt.NDArray[Any]], request_id: str) -> RefineRe
         coarse_labels=_labels(tensors, "COARSE_LABELS"),
         logits=tensors.get("REFINED_LOGITS"),
         regions=_regions(tensors) if "REGION_KEPT" in tensors else None,
-        stage_times_ms=dict(zip(STAGES, tensors["STAGE_TIMES_MS"].tolist(), strict=True)),
+        timings=dict(zip(STAGES, tensors["STAGE_TIMES_MS"].tolist(), strict=True)),
         request_id=request_id,
     )
 

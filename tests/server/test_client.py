@@ -68,7 +68,7 @@ def test_result_has_what_was_asked_for(result):
     assert result.labels.dtype == np.int32
     assert result.logits.shape == (len(coarse_scores()), height, width)
     assert 0 < np.mean(result.labels != result.coarse_labels) < 0.2
-    assert result.stage_times_ms["decode"] > 0
+    assert result.timings["decode"] > 0
 
 
 def test_image_id_stands_for_the_pixels(client):
