@@ -60,7 +60,7 @@ def numbers(result: RefineResult, round_trip_s: float) -> str:
     }
     stages = ", ".join(
         f"{stage.replace('_', ' ')} {_duration(time_ms)}"
-        for stage, time_ms in result.stage_times_ms.items()
+        for stage, time_ms in result.timings.items()
     )
     cells = "".join(
         f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items()

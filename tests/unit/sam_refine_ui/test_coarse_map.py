@@ -17,7 +17,7 @@ def result(labels, classes):
         coarse_labels=labels[:, ::-1],
         logits=None,
         regions=regions,
-        stage_times_ms={},
+        timings={},
         request_id="x",
     )
 

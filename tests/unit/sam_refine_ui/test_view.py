@@ -26,7 +26,7 @@ def result():
             Region(0, (0, 0, 5, 5), 0.98765, 0.91234, True),
             Region(2, (6, 0, 7, 5), 0.5, 0.25, False),
         ),
-        stage_times_ms={"split_regions": 4.4, "decode": 1234.0},
+        timings={"split_regions": 4.4, "decode": 1234.0},
         request_id="x",
     )
 
