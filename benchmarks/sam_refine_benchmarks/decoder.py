@@ -100,6 +100,7 @@ class Sides:
             **inputs.decoder_prompts(self.count, classes),
             "mask_prompt_mode": np.array([MaskPrompt.SAM.mode]),
             "multimask_output": np.array([False]),
+            "iou_threshold": np.array([-np.inf], np.float32),  # all masks, as the others compute
         }
 
     @torch.inference_mode()

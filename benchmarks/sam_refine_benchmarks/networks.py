@@ -53,7 +53,7 @@ class ExportedNetworks:
     def decode(
         self, embedding: Float32, prompts: Mapping[str, npt.NDArray[Any]]
     ) -> tuple[Float32, Float32]:
-        """Logits (N, 1, 256, 256) and predicted IoUs (N, 1)."""
+        """Logits (V, 1, 256, 256) and predicted IoUs (N, 1)."""
         inputs = {"image_embedding": embedding, **prompts}
         low_res_logits, ious = self._decoder.run(["low_res_logits", "iou_predictions"], inputs)
         return low_res_logits, ious

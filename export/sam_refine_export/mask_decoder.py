@@ -8,10 +8,12 @@ arXiv 2304.02643), built from their parameters; the arithmetic is arranged anew:
 - in attention between S image tokens and T prompt tokens whatever would project the S tokens is
   folded into the T tokens (see `FoldedAttention`);
 - transposed convolutions of stride = kernel are linear layers per pixel;
-- the mask to return is chosen before it is computed.
+- the mask to return is chosen before it is computed, and where its predicted IoU is too low it is
+  not computed at all.
 
 Letters beyond the package's: S = 64 * 64 image tokens, D = 256 their width, T = 5 + P prompt tokens
-(predicted IoU, four masks, P points), A = 8 attention heads, d = D / A / 2 the width of a head.
+(predicted IoU, four masks, P points), A = 8 attention heads, d = D / A / 2 the width of a head,
+J = 1 or 3 masks to choose from.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class MaskDecoder(nn.Module):
         mask_index: Tensor,
         mask_prompt_mode: Tensor,
         multimask_output: Tensor,
+        iou_threshold: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Inputs and outputs are the contract's, by name, dtype and shape."""
         image = image_embedding.flatten(2).transpose(1, 2)  # (1, S, D)
@@ -65,10 +68,15 @@ class MaskDecoder(nn.Module):
         output_tokens = self.output_tokens.expand(points.shape[0], -1, -1)  # (N, 5, D)
         tokens = torch.cat([output_tokens, points], dim=1)  # (N, T, D)
 
-        tokens, image = self.transformer(tokens, image, mask_index)  # (N, T, D), (N, S, D)
+        wanted = self.mask_choice.wanted(multimask_output)  # (J)
+        tokens, image = self.transformer(
+            tokens, image, mask_index, wanted
+        )  # (N, 1 + J, D), (N, S, D)
 
-        filters, iou_predictions = self.mask_choice(tokens, multimask_output)  # (N, 32), (N, 1)
-        return self.upscaling(image, filters), iou_predictions
+        filters, iou_predictions = self.mask_choice(tokens, wanted)  # (N, 32), (N, 1)
+        kept = torch.nonzero(iou_predictions[:, 0] > iou_threshold)[:, 0]  # (V)
+        low_res_logits = self.upscaling(image[kept], filters[kept])  # (V, 1, L, L)
+        return low_res_logits, iou_predictions
 
 
 class PointEncoder(nn.Module):
@@ -162,12 +170,19 @@ class Transformer(nn.Module):
         self.final_norm = transformer.norm_final_attn
         self.register_buffer("image_pe", image_pe.detach().flatten(2).transpose(1, 2).contiguous())
 
-    def forward(self, tokens: Tensor, image: Tensor, mask_index: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, T, D), (K, S, D) and (N) indices into K to (N, T, D), (N, S, D)."""
+    def forward(
+        self, tokens: Tensor, image: Tensor, mask_index: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(N, T, D), (K, S, D) and (N) indices into K to (N, 1 + J, D), (N, S, D).
+
+        Of the tokens those are returned that are read: the predicted IoU's, and J `wanted` masks'.
+        """
         token_pe = tokens
         image = torch.index_select(image, 0, mask_index)
         for layer in self.layers:
             tokens, image = layer(tokens, token_pe, image, self.image_pe)
+        read = torch.cat([wanted.new_zeros(1), 1 + wanted])
+        tokens, token_pe = tokens[:, read], token_pe[:, read]
         attended = self.final_attention(tokens + token_pe, image + self.image_pe, image)
         return self.final_norm(tokens + attended), image
 
@@ -289,6 +304,8 @@ class ImageToTokenAttention(FoldedAttention):
 class MaskChoice(nn.Module):
     """Which of SAM's four masks to return, its filter and its predicted IoU."""
 
+    is_multimask: Tensor
+
     def __init__(self, mask_decoder: SamModule) -> None:
         super().__init__()
         self.iou_head = mask_decoder.iou_prediction_head
@@ -301,24 +318,28 @@ class MaskChoice(nn.Module):
         self.biases = nn.ParameterList(
             torch.stack([linear.bias.detach()[None] for linear in layer]) for layer in layers
         )
+        self.register_buffer("is_multimask", torch.arange(mask_decoder.num_mask_tokens) > 0)
 
-    def forward(self, tokens: Tensor, multimask_output: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, T, D), (1) bool to filters (N, 32), predicted IoUs (N, 1).
+    def wanted(self, multimask_output: Tensor) -> Tensor:
+        """(1) bool to the masks to choose from, (J): 0 alone, or 1 to 3."""
+        return torch.nonzero(self.is_multimask == multimask_output)[:, 0]
 
-        Mask 0, or with `multimask_output` the best of 1 to 3, the lowest on ties.
+    def forward(self, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1 + J, D) and the masks (J) to filters (N, 32), predicted IoUs (N, 1).
+
+        Of the best mask by predicted IoU, the lowest on ties.
         """
-        ious = self.iou_head(tokens[:, 0])  # (N, 4)
-        best = 1 + torch.argmax(ious[:, 1:], dim=1, keepdim=True)
-        chosen = torch.where(multimask_output, best, 0)  # (N, 1)
-        filters = self._filters(tokens[:, 1 : 1 + ious.shape[1]])  # (N, 4, 32)
-        index = chosen[:, :, None].expand(-1, -1, filters.shape[2])
-        return filters.gather(1, index).squeeze(1), ious.gather(1, chosen)
+        ious = self.iou_head(tokens[:, 0])[:, wanted]  # (N, J)
+        best = torch.argmax(ious, dim=1, keepdim=True)  # (N, 1)
+        filters = self._filters(tokens[:, 1:], wanted)  # (N, J, 32)
+        index = best[:, :, None].expand(-1, -1, filters.shape[2])
+        return filters.gather(1, index).squeeze(1), ious.gather(1, best)
 
-    def _filters(self, tokens: Tensor) -> Tensor:
-        """One small network per mask token: (N, 4, D) to (N, 4, 32)."""
+    def _filters(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+        """One small network per mask token: (N, J, D) to (N, J, 32)."""
         x = tokens.transpose(0, 1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight + bias
+            x = x @ weight[wanted] + bias[wanted]
             if i + 1 < len(self.weights):
                 x = F.relu(x)
         return x.transpose(0, 1)
@@ -338,9 +359,9 @@ class Upscaling(nn.Module):
         self.linear2 = _per_pixel(conv2)
 
     def forward(self, image: Tensor, filters: Tensor) -> Tensor:
-        """(N, S, D), (N, 32) to (N, 1, 256, 256)."""
-        x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (N, S, 4, 64)
-        x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (N, S, 4, 4 * 32)
+        """(V, S, D), (V, 32) to (V, 1, L, L)."""
+        x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S, 4, 64)
+        x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S, 4, 4 * 32)
         x = torch.unflatten(x.flatten(1), -1, (-1, filters.shape[-1])) @ filters[:, :, None]
         x = torch.unflatten(x, 1, (*self.grid, 2, 2, 2, 2)).squeeze(-1)  # y, x, then twice (dy, dx)
         return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 6).flatten(1, 3).unsqueeze(1)

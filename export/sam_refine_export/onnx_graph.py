@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
+    for tensor, output in zip(spec.outputs, program.model.graph.outputs, strict=True):
+        output.shape = ir.Shape(shape_with_batch(tensor, spec))  # torch makes up names
     ClearMetadataAndDocStringPass()(program.model)  # whose source each node came from
     program.model.ir_version = IR_VERSION
     parameter_bytes = sum(p.numel() * p.element_size() for p in network.state_dict().values())

@@ -43,11 +43,13 @@ def decode(
     mask_index: Tensor,
     mask_prompt_mode: Tensor,
     multimask_output: Tensor,
+    iou_threshold: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Prompt encoder and mask decoder on the inputs of `contract.SAM_MASK_DECODER`.
 
     All masks to choose from (N, M, 256, 256) and their predicted IoUs (N, M): M is 3 with
-    `multimask_output`, else 1. A box must be the last two points of every prompt.
+    `multimask_output`, else 1. Those below `iou_threshold` are among them. A box must be the last
+    two points of every prompt.
     """
     points = _embed_points(networks.prompt_encoder, point_coords, point_labels)
     dense = _embed_masks(networks.prompt_encoder, mask_prompts, int(mask_prompt_mode))

@@ -78,6 +78,7 @@ class DecoderCase:
             "mask_index": torch.randint(0, k, (n,), generator=random),
             "mask_prompt_mode": torch.tensor([self.mask_prompt.mode]),
             "multimask_output": torch.tensor([self.multimask_output]),
+            "iou_threshold": torch.tensor([-torch.inf]),
         }
 
 
@@ -102,6 +103,9 @@ DECODER_CASES: Final = (
 )
 """Each mode with one and several prompts, one and several mask prompts, both choices of mask; each
 choice with every N and P."""
+
+KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPrompt.SAM, multimask_output=False)
+"""Prompts some of which are kept."""
 
 CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPrompt.SAM, multimask_output=True)
 """One prompt for each of `RANKINGS`."""

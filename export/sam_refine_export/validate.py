@@ -29,6 +29,7 @@ from sam_refine_export.options import Precision
 from sam_refine_export.samples import (
     CHOICE_CASE,
     DECODER_CASES,
+    KEPT_CASE,
     RANKINGS,
     DecoderCase,
     canvases,
@@ -136,6 +137,7 @@ def validate(
     values += check_mask_decoder(session, networks, embedding, tolerances)
     if published:
         values += check_published_decoder(session, published[1], embedding, tolerances)
+    values += check_kept_masks(session, networks, embedding, tolerances)
     values += check_mask_choice(decoder_onnx, networks, embedding, tolerances, open_session)
     return ValidationReport((), tuple(values))
 
@@ -239,6 +241,29 @@ def check_published_decoder(
             published_graphs.decode(published, inputs),
             tolerances,
         )
+
+
+def check_kept_masks(
+    session: InferenceSession,
+    networks: SamNetworks,
+    embedding: Tensor,
+    tolerances: Mapping[str, Tolerance],
+) -> Iterator[ValueCheck]:
+    """Which prompts' masks the graph returns: those above a threshold amid the predicted IoUs."""
+    inputs = KEPT_CASE.inputs(embedding)
+    masks, ious = (t.numpy() for t in reference.choose(*reference.decode(networks, **inputs)))
+    ranked = np.sort(ious[:, 0])
+    widest = np.argmax(np.diff(ranked))  # where no tolerance decides
+    threshold = ranked[widest : widest + 2].mean()
+    inputs["iou_threshold"] = torch.tensor([threshold], dtype=torch.float32)
+    yield from _compare(
+        SAM_MASK_DECODER,
+        PYTORCH,
+        f"{KEPT_CASE}, predicted IoU above {threshold:.3f}",
+        _decode(session, inputs),
+        [masks[ious[:, 0] > threshold], ious],
+        tolerances,
+    )
 
 
 def check_mask_choice(

@@ -12,6 +12,7 @@ Letters in shapes, everywhere in this project:
     C         classes
     Q         regions of the coarse map, kept or failed
     N         prompts of one decoder call, or regions kept, as the text says
+    V         prompts of one decoder call whose masks are kept
     K         mask prompts (one per class with regions)
     P         points per prompt (a box is two)
     L         256, the side of a low-resolution mask

@@ -82,7 +82,7 @@ def refine(
             prompts = transform_prompts(regions, grid_scores, options)
         with clock.stage("decode"):
             b_size = batch_size(free_memory_bytes)
-            predictions = predict(embedding, prompts, decode, b_size, options.iou_threshold)
+            predictions = predict(embedding, prompts, decode, b_size)
     kept = predictions.kept
 
     with clock.stage("merge"):

@@ -15,7 +15,10 @@ from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
 
 Decode = Callable[[Array, Prompts], tuple[Array, Array]]
-"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (n, 1, 256, 256), IoUs (n, 1)."""
+"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (v, 1, 256, 256), IoUs (n, 1).
+
+Logits are those of the v prompts, in their order, whose IoU is above `Prompts.iou_threshold`.
+"""
 
 MAX_BATCH_SIZE = 32
 BYTES_PER_PROMPT = 2.5e8
@@ -49,10 +52,8 @@ def no_predictions() -> Predictions:
     )
 
 
-def predict(
-    embedding: Array, prompts: Prompts, decode: Decode, b_size: int, iou_threshold: float
-) -> Predictions:
-    """Decode the prompts, at least one, `b_size` at a time; keep masks of IoU > `iou_threshold`."""
+def predict(embedding: Array, prompts: Prompts, decode: Decode, b_size: int) -> Predictions:
+    """Decode the prompts, at least one, `b_size` at a time."""
     ious = np.empty(len(prompts), np.float32)
     count = 0
     for start in range(0, len(prompts), b_size):
@@ -62,7 +63,6 @@ def predict(
         if start == 0:  # room for all: on a CPU, memory that is not written to is not taken
             xp, on = array_namespace(low_res_logits), device(low_res_logits)
             masks = xp.empty((len(prompts), MASK_SIDE, MASK_SIDE), dtype=xp.float32, device=on)
-        for index in np.flatnonzero(ious[batch] > iou_threshold):
-            masks[count] = low_res_logits[index, 0]
-            count += 1
-    return Predictions(ious, ious > iou_threshold, masks[:count])
+        masks[count : count + len(low_res_logits)] = low_res_logits[:, 0]
+        count += len(low_res_logits)
+    return Predictions(ious, ious > np.float32(prompts.iou_threshold), masks[:count])

@@ -40,6 +40,8 @@ class Prompts:
     """(N,) each prompt's mask prompt, in [0, K)."""
     mask_prompt: MaskPrompt
     multimask_output: bool
+    iou_threshold: float
+    """tau_iou."""
 
     def __len__(self) -> int:
         return len(self.mask_index)
@@ -54,6 +56,7 @@ class Prompts:
             mask_index.astype(np.int64),
             self.mask_prompt,
             self.multimask_output,
+            self.iou_threshold,
         )
 
     def decoder_inputs(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -65,6 +68,7 @@ class Prompts:
             "mask_index": self.mask_index,
             "mask_prompt_mode": np.array([self.mask_prompt.mode], np.int64),
             "multimask_output": np.array([self.multimask_output]),
+            "iou_threshold": np.array([self.iou_threshold], np.float32),
         }
 
 
@@ -84,6 +88,7 @@ def transform_prompts(regions: Regions, scores: GridScores, options: RefineOptio
         mask_index=mask_index.astype(np.int64),
         mask_prompt=options.mask_prompt,
         multimask_output=options.multimask_output,
+        iou_threshold=options.iou_threshold,
     )
 
 

@@ -63,6 +63,17 @@ def test_torch_gives_the_outputs_of_numpy(infer, infer_by_torch, rule, mask_prom
             np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
+def test_torch_no_mask_good_enough_leaves_the_map(infer, infer_by_torch):
+    """The decoder's output of no masks passes the server."""
+    parameters = {"mask_prompt": "none", "min_region_area": 4, "iou_threshold": 1.0}
+    names = ["REFINED_LABELS", "REGION_IOUS", "REGION_KEPT"]
+    expected = infer(REQUEST, names, parameters)
+    found = infer_by_torch(REQUEST, names, parameters)
+    assert not found["REGION_KEPT"].any()
+    np.testing.assert_allclose(found["REGION_IOUS"], expected["REGION_IOUS"], atol=1e-4)
+    np.testing.assert_array_equal(found["REFINED_LABELS"], expected["REFINED_LABELS"])
+
+
 def test_torch_answers_many_requests_with_the_same(infer_by_torch):
     """Memory of Triton that is read in place must live as long as it is read."""
     answers = [

@@ -13,13 +13,14 @@ FREE = int(20e9)
 
 
 def box_decode(embedding, prompts):
-    """Each prompt's mask is its box, its IoU the share of the canvas that the box leaves free."""
+    """A prompt's mask is its box, its IoU the share of the canvas that the box leaves free."""
     masks = np.full((len(prompts), 1, 256, 256), -8, np.float32)
     for mask, (_, (left, top), (right, bottom)) in zip(masks, prompts.point_coords, strict=True):
         mask[0, int(top / 4) : int(bottom / 4) + 1, int(left / 4) : int(right / 4) + 1] = 8
     corners = prompts.point_coords[:, 1:]
     sides = corners[:, 1] - corners[:, 0]
-    return masks, (1 - sides.prod(axis=1, keepdims=True) / 1024**2).astype(np.float32)
+    ious = (1 - sides.prod(axis=1, keepdims=True) / 1024**2).astype(np.float32)
+    return masks[ious[:, 0] > np.float32(prompts.iou_threshold)], ious
 
 
 def two_class_scores():

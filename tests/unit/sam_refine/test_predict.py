@@ -9,7 +9,7 @@ from sam_refine.predict import batch_size, no_predictions, predict
 from sam_refine.prompts import Prompts
 
 
-def prompts_of(count):
+def prompts_of(count, iou_threshold=0.5):
     return Prompts(
         np.arange(count * 6, dtype=np.float32).reshape(count, 3, 2),
         np.ones((count, 3), np.float32),
@@ -17,6 +17,7 @@ def prompts_of(count):
         np.zeros(count, np.int64),
         MaskPrompt.SAM,
         False,
+        iou_threshold,
     )
 
 
@@ -34,10 +35,11 @@ def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):
     def decode(embedding, prompts):
         sizes.append(len(prompts))
         ious = prompts.point_coords[:, 0, :1] / 100
-        masks = np.broadcast_to(ious[:, :, None, None], (len(prompts), 1, 256, 256))
+        kept = ious[ious > np.float32(prompts.iou_threshold)]
+        masks = np.broadcast_to(kept[:, None, None, None], (len(kept), 1, 256, 256))
         return library(masks.copy()), library(ious)
 
-    predictions = predict(np.zeros(1), prompts_of(7), decode, 3, iou_threshold=0.18)
+    predictions = predict(np.zeros(1), prompts_of(7, iou_threshold=0.18), decode, 3)
     assert sizes == [3, 3, 1]
     np.testing.assert_allclose(predictions.ious, np.arange(7) * 0.06, atol=1e-6)
     assert predictions.kept.tolist() == [False] * 4 + [True] * 3
@@ -48,9 +50,9 @@ def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):
 
 def test_predict_keeps_strictly_greater_ious_only():
     def decode(embedding, prompts):
-        return np.zeros((len(prompts), 1, 256, 256), np.float32), np.full((len(prompts), 1), 0.5)
+        return np.zeros((0, 1, 256, 256), np.float32), np.full((len(prompts), 1), 0.5)
 
-    assert not predict(np.zeros(1), prompts_of(2), decode, 8, iou_threshold=0.5).kept.any()
+    assert not predict(np.zeros(1), prompts_of(2), decode, 8).kept.any()
 
 
 def test_predict_keeps_no_mask_twice():
@@ -59,7 +61,7 @@ def test_predict_keeps_no_mask_twice():
 
     tracemalloc.start()
     try:
-        masks = predict(np.zeros(1), prompts_of(32), decode, 2, iou_threshold=0.5).low_res_logits
+        masks = predict(np.zeros(1), prompts_of(32), decode, 2).low_res_logits
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -22,6 +22,7 @@ def prompts(n=3, k=2, points=1, box=True, mode=MaskPrompt.SAM, multimask=False, 
         "mask_index": torch.randint(0, k, (n,), generator=random),
         "mask_prompt_mode": torch.tensor([mode.mode]),
         "multimask_output": torch.tensor([multimask]),
+        "iou_threshold": torch.tensor([-torch.inf]),
     }
 
 
@@ -83,16 +84,34 @@ def test_mask_decoder_equal_predicted_ious_takes_the_lowest_mask(small_decoder, 
     decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
     last = decoder.mask_choice.iou_head.layers[-1]
     kept = last.weight.clone(), last.bias.clone()
-    tokens = torch.randn(2, 8, 32)
+    tokens = torch.randn(2, 4, 32)  # the predicted IoU's, and those of masks 1 to 3
     try:
         last.weight.data.zero_()
         last.bias.data.copy_(torch.tensor([9.0, 0.5, 0.7, 0.7]))
-        filters, ious = decoder.mask_choice(tokens, torch.tensor([True]))
+        wanted = decoder.mask_choice.wanted(torch.tensor([True]))
+        filters, ious = decoder.mask_choice(tokens, wanted)
     finally:
         last.weight.data, last.bias.data = kept
     assert torch.allclose(ious, torch.tensor(0.7))
-    expected = small_decoder.mask_decoder.output_hypernetworks_mlps[2](tokens[:, 3])
+    expected = small_decoder.mask_decoder.output_hypernetworks_mlps[2](tokens[:, 2])
     assert torch.allclose(filters, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+def test_mask_decoder_threshold_returns_masks_of_greater_predicted_ious_only(
+    small_decoder, small_embedding, multimask
+):
+    decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
+    inputs = prompts(7, 3, multimask=multimask)
+    masks, ious = decoder(small_embedding, **inputs)
+    for threshold in (ious.min(), ious.median(), ious.max()):
+        kept, same_ious = decoder(
+            small_embedding, **inputs | {"iou_threshold": threshold.reshape(1)}
+        )
+        assert torch.equal(same_ious, ious)
+        assert kept.shape[1:] == masks.shape[1:]
+        assert torch.allclose(kept, masks[ious[:, 0] > threshold], atol=1e-6)
+    assert len(kept) == 0
 
 
 def test_mask_decoder_leaves_segment_anythings_modules_as_they_were(small_decoder):

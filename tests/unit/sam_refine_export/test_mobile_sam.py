@@ -47,6 +47,7 @@ def test_load_mobile_sam_mask_decoder_equals_the_published_graph(
         mask_index=torch.tensor([0]),
         mask_prompt_mode=torch.tensor([int(has_mask)]),
         multimask_output=torch.tensor([False]),
+        iou_threshold=torch.tensor([0.0]),
     )
     masks, ious = reference.choose(*candidates)
     assert np.abs(masks.numpy() - expected_masks).max() < 1e-3

@@ -46,7 +46,7 @@ def test_check_interface_exported_graphs_have_no_mismatch(repository):
         (change_a_dtype, "mask_index is int32, expected int64$"),
         (
             fix_an_axis,
-            r"low_res_logits has the shape \(1, 1, 256, 256\), expected \('N', 1, 256, 256\)$",
+            r"low_res_logits has the shape \(1, 1, 256, 256\), expected \('V', 1, 256, 256\)$",
         ),
     ],
 )
@@ -124,12 +124,14 @@ class OtherChoice:
 def take_the_best_of_all_four_masks(path, output, when):
     """Make a decoder's graph choose wrongly: `when` multimask_output, else for single masks."""
     model = onnx.load(path)
-    nodes = {name: node for node in model.graph.node for name in node.output}
     (choice,) = (node for node in model.graph.node if "multimask_output" in node.input)
-    ious = nodes["iou_predictions"].input[0]
-    best = onnx.helper.make_node("ArgMax", [ious], ["best_of_four"], axis=1, keepdims=1)
-    model.graph.node.insert(list(model.graph.node).index(choice), best)
-    choice.input[1 if when else 2] = "best_of_four"
+    (flag,) = choice.output
+    choice.output[0] = "is_right"
+    wrong = [] if when else [onnx.helper.make_node("Not", ["multimask_output"], ["is_single"])]
+    is_wrong = "multimask_output" if when else "is_single"
+    wrong.append(onnx.helper.make_node("Or", ["is_right", is_wrong], [flag]))
+    for node in reversed(wrong):
+        model.graph.node.insert(list(model.graph.node).index(choice) + 1, node)
     onnx.save(model, output)
     return output
 
