@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from onnxruntime import InferenceSession
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MASK_SIDE, MaskPrompt
 from sam_refine.preprocess import to_canvas
 from sam_refine_benchmarks import inputs, operations, straight
 from sam_refine_benchmarks.networks import (
@@ -101,6 +101,7 @@ class Sides:
             "mask_prompt_mode": np.array([MaskPrompt.SAM.mode]),
             "multimask_output": np.array([False]),
             "iou_threshold": np.array([-np.inf], np.float32),  # all masks, as the others compute
+            "low_res_size": np.array([MASK_SIDE, MASK_SIDE]),
         }
 
     @torch.inference_mode()

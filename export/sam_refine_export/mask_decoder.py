@@ -8,12 +8,12 @@ arXiv 2304.02643), built from their parameters; the arithmetic is arranged anew:
 - in attention between S image tokens and T prompt tokens whatever would project the S tokens is
   folded into the T tokens (see `FoldedAttention`);
 - transposed convolutions of stride = kernel are linear layers per pixel;
-- the mask to return is chosen before it is computed, and where its predicted IoU is too low it is
-  not computed at all.
+- the mask to return is chosen before it is computed; where its predicted IoU is too low, and where
+  its pixels lie beyond the image, it is not computed at all.
 
 Letters beyond the package's: S = 64 * 64 image tokens, D = 256 their width, T = 5 + P prompt tokens
 (predicted IoU, four masks, P points), A = 8 attention heads, d = D / A / 2 the width of a head,
-J = 1 or 3 masks to choose from.
+J = 1 or 3 masks to choose from, S' = h_l / 4 * w_l / 4 image tokens that masks are made of.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class MaskDecoder(nn.Module):
         mask_prompt_mode: Tensor,
         multimask_output: Tensor,
         iou_threshold: Tensor,
+        low_res_size: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Inputs and outputs are the contract's, by name, dtype and shape."""
         image = image_embedding.flatten(2).transpose(1, 2)  # (1, S, D)
@@ -69,13 +70,12 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([output_tokens, points], dim=1)  # (N, T, D)
 
         wanted = self.mask_choice.wanted(multimask_output)  # (J)
-        tokens, image = self.transformer(
-            tokens, image, mask_index, wanted
-        )  # (N, 1 + J, D), (N, S, D)
+        # (N, 1 + J, D), (N, S, D)
+        tokens, image = self.transformer(tokens, image, mask_index, wanted)
 
         filters, iou_predictions = self.mask_choice(tokens, wanted)  # (N, 32), (N, 1)
         kept = torch.nonzero(iou_predictions[:, 0] > iou_threshold)[:, 0]  # (V)
-        low_res_logits = self.upscaling(image[kept], filters[kept])  # (V, 1, L, L)
+        low_res_logits = self.upscaling(image, filters, kept, low_res_size)  # (V, 1, h_l, w_l)
         return low_res_logits, iou_predictions
 
 
@@ -178,11 +178,11 @@ class Transformer(nn.Module):
         Of the tokens those are returned that are read: the predicted IoU's, and J `wanted` masks'.
         """
         token_pe = tokens
-        image = torch.index_select(image, 0, mask_index)
+        image = image.index_select(0, mask_index)
         for layer in self.layers:
             tokens, image = layer(tokens, token_pe, image, self.image_pe)
         read = torch.cat([wanted.new_zeros(1), 1 + wanted])
-        tokens, token_pe = tokens[:, read], token_pe[:, read]
+        tokens, token_pe = tokens.index_select(1, read), token_pe.index_select(1, read)
         attended = self.final_attention(tokens + token_pe, image + self.image_pe, image)
         return self.final_norm(tokens + attended), image
 
@@ -329,7 +329,7 @@ class MaskChoice(nn.Module):
 
         Of the best mask by predicted IoU, the lowest on ties.
         """
-        ious = self.iou_head(tokens[:, 0])[:, wanted]  # (N, J)
+        ious = self.iou_head(tokens[:, 0]).index_select(1, wanted)  # (N, J)
         best = torch.argmax(ious, dim=1, keepdim=True)  # (N, 1)
         filters = self._filters(tokens[:, 1:], wanted)  # (N, J, 32)
         index = best[:, :, None].expand(-1, -1, filters.shape[2])
@@ -339,7 +339,7 @@ class MaskChoice(nn.Module):
         """One small network per mask token: (N, J, D) to (N, J, 32)."""
         x = tokens.transpose(0, 1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight[wanted] + bias[wanted]
+            x = x @ weight.index_select(0, wanted) + bias.index_select(0, wanted)
             if i + 1 < len(self.weights):
                 x = F.relu(x)
         return x.transpose(0, 1)
@@ -348,23 +348,36 @@ class MaskChoice(nn.Module):
 class Upscaling(nn.Module):
     """Image tokens to one mask of four times their resolution."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, upscaling: SamModule, grid: Sequence[int]) -> None:
         """`grid` is the (h, w) of the image tokens."""
         super().__init__()
         conv1, norm, _, conv2, _ = upscaling
-        self.grid = tuple(grid)
+        rows, columns = map(torch.arange, grid)
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
         self.linear1 = _per_pixel(conv1)
         self.norm = nn.LayerNorm(norm.weight.shape[0], eps=norm.eps)
         self.norm.load_state_dict(norm.state_dict())
         self.linear2 = _per_pixel(conv2)
 
-    def forward(self, image: Tensor, filters: Tensor) -> Tensor:
-        """(V, S, D), (V, 32) to (V, 1, L, L)."""
-        x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S, 4, 64)
-        x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S, 4, 4 * 32)
-        x = torch.unflatten(x.flatten(1), -1, (-1, filters.shape[-1])) @ filters[:, :, None]
-        x = torch.unflatten(x, 1, (*self.grid, 2, 2, 2, 2)).squeeze(-1)  # y, x, then twice (dy, dx)
-        return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 6).flatten(1, 3).unsqueeze(1)
+    def forward(self, image: Tensor, filters: Tensor, kept: Tensor, size: Tensor) -> Tensor:
+        """(N, S, D), (N, 32), V indices into N and (h_l, w_l) to (V, 1, h_l, w_l)."""
+        rows = torch.nonzero(4 * self.rows < size[0])  # (h_l / 4, 1)
+        columns = torch.nonzero(4 * self.columns < size[1])[:, 0]  # (w_l / 4)
+        places = (rows * len(self.columns) + columns).flatten()  # (S')
+        image = F.embedding(kept[:, None] * image.shape[1] + places, image.flatten(0, 1))
+
+        x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S', 4, 64)
+        x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S', 4, 4 * 32)
+        filters = filters.index_select(0, kept)[:, :, None]
+        x = x.reshape(len(kept), 16 * len(places), filters.shape[1]) @ filters
+        # y, x, then twice (dy, dx)
+        x = x.reshape(len(kept), len(rows), len(columns), 2, 2, 2, 2)
+        x = x.permute(0, 1, 3, 5, 2, 4, 6)
+        return x.reshape(len(kept), 1, 4 * len(rows), 4 * len(columns))
 
 
 def _projections(attention: SamModule) -> tuple[SamModule, ...]:

@@ -44,12 +44,13 @@ def decode(
     mask_prompt_mode: Tensor,
     multimask_output: Tensor,
     iou_threshold: Tensor,
+    low_res_size: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Prompt encoder and mask decoder on the inputs of `contract.SAM_MASK_DECODER`.
 
     All masks to choose from (N, M, 256, 256) and their predicted IoUs (N, M): M is 3 with
-    `multimask_output`, else 1. Those below `iou_threshold` are among them. A box must be the last
-    two points of every prompt.
+    `multimask_output`, else 1. Those below `iou_threshold` are among them, and what lies beyond
+    `low_res_size`. A box must be the last two points of every prompt.
     """
     points = _embed_points(networks.prompt_encoder, point_coords, point_labels)
     dense = _embed_masks(networks.prompt_encoder, mask_prompts, int(mask_prompt_mode))

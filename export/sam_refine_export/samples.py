@@ -79,6 +79,7 @@ class DecoderCase:
             "mask_prompt_mode": torch.tensor([self.mask_prompt.mode]),
             "multimask_output": torch.tensor([self.multimask_output]),
             "iou_threshold": torch.tensor([-torch.inf]),
+            "low_res_size": torch.tensor([MASK_SIDE, MASK_SIDE]),
         }
 
 
@@ -106,6 +107,8 @@ choice with every N and P."""
 
 KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPrompt.SAM, multimask_output=False)
 """Prompts some of which are kept."""
+KEPT_SIZE: Final = (172, 256)
+"""And the part of their masks that is kept: an image of 3:2."""
 
 CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPrompt.SAM, multimask_output=True)
 """One prompt for each of `RANKINGS`."""

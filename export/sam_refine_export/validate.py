@@ -30,6 +30,7 @@ from sam_refine_export.samples import (
     CHOICE_CASE,
     DECODER_CASES,
     KEPT_CASE,
+    KEPT_SIZE,
     RANKINGS,
     DecoderCase,
     canvases,
@@ -249,19 +250,21 @@ def check_kept_masks(
     embedding: Tensor,
     tolerances: Mapping[str, Tolerance],
 ) -> Iterator[ValueCheck]:
-    """Which prompts' masks the graph returns: those above a threshold amid the predicted IoUs."""
+    """Which masks, and how much of them, the graph returns: above a threshold amid the IoUs."""
     inputs = KEPT_CASE.inputs(embedding)
     masks, ious = (t.numpy() for t in reference.choose(*reference.decode(networks, **inputs)))
     ranked = np.sort(ious[:, 0])
     widest = np.argmax(np.diff(ranked))  # where no tolerance decides
     threshold = ranked[widest : widest + 2].mean()
     inputs["iou_threshold"] = torch.tensor([threshold], dtype=torch.float32)
+    height, width = KEPT_SIZE
+    inputs["low_res_size"] = torch.tensor(KEPT_SIZE)
     yield from _compare(
         SAM_MASK_DECODER,
         PYTORCH,
-        f"{KEPT_CASE}, predicted IoU above {threshold:.3f}",
+        f"{KEPT_CASE}, {height} x {width} of those with a predicted IoU above {threshold:.3f}",
         _decode(session, inputs),
-        [masks[ious[:, 0] > threshold], ious],
+        [masks[ious[:, 0] > threshold, :, :height, :width], ious],
         tolerances,
     )
 

@@ -15,7 +15,7 @@ Letters in shapes, everywhere in this project:
     V         prompts of one decoder call whose masks are kept
     K         mask prompts (one per class with regions)
     P         points per prompt (a box is two)
-    L         256, the side of a low-resolution mask
+    h_l, w_l  the part of a low-resolution mask (256 x 256) that the image lies on
 
 Frames in names: `_image` (H, W), `_grid` (h_d, w_d), `_model` (SAM's 1024 x 1024 canvas).
 Boxes are (x_min, y_min, x_max, y_max), inclusive pixel indices; points (x, y); sizes (h, w).

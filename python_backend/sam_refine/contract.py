@@ -178,15 +178,17 @@ SAM_MASK_DECODER: Final = ModelSpec(
         TensorSpec("mask_prompt_mode", "INT64", (1,)),
         TensorSpec("multimask_output", "BOOL", (1,)),
         TensorSpec("iou_threshold", "FP32", (1,)),
+        TensorSpec("low_res_size", "INT64", (2,)),
     ),
     outputs=(
-        TensorSpec("low_res_logits", "FP32", ("V", 1, MASK_SIDE, MASK_SIDE)),
+        TensorSpec("low_res_logits", "FP32", ("V", 1, "h_l", "w_l")),
         TensorSpec("iou_predictions", "FP32", ("N", 1)),
     ),
 )
 """SAM's prompt encoder and mask decoder: one image, N prompts, each naming one of K mask prompts;
-masks of the V prompts, in their order, whose predicted IoU is above the threshold. Points are
-(x, y) pixels of the 1024 canvas; the graph itself adds SAM's half pixel."""
+masks of the V prompts, in their order, whose predicted IoU is above the threshold, and of these
+the upper left part of `low_res_size` (h_l, w_l), multiples of 4 up to 256. Points are (x, y) pixels
+of the 1024 canvas; the graph itself adds SAM's half pixel."""
 
 MODELS: Final = (SAM_REFINE, SAM_EMBED, SAM_PREPROCESS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER)
 

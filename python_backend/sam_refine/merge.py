@@ -31,7 +31,7 @@ class KeptMasks:
     """The N kept masks of an image; N may be 0."""
 
     low_res_logits: Array
-    """L_v: (N, 256, 256) float32."""
+    """L_v: (N, h_l, w_l) float32."""
     classes: npt.NDArray[np.int32]
     """(N,) class ids."""
     postprocessor: MaskPostprocessor
@@ -115,7 +115,7 @@ def merge_maps(
 ) -> RefinedMap:
     """MapRefinement, the fallback, MapFailedRegions and `ignore_label`.
 
-    `low_res_logits` (N, 256, 256) and `classes` (N,) are the kept masks; `failed_grid` (h_d, w_d)
+    `low_res_logits` (N, h_l, w_l) and `classes` (N,) are the kept masks; `failed_grid` (h_d, w_d)
     is the union of the failed regions, None where none failed.
     """
     xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image

@@ -16,17 +16,19 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from sam_refine.arrays import Array, Window, to_numpy
-from sam_refine.contract import MASK_SIDE, MODEL_SIDE
+from sam_refine.contract import EMBEDDING_SHAPE, MASK_SIDE, MODEL_SIDE
 from sam_refine.preprocess import preprocess_shape
 from sam_refine.resize import Indices, LinearAxis
 
+CELL_SIDE = MASK_SIDE // EMBEDDING_SHAPE[1]
+"""SAM makes 4 x 4 values of a mask of each cell of its embedding."""
 MASKS_AT_ONCE = 16
 """Their signs, 64 KiB a mask, stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class MaskPostprocessor:
-    """Low-resolution logits (256, 256) to image resolution, whole or in part."""
+    """Low-resolution logits (h_l, w_l) to image resolution, whole or in part."""
 
     vertical: LinearAxis
     horizontal: LinearAxis
@@ -60,17 +62,26 @@ class MaskPostprocessor:
         return vertical @ low_res_logits[rows, columns] @ horizontal.T
 
 
+def low_res_size(size_image: tuple[int, int]) -> tuple[int, int]:
+    """(h_l, w_l): what an image's pixels are made of, in whole cells of SAM's embedding."""
+    height, width = (
+        -(-int(_axis(*sizes).last[-1] + 1) // CELL_SIDE) * CELL_SIDE
+        for sizes in zip(size_image, preprocess_shape(*size_image, MODEL_SIDE), strict=True)
+    )
+    return height, width
+
+
 @lru_cache(maxsize=8)
 def _axis(size_image: int, size_model: int) -> LinearAxis:
     return LinearAxis.of((MASK_SIDE, MODEL_SIDE), (size_model, size_image))
 
 
 def _reach(axis: LinearAxis, cells: npt.NDArray[np.bool_]) -> Indices:
-    """Pixels made of any cell between the first and the last true one of `cells` (n, 256).
+    """Pixels made of any cell between the first and the last true one of `cells` (n, h_l).
 
     (n, 2) start, stop; equal where there are none.
     """
-    low, high = cells.argmax(axis=1), MASK_SIDE - 1 - cells[:, ::-1].argmax(axis=1)
+    low, high = cells.argmax(axis=1), cells.shape[1] - 1 - cells[:, ::-1].argmax(axis=1)
     start = np.searchsorted(axis.last, low)
     stop = np.searchsorted(axis.first, high, side="right")
     return np.stack([start, np.where(cells.any(axis=1), np.maximum(start, stop), start)], axis=1)

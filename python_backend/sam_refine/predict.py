@@ -15,7 +15,7 @@ from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
 
 Decode = Callable[[Array, Prompts], tuple[Array, Array]]
-"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (v, 1, 256, 256), IoUs (n, 1).
+"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (v, 1, h_l, w_l), IoUs (n, 1).
 
 Logits are those of the v prompts, in their order, whose IoU is above `Prompts.iou_threshold`.
 """
@@ -35,7 +35,7 @@ class Predictions:
     kept: npt.NDArray[np.bool_]
     """V_i: (Q,) whether it is above tau_iou."""
     low_res_logits: Array
-    """L_v: (N, 256, 256), where the decoder has put them."""
+    """L_v: (N, h_l, w_l), where the decoder has put them."""
 
 
 def batch_size(free_memory_bytes: int) -> int:
@@ -62,7 +62,8 @@ def predict(embedding: Array, prompts: Prompts, decode: Decode, b_size: int) -> 
         ious[batch] = to_numpy(batch_ious)[:, 0]
         if start == 0:  # room for all: on a CPU, memory that is not written to is not taken
             xp, on = array_namespace(low_res_logits), device(low_res_logits)
-            masks = xp.empty((len(prompts), MASK_SIDE, MASK_SIDE), dtype=xp.float32, device=on)
+            shape = len(prompts), *low_res_logits.shape[2:]
+            masks = xp.empty(shape, dtype=xp.float32, device=on)
         masks[count : count + len(low_res_logits)] = low_res_logits[:, 0]
         count += len(low_res_logits)
     return Predictions(ious, ious > np.float32(prompts.iou_threshold), masks[:count])

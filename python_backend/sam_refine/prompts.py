@@ -20,6 +20,7 @@ from sam_refine.contract import (
     MaskPrompt,
     RefineOptions,
 )
+from sam_refine.postprocess import low_res_size
 from sam_refine.preprocess import preprocess_shape
 from sam_refine.regions import Regions
 from sam_refine.resize import Float32, Indices, LinearAxis, gather_bilinear
@@ -42,6 +43,8 @@ class Prompts:
     multimask_output: bool
     iou_threshold: float
     """tau_iou."""
+    low_res_size: tuple[int, int]
+    """(h_l, w_l)."""
 
     def __len__(self) -> int:
         return len(self.mask_index)
@@ -57,6 +60,7 @@ class Prompts:
             self.mask_prompt,
             self.multimask_output,
             self.iou_threshold,
+            self.low_res_size,
         )
 
     def decoder_inputs(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -69,6 +73,7 @@ class Prompts:
             "mask_prompt_mode": np.array([self.mask_prompt.mode], np.int64),
             "multimask_output": np.array([self.multimask_output]),
             "iou_threshold": np.array([self.iou_threshold], np.float32),
+            "low_res_size": np.array(self.low_res_size, np.int64),
         }
 
 
@@ -89,6 +94,7 @@ def transform_prompts(regions: Regions, scores: GridScores, options: RefineOptio
         mask_prompt=options.mask_prompt,
         multimask_output=options.multimask_output,
         iou_threshold=options.iou_threshold,
+        low_res_size=low_res_size(scores.image_scores.size_image),
     )
 
 

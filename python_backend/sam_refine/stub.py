@@ -220,7 +220,7 @@ class ImageEmbedder:
 
 
 def decode(request: Any, arrays: Arrays, embedding: Array, prompts: Prompts) -> tuple[Array, Array]:
-    """SAM's mask decoder: low-res logits (v, 1, 256, 256) and predicted IoUs (n, 1)."""
+    """SAM's mask decoder: low-res logits (v, 1, h_l, w_l) and predicted IoUs (n, 1)."""
     inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
     low_res_logits, ious = call_model(
         request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names), arrays

@@ -20,7 +20,8 @@ def box_decode(embedding, prompts):
     corners = prompts.point_coords[:, 1:]
     sides = corners[:, 1] - corners[:, 0]
     ious = (1 - sides.prod(axis=1, keepdims=True) / 1024**2).astype(np.float32)
-    return masks[ious[:, 0] > np.float32(prompts.iou_threshold)], ious
+    height, width = prompts.low_res_size
+    return masks[ious[:, 0] > np.float32(prompts.iou_threshold), :, :height, :width], ious
 
 
 def two_class_scores():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sam_refine.arrays import Window, full_window, to_numpy
-from sam_refine.postprocess import MaskPostprocessor
+from sam_refine.postprocess import MaskPostprocessor, low_res_size
 from support import straight
 
 SIZES = [(64, 64), (360, 480), (101, 67), (1500, 1024), (1, 1), (1, 40), (33, 2), (3000, 1)]
@@ -33,6 +33,20 @@ def test_logits_of_a_window_equal_that_part(size):
         postprocessor.logits(low_res, full_window(size))[window],
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_low_res_size_is_all_that_pixels_are_made_of(size):
+    height, width = low_res_size(size)
+    assert height % 4 == width % 4 == 0
+    masks = np.where(np.indices((256, 256)) < [[[height]], [[width]]], 1, np.nan).min(axis=0)
+    assert np.isfinite(masks).sum() == height * width
+    part = masks[:height, :width]
+    postprocessor = MaskPostprocessor.of(size, part)
+    assert np.isfinite(postprocessor.logits(part, full_window(size))).all()
+    for smaller in (masks[: height - 4, :width], masks[:height, : width - 4]):
+        with pytest.raises(ValueError, match="matmul"):
+            postprocessor.logits(smaller, full_window(size))
 
 
 def drawn(*cells):

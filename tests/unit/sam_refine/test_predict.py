@@ -18,6 +18,7 @@ def prompts_of(count, iou_threshold=0.5):
         MaskPrompt.SAM,
         False,
         iou_threshold,
+        (132, 256),
     )
 
 
@@ -36,7 +37,7 @@ def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):
         sizes.append(len(prompts))
         ious = prompts.point_coords[:, 0, :1] / 100
         kept = ious[ious > np.float32(prompts.iou_threshold)]
-        masks = np.broadcast_to(kept[:, None, None, None], (len(kept), 1, 256, 256))
+        masks = np.broadcast_to(kept[:, None, None, None], (len(kept), 1, *prompts.low_res_size))
         return library(masks.copy()), library(ious)
 
     predictions = predict(np.zeros(1), prompts_of(7, iou_threshold=0.18), decode, 3)
@@ -44,7 +45,7 @@ def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):
     np.testing.assert_allclose(predictions.ious, np.arange(7) * 0.06, atol=1e-6)
     assert predictions.kept.tolist() == [False] * 4 + [True] * 3
     masks = to_numpy(predictions.low_res_logits)
-    assert masks.shape == (3, 256, 256)
+    assert masks.shape == (3, 132, 256)
     np.testing.assert_allclose(masks[:, 0, 0], [0.24, 0.30, 0.36], atol=1e-6)
 
 

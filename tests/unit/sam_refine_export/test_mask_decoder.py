@@ -23,6 +23,7 @@ def prompts(n=3, k=2, points=1, box=True, mode=MaskPrompt.SAM, multimask=False, 
         "mask_prompt_mode": torch.tensor([mode.mode]),
         "multimask_output": torch.tensor([multimask]),
         "iou_threshold": torch.tensor([-torch.inf]),
+        "low_res_size": torch.tensor([256, 256]),
     }
 
 
@@ -112,6 +113,18 @@ def test_mask_decoder_threshold_returns_masks_of_greater_predicted_ious_only(
         assert kept.shape[1:] == masks.shape[1:]
         assert torch.allclose(kept, masks[ious[:, 0] > threshold], atol=1e-6)
     assert len(kept) == 0
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 16), (12, 8), (16, 4)])
+def test_mask_decoder_low_res_size_returns_that_part_of_the_masks(
+    small_decoder, small_embedding, size
+):
+    decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
+    inputs = prompts(3, 2)
+    masks, _ = decoder(small_embedding, **inputs)
+    part, _ = decoder(small_embedding, **inputs | {"low_res_size": torch.tensor(size)})
+    assert part.shape[2:] == size
+    assert torch.allclose(part, masks[..., : size[0], : size[1]], atol=1e-6)
 
 
 def test_mask_decoder_leaves_segment_anythings_modules_as_they_were(small_decoder):

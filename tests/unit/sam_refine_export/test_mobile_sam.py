@@ -48,6 +48,7 @@ def test_load_mobile_sam_mask_decoder_equals_the_published_graph(
         mask_prompt_mode=torch.tensor([int(has_mask)]),
         multimask_output=torch.tensor([False]),
         iou_threshold=torch.tensor([0.0]),
+        low_res_size=torch.tensor([256, 256]),
     )
     masks, ious = reference.choose(*candidates)
     assert np.abs(masks.numpy() - expected_masks).max() < 1e-3

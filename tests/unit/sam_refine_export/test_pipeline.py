@@ -60,6 +60,7 @@ def test_exported_decoder_equals_the_published_graph_prompt_by_prompt(
         "mask_index": mask_index,
         "multimask_output": np.array([False]),
         "iou_threshold": np.array([-np.inf], np.float32),
+        "low_res_size": np.array([256, 256]),
     }
     for mode in (0, 1):
         logits, ious = decoder.run(None, inputs | {"mask_prompt_mode": np.array([mode])})
@@ -215,7 +216,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
         ("sam_image_encoder", "encoder.pos_embed", {"image_embedding": 3}),
         (
             "sam_mask_decoder",
-            "upscaling.norm.weight",
+            "mask_choice.weights.2",
             {"low_res_logits": len(DECODER_CASES) + 3},
         ),
     ],
