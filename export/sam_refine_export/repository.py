@@ -74,10 +74,10 @@ def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
     only if `replace` says so. Raises `ExportError` where `output` is or becomes anything else, and
     where another process is exporting to it.
     """
-    _require_replaceable(output, replace)
+    _require_possible(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(output) as scratch:
-        _require_replaceable(output, replace)  # another export may have ended meanwhile
+        _require_replaceable(output, replace)
         fresh = scratch / _NEW
         for relative, source in template_files().items():
             target = fresh / relative
@@ -90,7 +90,8 @@ def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
         _swap(fresh, output, scratch / _OLD)
 
 
-def _require_replaceable(output: Path, replace: bool) -> None:
+def _require_possible(output: Path) -> None:
+    """A repository may be put there, whatever is there now."""
     root = template()
     if output == root or root in output.parents or output in root.parents:
         raise ExportError(f"{output} is where this project keeps its template, {root}")
@@ -105,7 +106,12 @@ def _require_replaceable(output: Path, replace: bool) -> None:
         )
     if not os.access(output, os.W_OK | os.X_OK):
         raise ExportError(f"{output} cannot be replaced: no permission to write to it")
-    if not any(output.iterdir()):
+
+
+def _require_replaceable(output: Path, replace: bool) -> None:
+    """Nothing is lost with what is there."""
+    _require_possible(output)
+    if not output.exists() or not any(output.iterdir()):
         return
     expected = written_files(output)
     if expected is None:
