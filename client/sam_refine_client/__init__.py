@@ -3,6 +3,7 @@
 from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
 from sam_refine_client.client import AsyncRefineClient, RefineClient
 from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, SharedMemoryUse, Tls
+from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import (
     CancelledError,
     DeadlineError,
@@ -16,7 +17,8 @@ from sam_refine_client.errors import (
 )
 from sam_refine_client.many import Outcome
 from sam_refine_client.request import Activation, ScoresDtype
-from sam_refine_client.result import Embedding, RefineResult, Region
+from sam_refine_client.result import RefineResult, Region
+from sam_refine_client.saving import SaveFormat
 
 __all__ = [
     "Activation",
@@ -40,6 +42,7 @@ __all__ = [
     "Region",
     "RejectedError",
     "Retries",
+    "SaveFormat",
     "ScoresDtype",
     "ServerError",
     "SharedMemoryUse",

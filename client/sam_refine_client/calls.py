@@ -16,6 +16,7 @@ from sam_refine.contract import (
     InvalidRequestError,
     RefineOptions,
 )
+from sam_refine_client.embedding import Embedding
 from sam_refine_client.request import (
     Activation,
     ArrayLike,
@@ -27,7 +28,7 @@ from sam_refine_client.request import (
     output_names,
     score_tensors,
 )
-from sam_refine_client.result import Embedding, RefineResult, result_of
+from sam_refine_client.result import RefineResult, result_of
 from sam_refine_client.steps import Steps
 from sam_refine_client.transport import Call, Transport
 

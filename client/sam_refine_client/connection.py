@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import grpc
 
-from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError
+from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, choice
 
 _HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
@@ -137,12 +137,10 @@ class ConnectionOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", _headers(self.headers))
-        try:
-            object.__setattr__(self, "shared_memory", SharedMemoryUse(self.shared_memory))
-        except ValueError:
-            raise InvalidRequestError(
-                f"shared_memory must be one of auto, always, never, got {self.shared_memory!r}"
-            ) from None
+        use = choice(
+            "shared_memory", self.shared_memory, SharedMemoryUse, "one of auto, always, never"
+        )
+        object.__setattr__(self, "shared_memory", use)
 
 
 def is_same_machine(urls: Sequence[str]) -> bool:

@@ -1,18 +1,22 @@
-"""Label maps as pictures: palette PNGs, and a coarse and a refined map side by side.
+"""Label maps as pictures: grey and palette PNGs, and a coarse and a refined map side by side.
 
 Needs numpy and Pillow only.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from functools import cache
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from sam_refine_client.request import ImageLike
 
 UInt8 = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -101,19 +105,45 @@ def save_label_png(labels: Labels, path: str | PathLike[str], palette: UInt8 | N
     are no such array, have no pixel, or lie outside [0, 65535], and `OSError` where the file cannot
     be written.
     """
+    has_palette = fits_palette(labels)
+    picture = palette_picture(labels, palette) if has_palette else grey_picture(labels)
+    picture.save(path, format="PNG")
+
+
+def fits_palette(labels: Labels) -> bool:
+    """Whether each of the labels (H, W) can be an index into a PNG's palette."""
+    _check_labels("labels", labels)
+    return int(labels.min()) >= 0 and int(labels.max()) < MAX_COLOURS
+
+
+def grey_picture(labels: Labels) -> Image.Image:
+    """Labels (H, W) as a picture whose pixel values they are: of 8 bits up to 255, else of 16.
+
+    Raises `ValueError` for what is no label map, or has labels outside [0, 65535].
+    """
     _check_labels("labels", labels)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         raise ValueError(f"labels must be in [0, 65535] for a PNG, got {low if low < 0 else high}")
-    if high < MAX_COLOURS:
-        colours = _check_palette(class_palette(MAX_COLOURS) if palette is None else palette)
-        table = np.zeros((MAX_COLOURS, 3), np.uint8)
-        table[: len(colours)] = colours[:MAX_COLOURS]
-        picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(table.tobytes())
-    else:
-        picture = Image.fromarray(labels.astype(np.uint16))
-    picture.save(path, format="PNG")
+    return Image.fromarray(labels.astype(np.uint8 if high < 256 else np.uint16))
+
+
+def palette_picture(labels: Labels, palette: UInt8 | None = None) -> Image.Image:
+    """Labels (H, W) as a picture of indices into `palette` (n, 3), by default `class_palette`.
+
+    Black stands for labels past the palette's end. Raises `ValueError` for what is no label map,
+    or has labels outside [0, 255].
+    """
+    if not fits_palette(labels):
+        low, high = int(labels.min()), int(labels.max())
+        got = low if low < 0 else high
+        raise ValueError(f"labels must be in [0, 255] for a PNG with a palette, got {got}")
+    colours = class_palette(MAX_COLOURS) if palette is None else check_palette(palette)
+    table = np.zeros((MAX_COLOURS, 3), np.uint8)
+    table[: len(colours)] = colours[:MAX_COLOURS]
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(table.tobytes())
+    return picture
 
 
 # --- Before and after ------------------------------------------------------------------------
@@ -131,6 +161,8 @@ _FRAME = (190, 192, 196)
 _LINE = (255, 255, 255)
 _TINT = 0.5
 """Share of the class colour over the photo."""
+_UNCOLOURED = 60
+"""Grey of what has no colour, where there is no photo."""
 
 
 def before_after(
@@ -152,23 +184,44 @@ def before_after(
     _check_image(image)
     _check_fits("coarse_labels", coarse_labels, image)
     _check_fits("refined_labels", refined_labels, image)
-    if palette is not None:
-        _check_palette(palette)
-    present = sorted({*np.unique(coarse_labels).tolist(), *np.unique(refined_labels).tolist()})
-    colours = {label: _colour(label, palette) for label in present}
+    return _titled(image, _before_and_after(coarse_labels, refined_labels), class_names, palette)
 
+
+def without_photo(coarse_labels: Labels | None, refined_labels: Labels) -> Image.Image:
+    """The maps in plain colours, otherwise as `before_after`; classes are named by number.
+
+    Where there is no coarse map, the refined one alone.
+    """
+    if coarse_labels is None:
+        _check_labels("refined_labels", refined_labels)
+        return _titled(None, [("Refined", refined_labels)], (), None)
+    return _titled(None, _before_and_after(coarse_labels, refined_labels), (), None)
+
+
+def _before_and_after(coarse_labels: Labels, refined_labels: Labels) -> list[tuple[str, Labels]]:
     changed = np.count_nonzero(coarse_labels != refined_labels) / coarse_labels.size
-    panels = [
-        ("Coarse", _panel(image, coarse_labels, colours)),
-        (f"Refined, {changed:.1%} of the pixels changed", _panel(image, refined_labels, colours)),
-    ]
+    refined = f"Refined, {changed:.1%} of the pixels changed"
+    return [("Coarse", coarse_labels), (refined, refined_labels)]
+
+
+def _titled(
+    image: UInt8 | None,
+    maps: Sequence[tuple[str, Labels]],
+    class_names: Sequence[str] | None,
+    palette: UInt8 | None,
+) -> Image.Image:
+    """Maps with their titles and, where there are names, a legend of the classes in any of them."""
+    if palette is not None:
+        check_palette(palette)
+    present = sorted({label for _, labels in maps for label in np.unique(labels).tolist()})
+    colours = {label: _colour(label, palette) for label in present}
     legend = []
     if class_names is not None:
         for label, colour in colours.items():
             if colour is not None:
                 name = class_names[label] if label < len(class_names) else str(label)
                 legend.append((name, colour))
-    return _page(panels, legend)
+    return _page([(title, _panel(image, labels, colours)) for title, labels in maps], legend)
 
 
 def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image.Image:
@@ -176,7 +229,7 @@ def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image
     _check_image(image)
     _check_fits("labels", labels, image)
     if palette is not None:
-        _check_palette(palette)
+        check_palette(palette)
     colours = {label: _colour(label, palette) for label in np.unique(labels).tolist()}
     return _panel(image, labels, colours)
 
@@ -191,21 +244,27 @@ def _colour(label: int, palette: UInt8 | None) -> Colour | None:
     return red, green, blue
 
 
-def _panel(image: UInt8, labels: Labels, colours: Mapping[int, Colour | None]) -> Image.Image:
-    """The photo in grey, tinted by class, a line where two labels meet."""
+def _panel(
+    image: UInt8 | None, labels: Labels, colours: Mapping[int, Colour | None]
+) -> Image.Image:
+    """The photo in grey, tinted by class, a line where two labels meet; without a photo plain."""
     height, width = labels.shape
     scale = min(_PANEL[0] / width, _PANEL[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     rows = (np.arange(size[1]) * height // size[1])[:, None]
     columns = np.arange(size[0]) * width // size[0]
     labels = labels[rows, columns]
 
-    pixels = np.asarray(photo.convert("L").convert("RGB")).astype(np.float32)
+    if image is None:
+        pixels, tint = np.full((*labels.shape, 3), _UNCOLOURED, np.float32), 1.0
+    else:
+        photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+        pixels = np.asarray(photo.convert("L").convert("RGB")).astype(np.float32)
+        tint = _TINT
     for label, colour in colours.items():
         if colour is not None:
             where = labels == label
-            pixels[where] = (1 - _TINT) * pixels[where] + _TINT * np.array(colour, np.float32)
+            pixels[where] = (1 - tint) * pixels[where] + tint * np.array(colour, np.float32)
     line = np.zeros(labels.shape, np.bool_)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     line[:, :-1] |= across
@@ -230,7 +289,7 @@ def _page(
     cell_width = max(panel_width, *(round(font.getlength(title)) for title, _ in panels))
     cell_height = line_height + panel_height
     stacked = panel_width > _WIDE * panel_height
-    columns, rows = (1, 2) if stacked else (2, 1)
+    columns, rows = (1, len(panels)) if stacked else (len(panels), 1)
     width = columns * (cell_width + _MARGIN) + _MARGIN
 
     entries, legend_height = _flow(legend, font, width - 2 * _MARGIN, line_height)
@@ -277,6 +336,35 @@ def _cut(text: str, font: Font, width: int) -> str:
     return text + "..."
 
 
+# --- Photos ----------------------------------------------------------------------------------
+
+
+def rgb_of(image: ImageLike) -> UInt8:
+    """(H, W, 3) uint8 of what `refine` takes as an image; the pixels as stored, as it does.
+
+    Raises `ValueError` for what is no image of 8 bits per channel, and `OSError` for a file that
+    cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        _check_image(image)
+        return image
+    if isinstance(image, Image.Image):
+        return _converted(image)
+    if not isinstance(image, bytes | str | PathLike):
+        raise ValueError(
+            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+        )
+    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        return _converted(opened)
+
+
+def _converted(image: Image.Image) -> UInt8:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"image must have 8 bits per channel, got the mode {image.mode}")
+    pixels: UInt8 = np.asarray(image.convert("RGB"))
+    return pixels
+
+
 # --- Checks ----------------------------------------------------------------------------------
 
 
@@ -301,7 +389,10 @@ def _check_labels(field: str, labels: Labels) -> None:
         )
 
 
-def _check_palette(palette: UInt8) -> UInt8:
+def check_palette(palette: UInt8) -> UInt8:
+    """The palette; raises `ValueError` where it is not (n, 3) uint8."""
+    if not isinstance(palette, np.ndarray):
+        raise ValueError(f"palette must be (n, 3) uint8, got {type(palette).__name__}")
     if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
         raise ValueError(f"palette must be (n, 3) uint8, got {palette.shape} {palette.dtype}")
     return palette

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_refine.contract import InvalidRequestError, RefineOptions
-from sam_refine_client.result import REGION_TENSORS, Embedding
+from sam_refine.contract import InvalidRequestError, RefineOptions, choice
+from sam_refine_client.embedding import Embedding
+from sam_refine_client.result import REGION_TENSORS
 from sam_refine_client.transport import Tensors
 
 ImageLike: TypeAlias = npt.NDArray[np.uint8] | Image.Image | bytes | str | PathLike[str]
@@ -83,9 +84,10 @@ def score_tensors(
         raise InvalidRequestError(f"logits must be an array of numbers, got {scores.dtype}")
     if scores.ndim != 3:
         raise InvalidRequestError(f"logits must have shape (C, h, w), got {scores.shape}")
-    dtype = _member("scores_dtype", ScoresDtype, dtype)
+    dtype = choice("scores_dtype", dtype, ScoresDtype, "one of auto, float16, float32")
     if activation is not None:
-        scores = _activate(scores, _member("activation", Activation, activation))
+        rule = "one of softmax, sigmoid"
+        scores = _activate(scores, choice("activation", activation, Activation, rule))
     if dtype is ScoresDtype.FLOAT16 or (dtype is ScoresDtype.AUTO and _is_half_enough(scores)):
         return {"LOGITS_FP16": np.ascontiguousarray(scores, np.float16)}
     return {"LOGITS": np.ascontiguousarray(scores, np.float32)}
@@ -162,14 +164,3 @@ def _numpy(name: str, array: ArrayLike) -> npt.NDArray[Any]:
     raise InvalidRequestError(
         f"{name} must be a numpy array or a torch tensor, got {type(array).__name__}"
     )
-
-
-_Member = Any
-
-
-def _member(name: str, kind: type[Enum], value: Any) -> _Member:
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = ", ".join(str(member.value) for member in kind)
-        raise InvalidRequestError(f"{name} must be one of {allowed}, got {value!r}") from None

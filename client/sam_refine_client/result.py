@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import STAGES
+from sam_refine_client.saving import SaveFormat, save
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sam_refine_client.pictures import UInt8
+    from sam_refine_client.request import ImageLike
 
 Labels = npt.NDArray[np.int32]
-
 
 REGION_TENSORS: Final = (
     "REGION_CLASSES",
@@ -20,16 +30,6 @@ REGION_TENSORS: Final = (
     "REGION_IOUS",
     "REGION_KEPT",
 )
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What SAM's encoder makes of an image; refines any number of maps of it."""
-
-    values: npt.NDArray[np.float32]
-    """(1, 256, 64, 64)."""
-    size_hw: tuple[int, int]
-    """(H, W) of the image."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Region:
     """Whether `predicted_iou` is above `iou_threshold`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RefineResult:
-    """What the call asked for; the rest is None."""
+    """What the call asked for; the rest is None. Notebooks show the maps."""
 
     labels: Labels | None
     """(H, W) refined map."""
@@ -78,6 +78,90 @@ class RefineResult:
     def changed_fraction(self) -> float:
         """Share of the pixels that changed; raises as `changed` does."""
         return float(self.changed.mean())
+
+    def save(
+        self,
+        directory: str | PathLike[str],
+        *,
+        formats: Collection[SaveFormat | str] | None = None,
+        image: ImageLike | None = None,
+        image_name: str | None = None,
+        class_names: Sequence[str] | None = None,
+        palette: UInt8 | None = None,
+        ignore_label: int | None = None,
+    ) -> tuple[Path, ...]:
+        """Write files into a directory, which is made where it is not there; returns their paths.
+
+        `formats` are `SaveFormat`s or their values; by default labels, palette, regions, npz and,
+        with the `image` that was refined, before_after: what of these the result has the outputs
+        for, palette only for labels up to 255. `image_name` is COCO's `file_name`, by default that
+        of `image` where it is a path.
+
+        `class_names` are those of classes 0, 1, ...; every label needs one but `ignore_label`,
+        which stands for no class and is left out of COCO's files. `palette` is (n, 3) uint8 RGB,
+        by default `pictures.class_palette`.
+
+        All files are whole: where anything fails, those that were there before stay as they were.
+        The arrays of result.npz: what of `labels`, `coarse_labels` (H, W) int32 and `logits`
+        (C, H, W) float32 the result has; one row for each region in `region_classes` (Q,) int32,
+        `region_boxes_xyxy` (Q, 4) int32, `region_scores` and `region_predicted_ious` (Q,) float32,
+        `region_kept` (Q,) bool; `stages` and `stage_times_ms`; `request_id`.
+
+        Raises `ValueError` for arguments that do not fit, or an output that was not asked for;
+        `ModuleNotFoundError` where COCO's packages are missing; `OSError` where a file cannot be
+        written.
+        """
+        return save(
+            self,
+            directory,
+            formats=formats,
+            image=image,
+            image_name=image_name,
+            class_names=class_names,
+            palette=palette,
+            ignore_label=ignore_label,
+        )
+
+    def overlay(
+        self,
+        image: ImageLike,
+        *,
+        class_names: Sequence[str] | None = None,
+        palette: UInt8 | None = None,
+    ) -> Image.Image:
+        """The coarse and the refined map over the image, with a legend: `pictures.before_after`.
+
+        `image` is what was refined, in any form that `refine` takes. A class that has no name is
+        called by its number. Raises `ValueError` where one of the maps was not asked for or the
+        image does not fit, and `OSError` where it cannot be read.
+        """
+        from sam_refine_client.pictures import before_after, rgb_of
+
+        if self.labels is None or self.coarse_labels is None:
+            raise ValueError('overlay needs the outputs "labels" and "coarse_labels"')
+        pixels = rgb_of(image)
+        return before_after(pixels, self.coarse_labels, self.labels, class_names or (), palette)
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{name} {' x '.join(map(str, array.shape))}"
+            for name in ("labels", "coarse_labels", "logits")
+            if (array := getattr(self, name)) is not None
+        ]
+        if self.regions is not None:
+            kept = sum(region.kept for region in self.regions)
+            parts.append(f"{kept} of {len(self.regions)} regions kept")
+        return f"<RefineResult: {', '.join([*parts, f'{sum(self.timings.values()):.0f} ms'])}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """What notebooks show: the maps without the photo; None where there is none."""
+        from sam_refine_client.pictures import without_photo
+
+        if self.labels is None:
+            return None
+        file = io.BytesIO()
+        without_photo(self.coarse_labels, self.labels).save(file, format="PNG")
+        return file.getvalue()
 
 
 def result_of(tensors: dict[str, npt.NDArray[Any]], request_id: str) -> RefineResult:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, SupportsFloat, SupportsInt
+from typing import Any, Final, SupportsFloat, SupportsInt, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -262,8 +262,8 @@ class RefineOptions:
             set_(self, name, _integer(name, getattr(self, name), *self.range_of(name)))
         for name in ("confidence_threshold", "iou_threshold", "mask_prompt_scale"):
             set_(self, name, _number(name, getattr(self, name), *self.range_of(name)))
-        set_(self, "mask_prompt", _choice("mask_prompt", self.mask_prompt, MaskPrompt))
-        set_(self, "failed_regions", _choice("failed_regions", self.failed_regions, FailedRegions))
+        set_(self, "mask_prompt", choice("mask_prompt", self.mask_prompt, MaskPrompt))
+        set_(self, "failed_regions", choice("failed_regions", self.failed_regions, FailedRegions))
         set_(self, "multimask_output", _boolean("multimask_output", self.multimask_output))
         for name in ("max_regions", "ignore_label"):
             if getattr(self, name) is not None:
@@ -348,15 +348,25 @@ class ArrayLibrary(str, Enum):
     def from_parameters(cls, parameters: Mapping[str, str]) -> ArrayLibrary:
         """Read a model's config parameters; without one it is numpy."""
         name = parameters.get("array_library", cls.NUMPY.value)
-        try:
-            return cls(name)
-        except ValueError:
-            raise InvalidRequestError(
-                f"array_library must be numpy or torch, got {_shown(name)}"
-            ) from None
+        return choice("array_library", name, cls, "numpy or torch")
 
 
 # --- Checks of single values -----------------------------------------------------------------
+
+E = TypeVar("E", bound=Enum)
+
+
+def choice(name: str, value: object, choices: type[E], rule: str | None = None) -> E:
+    """The member of an enum that `value` is, or is the value of.
+
+    Raises `InvalidRequestError`, which says that `name` must be `rule`: by default one of the
+    choices' values as Python writes them.
+    """
+    try:
+        return choices(value)
+    except ValueError:
+        rule = rule or f"one of {', '.join(repr(choice.value) for choice in choices)}"
+        raise InvalidRequestError(f"{name} must be {rule}, got {_shown(value)}") from None
 
 
 def _integer(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -406,14 +416,6 @@ def _boolean(name: str, value: object) -> bool:
     if not isinstance(flag, bool | np.bool_):
         raise InvalidRequestError(f"{name} must be true or false, got {_shown(value)}")
     return bool(flag)
-
-
-def _choice(name: str, value: object, choices: type[Enum]) -> Enum:
-    try:
-        return choices(value)
-    except ValueError:
-        allowed = ", ".join(repr(choice.value) for choice in choices)
-        raise InvalidRequestError(f"{name} must be one of {allowed}, got {_shown(value)}") from None
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,226 @@
+"""A label map as a COCO dataset: one mask per class, or one polygon annotation per area.
+
+Needs the extra `coco`, which is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Labels: TypeAlias = npt.NDArray[np.integer[Any]]
+"""(H, W) class ids of any integer dtype."""
+Polygons: TypeAlias = npt.NDArray[np.object_]
+"""(n,) shapely polygons."""
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Annotation: TypeAlias = dict[str, Any]
+
+
+def dataset(
+    annotations: list[Annotation],
+    size_hw: tuple[int, int],
+    image_name: str,
+    categories: Mapping[int, str],
+) -> dict[str, Any]:
+    """What a COCO file of one image says. `categories` are the names of classes by id.
+
+    Category ids are class ids, 0 included; image and annotations are counted from 1.
+    """
+    height, width = size_hw
+    return {
+        "images": [{"id": 1, "file_name": image_name, "height": height, "width": width}],
+        "categories": [{"id": class_id, "name": name} for class_id, name in categories.items()],
+        "annotations": [
+            {"id": index, "image_id": 1, **annotation, "iscrowd": 0}
+            for index, annotation in enumerate(annotations, 1)
+        ],
+    }
+
+
+def rle_annotations(labels: Labels, ignore_label: int | None = None) -> list[Annotation]:
+    """One annotation per class, by class id: its mask as a compressed run length encoding.
+
+    Raises `ModuleNotFoundError` without pycocotools.
+    """
+    mask = _needed("pycocotools.mask")
+    columns = np.ascontiguousarray(labels.T)  # COCO's runs go down the columns
+    annotations = []
+    for class_id in np.unique(labels).tolist():
+        if class_id == ignore_label:
+            continue
+        encoded = mask.encode((columns == class_id).view(np.uint8).T)
+        annotations.append(
+            {
+                "category_id": class_id,
+                "segmentation": {
+                    "size": list(labels.shape),
+                    "counts": encoded["counts"].decode("ascii"),
+                },
+                "area": int(mask.area(encoded)),
+                "bbox": mask.toBbox(encoded).tolist(),
+            }
+        )
+    return annotations
+
+
+def polygon_annotations(labels: Labels, ignore_label: int | None = None) -> list[Annotation]:
+    """One annotation per 4-connected area of one label, by class id, then raster order.
+
+    Its polygons run along the borders of pixels, so that rasterising them gives the area back
+    exactly. COCO's polygons have no holes: an area with holes is cut above and below each of them
+    into polygons that do not overlap. Raises `ModuleNotFoundError` without shapely.
+    """
+    shapely = _needed("shapely")
+    borders = _borders(labels)
+    areas = _faces(borders)
+    cells = _vertices(areas, lowest=False)
+    class_ids = labels[cells[:, 0], cells[:, 1]]
+    order = np.lexsort((cells[:, 1], cells[:, 0], class_ids))
+    areas, class_ids = areas[order], class_ids[order]
+
+    pieces, owners = _without_holes(areas, borders)
+    rings = np.split(*_flat_rings(pieces))
+    segmentations: list[list[list[int]]] = [[] for _ in areas]
+    for owner, ring in zip(owners.tolist(), rings, strict=True):
+        segmentations[owner].append(ring.tolist())
+
+    sizes = shapely.area(areas).astype(np.int64).tolist()
+    boxes_xyxy = shapely.bounds(areas).astype(np.int64)
+    boxes_xywh = np.hstack([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]]).tolist()
+    columns = zip(class_ids.tolist(), segmentations, sizes, boxes_xywh, strict=True)
+    return [
+        {"category_id": class_id, "segmentation": polygons, "area": area, "bbox": box}
+        for class_id, polygons, area, box in columns
+        if class_id != ignore_label
+    ]
+
+
+# --- Areas as polygons -----------------------------------------------------------------------
+
+
+class _Borders(NamedTuple):
+    """The sides of pixels that polygons run along."""
+
+    across: Bools
+    """(H + 1, W): [y, x] is the side from vertex (x, y) to (x + 1, y)."""
+    down: Bools
+    """(H, W + 1): [y, x] is the side from vertex (x, y) to (x, y + 1)."""
+
+    def vertices(self) -> Bools:
+        """(H + 1, W + 1): where a side begins or ends."""
+        return _ends(self.across) | _ends(self.down.T).T
+
+
+def _borders(labels: Labels) -> _Borders:
+    """Between pixels of different labels, and around the map."""
+    height, width = labels.shape
+    across, down = np.ones((height + 1, width), np.bool_), np.ones((height, width + 1), np.bool_)
+    across[1:-1] = labels[1:] != labels[:-1]
+    down[:, 1:-1] = labels[:, 1:] != labels[:, :-1]
+    return _Borders(across, down)
+
+
+def _ends(sides: Bools) -> Bools:
+    """(rows, n) sides along rows to (rows, n + 1) vertices that one of them begins or ends at."""
+    padded = np.pad(sides, ((0, 0), (1, 1)))
+    return padded[:, 1:] | padded[:, :-1]
+
+
+def _faces(borders: _Borders) -> Polygons:
+    """What the borders enclose. At a vertex where four sides meet, each of its pixels is apart."""
+    shapely = _needed("shapely")
+    y, x_first, x_last = _runs(borders.across, _ends(borders.down.T).T)
+    x, y_first, y_last = _runs(borders.down.T, _ends(borders.across).T)
+    starts = np.concatenate([np.stack([x_first, y], 1), np.stack([x, y_first], 1)])
+    stops = np.concatenate([np.stack([x_last, y], 1), np.stack([x, y_last], 1)])
+    lines = shapely.linestrings(np.stack([starts, stops], 1).astype(np.float64))
+    faces: Polygons = shapely.get_parts(shapely.polygonize(lines))
+    return faces
+
+
+def _runs(sides: Bools, crossings: Bools) -> tuple[Ints, Ints, Ints]:
+    """Straight lines of sides (rows, n) along rows, none through a crossing (rows, n + 1).
+
+    Each one's row, first and last vertex.
+    """
+    padded = np.pad(sides, ((0, 0), (1, 1)))
+    rows, first = np.nonzero(padded[:, 1:] & (crossings | ~padded[:, :-1]))
+    _, last = np.nonzero(padded[:, :-1] & (crossings | ~padded[:, 1:]))
+    return rows, first, last
+
+
+def _without_holes(areas: Polygons, borders: _Borders) -> tuple[Polygons, Ints]:
+    """Polygons (n,) in raster order within their area, and which area each of them is of.
+
+    A hole is cut out of its area by two lines: from its highest and its lowest vertex straight up
+    and down to the next border. Going on up from hole to hole one comes to the outer ring, and
+    going down, too: so no cut has the same piece on both of its sides, and no piece has a hole.
+    """
+    shapely = _needed("shapely")
+    rings, owners = shapely.get_rings(areas, return_index=True)
+    holes = rings[np.diff(owners, prepend=-1) == 0]
+    if not len(holes):
+        return areas, np.arange(len(areas))
+    is_vertex, down = borders.vertices(), borders.down.copy()
+    for y, x in _vertices(holes, lowest=False).tolist():
+        if not borders.down[y - 1, x]:
+            down[y - 1 - is_vertex[y - 1 :: -1, x].argmax() : y, x] = True
+    for y, x in _vertices(holes, lowest=True).tolist():
+        if not borders.down[y, x]:
+            down[y : y + 1 + is_vertex[y + 1 :, x].argmax(), x] = True
+
+    pieces = _faces(_Borders(borders.across, down))
+    cells = _vertices(pieces, lowest=False)
+    inside = shapely.points(cells[:, ::-1] + 0.5)
+    owners, members = shapely.STRtree(inside).query(areas, predicate="contains")
+    order = np.lexsort((cells[members, 1], cells[members, 0], owners))
+    return pieces[members[order]], owners[order]
+
+
+def _vertices(geometries: Any, *, lowest: bool) -> Ints:
+    """(n, 2) y, x: of each geometry the leftmost one of the highest, or lowest, vertices.
+
+    The highest one of a polygon is the corner of a pixel inside, which has that y and x.
+    """
+    shapely = _needed("shapely")
+    points_xy, owners = shapely.get_coordinates(geometries, return_index=True)
+    x, y = points_xy.astype(np.int64).T
+    order = np.lexsort((x, -y if lowest else y, owners))
+    first = order[np.searchsorted(owners, np.arange(len(geometries)))]
+    return np.stack([y[first], x[first]], 1)
+
+
+def _flat_rings(polygons: Polygons) -> tuple[Ints, Ints]:
+    """x, y, x, y, ... of all outer rings one after another, and where all but the first begin.
+
+    Only the corners, and the first is not repeated at the end.
+    """
+    shapely = _needed("shapely")
+    rings = shapely.get_exterior_ring(shapely.normalize(polygons))
+    points_xy, owners = shapely.get_coordinates(rings, return_index=True)
+    is_repeated = np.diff(owners, append=-1) != 0
+    points_xy, owners = points_xy[~is_repeated].astype(np.int64), owners[~is_repeated]
+    begins = np.flatnonzero(np.diff(owners, prepend=-1))
+    before = np.arange(len(owners)) - 1
+    before[begins] = np.append(begins[1:], len(owners)) - 1
+    is_across = points_xy[:, 1] == points_xy[before, 1]
+    is_corner = np.empty_like(is_across)
+    is_corner[before] = is_across != is_across[before]
+    points_xy, owners = points_xy[is_corner], owners[is_corner]
+    return points_xy.ravel(), 2 * np.flatnonzero(np.diff(owners)) + 2
+
+
+def _needed(module: str) -> Any:
+    """A module of the extra."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise ModuleNotFoundError(
+            f'COCO files need {package}: pip install "sam-refine[coco]"', name=error.name
+        ) from error

@@ -1,0 +1,90 @@
+"""SAM's embedding of an image, in memory and as a file."""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.contract import EMBEDDING_SHAPE, InvalidRequestError
+from sam_refine_client.whole_files import write_whole
+
+_NOT_READABLE: Final = (
+    ValueError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedding:
+    """What SAM's encoder makes of an image; refines any number of maps of it.
+
+    It fits the networks of the server that made it: others take it, and refine badly.
+    """
+
+    values: npt.NDArray[np.float32]
+    """(1, 256, 64, 64)."""
+    size_hw: tuple[int, int]
+    """(H, W) of the image."""
+
+    def __repr__(self) -> str:
+        return f"<Embedding of an image of {self.size_hw[0]} x {self.size_hw[1]}>"
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write a .npz file of `embedding` (1, 256, 64, 64) float32 and `image_size` (2,) int64.
+
+        Returns its path. The name is as given; the file is whole, or as it was. Raises `OSError`
+        where it cannot be written.
+        """
+        path, image_size = Path(path), np.array(self.size_hw, np.int64)
+        write_whole(
+            {path: lambda file: np.savez(file, embedding=self.values, image_size=image_size)}
+        )
+        return path
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Embedding:
+        """Read what `save` wrote; never unpickles.
+
+        Raises `InvalidRequestError` for any other file, and `OSError` where it cannot be read.
+        """
+        with Path(path).open("rb") as file:
+            try:
+                arrays = np.load(file, allow_pickle=False)
+                if isinstance(arrays, np.ndarray):
+                    raise ValueError("it is a single array")
+                values, size_hw = arrays["embedding"], arrays["image_size"]
+            except _NOT_READABLE as error:
+                raise _foreign(path, " ".join(str(error).split())) from error
+        if values.shape != (1, *EMBEDDING_SHAPE) or values.dtype != np.float32:
+            raise _foreign(path, f"its embedding is {values.shape} {values.dtype}")
+        if not np.isfinite(values).all():
+            raise _foreign(path, "its embedding has values that are not finite")
+        if size_hw.shape != (2,) or size_hw.dtype != np.int64 or size_hw.min() < 1:
+            raise _foreign(path, f"its image_size is {_shown(size_hw)}")
+        height, width = size_hw.tolist()
+        return cls(values, (height, width))
+
+
+def _foreign(path: str | PathLike[str], reason: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{path} must be a file that Embedding.save wrote: {reason}")
+
+
+def _shown(array: npt.NDArray[Any]) -> str:
+    return f"{array.tolist()}" if array.size <= 2 else f"{array.shape} {array.dtype}"
