@@ -128,11 +128,13 @@ def grey_picture(labels: Labels) -> Image.Image:
     return Image.fromarray(labels.astype(np.uint8 if high < 256 else np.uint16))
 
 
-def palette_picture(labels: Labels, palette: UInt8 | None = None) -> Image.Image:
+def palette_picture(
+    labels: Labels, palette: UInt8 | None = None, ignore_label: int | None = None
+) -> Image.Image:
     """Labels (H, W) as a picture of indices into `palette` (n, 3), by default `class_palette`.
 
-    Black stands for labels past the palette's end. Raises `ValueError` for what is no label map,
-    or has labels outside [0, 255].
+    Black stands for `ignore_label` and labels past the palette's end. Raises `ValueError` for what
+    is no label map, or has labels outside [0, 255].
     """
     if not fits_palette(labels):
         low, high = int(labels.min()), int(labels.max())
@@ -141,6 +143,8 @@ def palette_picture(labels: Labels, palette: UInt8 | None = None) -> Image.Image
     colours = class_palette(MAX_COLOURS) if palette is None else check_palette(palette)
     table = np.zeros((MAX_COLOURS, 3), np.uint8)
     table[: len(colours)] = colours[:MAX_COLOURS]
+    if ignore_label is not None and 0 <= ignore_label < MAX_COLOURS:
+        table[ignore_label] = 0
     picture = Image.fromarray(labels.astype(np.uint8))
     picture.putpalette(table.tobytes())
     return picture
@@ -171,20 +175,22 @@ def before_after(
     refined_labels: Labels,
     class_names: Sequence[str] | None = None,
     palette: UInt8 | None = None,
+    ignore_label: int | None = None,
 ) -> Image.Image:
     """One RGB picture of the coarse and the refined map over the photo in grey, with outlines.
 
     `image` is (H, W, 3) uint8 RGB, H and W at least 1; the labels are (H, W) integers. Class i has
     colour `palette[i]` (default `class_palette`, again from its start after 256 classes); negative
-    labels, and those past a given palette's end, stay uncoloured. With `class_names` a legend shows
-    the classes present in either map; one past the names' end is named by its number. Wide images
-    are stacked, others stand side by side; small ones are scaled up, large ones down. Raises
-    `ValueError` for arrays of other shapes or dtypes.
+    labels, `ignore_label`, and those past a given palette's end, stay uncoloured. With
+    `class_names` a legend shows the classes present in either map; one past the names' end is named
+    by its number. Wide images are stacked, others stand side by side; small ones are scaled up,
+    large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
     """
     _check_image(image)
     _check_fits("coarse_labels", coarse_labels, image)
     _check_fits("refined_labels", refined_labels, image)
-    return _titled(image, _before_and_after(coarse_labels, refined_labels), class_names, palette)
+    maps = _before_and_after(coarse_labels, refined_labels)
+    return _titled(image, maps, class_names, palette, ignore_label)
 
 
 def without_photo(coarse_labels: Labels | None, refined_labels: Labels) -> Image.Image:
@@ -194,8 +200,8 @@ def without_photo(coarse_labels: Labels | None, refined_labels: Labels) -> Image
     """
     if coarse_labels is None:
         _check_labels("refined_labels", refined_labels)
-        return _titled(None, [("Refined", refined_labels)], (), None)
-    return _titled(None, _before_and_after(coarse_labels, refined_labels), (), None)
+        return _titled(None, [("Refined", refined_labels)], ())
+    return _titled(None, _before_and_after(coarse_labels, refined_labels), ())
 
 
 def _before_and_after(coarse_labels: Labels, refined_labels: Labels) -> list[tuple[str, Labels]]:
@@ -208,13 +214,16 @@ def _titled(
     image: UInt8 | None,
     maps: Sequence[tuple[str, Labels]],
     class_names: Sequence[str] | None,
-    palette: UInt8 | None,
+    palette: UInt8 | None = None,
+    ignore_label: int | None = None,
 ) -> Image.Image:
     """Maps with their titles and, where there are names, a legend of the classes in any of them."""
     if palette is not None:
         check_palette(palette)
     present = sorted({label for _, labels in maps for label in np.unique(labels).tolist()})
-    colours = {label: _colour(label, palette) for label in present}
+    colours = {
+        label: None if label == ignore_label else _colour(label, palette) for label in present
+    }
     legend = []
     if class_names is not None:
         for label, colour in colours.items():

@@ -98,8 +98,8 @@ class RefineResult:
         of `image` where it is a path.
 
         `class_names` are those of classes 0, 1, ...; every label needs one but `ignore_label`,
-        which stands for no class and is left out of COCO's files. `palette` is (n, 3) uint8 RGB,
-        by default `pictures.class_palette`.
+        which stands for no class: it is left out of COCO's files and has no colour. `palette` is
+        (n, 3) uint8 RGB, by default `pictures.class_palette`.
 
         All files are whole: where anything fails, those that were there before stay as they were.
         The arrays of result.npz: what of `labels`, `coarse_labels` (H, W) int32 and `logits`
@@ -128,19 +128,26 @@ class RefineResult:
         *,
         class_names: Sequence[str] | None = None,
         palette: UInt8 | None = None,
+        ignore_label: int | None = None,
     ) -> Image.Image:
         """The coarse and the refined map over the image, with a legend: `pictures.before_after`.
 
         `image` is what was refined, in any form that `refine` takes. A class that has no name is
-        called by its number. Raises `ValueError` where one of the maps was not asked for or the
-        image does not fit, and `OSError` where it cannot be read.
+        called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` where one of
+        the maps was not asked for or the image does not fit, and `OSError` where it cannot be read.
         """
         from sam_refine_client.pictures import before_after, rgb_of
 
         if self.labels is None or self.coarse_labels is None:
             raise ValueError('overlay needs the outputs "labels" and "coarse_labels"')
-        pixels = rgb_of(image)
-        return before_after(pixels, self.coarse_labels, self.labels, class_names or (), palette)
+        return before_after(
+            rgb_of(image),
+            self.coarse_labels,
+            self.labels,
+            () if class_names is None else class_names,
+            palette,
+            ignore_label,
+        )
 
     def __repr__(self) -> str:
         parts = [

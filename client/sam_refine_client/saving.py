@@ -163,7 +163,8 @@ class _Files:
     def _palette(self) -> Write:
         from sam_refine_client.pictures import palette_picture
 
-        return _png(palette_picture(self._refined(SaveFormat.PALETTE), self.palette))
+        labels = self._refined(SaveFormat.PALETTE)
+        return _png(palette_picture(labels, self.palette, self.ignore_label))
 
     def _regions(self) -> Write:
         if self.result.regions is None:
@@ -185,9 +186,13 @@ class _Files:
     def _before_after(self) -> Write:
         if self.image is None:
             raise ValueError(f"{SaveFormat.BEFORE_AFTER.value} needs the image")
-        return _png(
-            self.result.overlay(self.image, class_names=self.class_names, palette=self.palette)
+        picture = self.result.overlay(
+            self.image,
+            class_names=self.class_names,
+            palette=self.palette,
+            ignore_label=self.ignore_label,
         )
+        return _png(picture)
 
     def _coco_rle(self) -> Write:
         from sam_refine_client.coco import rle_annotations

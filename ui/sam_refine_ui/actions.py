@@ -17,10 +17,9 @@ from sam_refine.contract import InvalidRequestError
 from sam_refine_client import RefineClient, RefineError, RefineOptions
 from sam_refine_client.pictures import UInt8
 from sam_refine_ui import view
-from sam_refine_ui.classes import BRUSHES, palette, split_names
+from sam_refine_ui.classes import BRUSHES, names_or_numbers, palette, split_names
 from sam_refine_ui.coarse_map import CoarseMap
 from sam_refine_ui.example import Example
-from sam_refine_ui.files import save
 from sam_refine_ui.knobs import KNOBS, options_of
 from sam_refine_ui.scribbles import labels_of_scribbles
 from sam_refine_ui.uploads import read_labels, read_photo, read_scores
@@ -111,6 +110,13 @@ class Actions:
         result = coarse.named(result)
         class_names = split_names(names)
         shutil.rmtree(self.results, ignore_errors=True)
+        count = 1 + max(int(labels.max()) for labels in view.maps(result))
+        files = result.save(
+            self.results,
+            image=image,
+            class_names=names_or_numbers(class_names, count),
+            palette=palette(),
+        )
         return [
             _message(None),
             gr.Markdown(visible=False),
@@ -118,7 +124,7 @@ class Actions:
             view.before_and_after(image, result),
             view.legend(result, class_names),
             view.numbers(result, took_s),
-            [str(path) for path in save(result, image, self.results, class_names)],
+            [str(path) for path in files],
             view.rows(result.regions or (), class_names),
         ]
 

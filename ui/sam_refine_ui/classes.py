@@ -35,6 +35,11 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return tuple(names)
 
 
+def names_or_numbers(names: Sequence[str], count: int) -> list[str]:
+    """What each of `count` classes is called: by its number where it has no name."""
+    return [(names[i] if i < len(names) else "") or str(i) for i in range(count)]
+
+
 def class_name(class_id: int, names: Sequence[str]) -> str:
     """The number of a class with its name, where it has one."""
     name = names[class_id] if 0 <= class_id < len(names) else ""

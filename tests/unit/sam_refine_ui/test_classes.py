@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sam_refine_client.pictures import class_palette
-from sam_refine_ui.classes import class_name, css_colour, palette, split_names
+from sam_refine_ui.classes import (
+    class_name,
+    css_colour,
+    names_or_numbers,
+    palette,
+    split_names,
+)
 
 
 def test_palette_has_grey_for_the_background_and_the_client_s_colours_after_it():
@@ -35,6 +41,11 @@ def test_css_colour_of_a_class(class_id, expected):
 )
 def test_split_names_by_commas(text, expected):
     assert split_names(text) == expected
+
+
+def test_names_or_numbers_has_one_for_each_class():
+    assert names_or_numbers(("sky", "", "car", "tree"), 3) == ["sky", "1", "car"]
+    assert names_or_numbers(("sky",), 3) == ["sky", "1", "2"]
 
 
 def test_class_name_is_the_number_with_the_name_it_has():
