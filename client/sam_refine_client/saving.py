@@ -90,7 +90,7 @@ def save(
 def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:
     """Each once, in the caller's order."""
     if isinstance(formats, str):
-        raise ValueError(f"formats must be several, got the text {str(formats)!r}")
+        raise ValueError(f"formats must be several, got {formats!r} alone")
     return list(dict.fromkeys(choice("formats", each, SaveFormat) for each in formats))
 
 
