@@ -266,18 +266,26 @@ def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
     assert f"# {capsys.readouterr().out}" == code.splitlines(keepends=True)[-1]
 
 
-def test_client_guide_runs(server, capsys, monkeypatch):
+def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
     root = DEMO_DATA.parents[2]
     guide = (root / "docs/client.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    monkeypatch.chdir(root)
+    (tmp_path / "cli").symlink_to(root / "cli")
+    monkeypatch.chdir(tmp_path)
     names = {}
-    for block in blocks[:2]:
+    for block in blocks[:4]:
         exec(block.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), names)
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d+% changed, \d+ regions", printed[0])
-    assert printed[1:] == [f"{i} (400, 600)" for i in range(3)]
-    assert "ConnectionOptions(" in blocks[2]  # names certificates that are not here
+    files = "labels.png palette.png regions.json result.npz before_after.png".split()
+    assert printed[1:6] == files
+    assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
+    assert names["picture"].size > (600, 400)
+    assert re.fullmatch(
+        r"<RefineResult: labels 400 x 600, \d+ of \d+ regions kept, .*>", printed[6]
+    )
+    assert printed[7:] == [f"{i} (400, 600)" for i in range(3)]
+    assert "ConnectionOptions(" in blocks[4]  # names certificates that are not here
 
 
 def test_many_jobs_come_back_in_order_and_one_that_fails_is_named(client):
