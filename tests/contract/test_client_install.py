@@ -21,9 +21,11 @@ NEVER = {
     "onnx",
     "onnxruntime",
     "psutil",
+    "pycocotools",
     "pytriton",
     "rich",
     "scipy",
+    "shapely",
     "torch",
     "typer",
 }

@@ -15,6 +15,7 @@ sys.meta_path.insert(0, Block())
 import {module}
 """
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "segment_anything", "pytriton"}
+COCO = {"pycocotools", "shapely"}
 EXPORT = {"platformdirs", "pydantic", "requests", "tenacity"}
 
 
@@ -29,7 +30,7 @@ def import_blocked(module, blocked):
         ("sam_refine.contract", HEAVY | {"cc3d", "PIL", "tritonclient", "psutil", "typer"}),
         ("sam_refine.pipeline", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine.request", HEAVY | {"tritonclient", "typer"}),
-        ("sam_refine_client", HEAVY | {"cc3d", "psutil", "typer", "rich"}),
+        ("sam_refine_client", HEAVY | COCO | {"cc3d", "psutil", "typer", "rich"}),
         ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_ui", HEAVY | EXPORT | {"cc3d", "gradio", "typer", "rich"}),

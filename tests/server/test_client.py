@@ -277,7 +277,7 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
         exec(block.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), names)
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d+% changed, \d+ regions", printed[0])
-    files = "labels.png palette.png regions.json result.npz before_after.png".split()
+    files = ["labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"]
     assert printed[1:6] == files
     assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
     assert names["picture"].size > (600, 400)
