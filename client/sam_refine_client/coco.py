@@ -111,10 +111,6 @@ class _Borders(NamedTuple):
     down: Bools
     """(H, W + 1): [y, x] is the side from vertex (x, y) to (x, y + 1)."""
 
-    def vertices(self) -> Bools:
-        """(H + 1, W + 1): where a side begins or ends."""
-        return _ends(self.across) | _ends(self.down.T).T
-
 
 def _borders(labels: Labels) -> _Borders:
     """Between pixels of different labels, and around the map."""
@@ -160,19 +156,18 @@ def _without_holes(areas: Polygons, borders: _Borders) -> tuple[Polygons, Ints]:
     A hole is cut out of its area by two lines: from its highest and its lowest vertex straight up
     and down to the next border. Going on up from hole to hole one comes to the outer ring, and
     going down, too: so no cut has the same piece on both of its sides, and no piece has a hole.
+    Where a hole touches something there, the line runs along a border, and cuts nothing.
     """
     shapely = _needed("shapely")
     rings, owners = shapely.get_rings(areas, return_index=True)
     holes = rings[np.diff(owners, prepend=-1) == 0]
     if not len(holes):
         return areas, np.arange(len(areas))
-    is_vertex, down = borders.vertices(), borders.down.copy()
+    is_reached, down = _ends(borders.across), borders.down.copy()
     for y, x in _vertices(holes, lowest=False).tolist():
-        if not borders.down[y - 1, x]:
-            down[y - 1 - is_vertex[y - 1 :: -1, x].argmax() : y, x] = True
+        down[y - 1 - is_reached[y - 1 :: -1, x].argmax() : y, x] = True
     for y, x in _vertices(holes, lowest=True).tolist():
-        if not borders.down[y, x]:
-            down[y : y + 1 + is_vertex[y + 1 :, x].argmax(), x] = True
+        down[y : y + 1 + is_reached[y + 1 :, x].argmax(), x] = True
 
     pieces = _faces(_Borders(borders.across, down))
     cells = _vertices(pieces, lowest=False)

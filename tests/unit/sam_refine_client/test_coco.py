@@ -113,6 +113,8 @@ def check_polygons(labels):
         inside = sum(shapely.contains_xy(polygon, columns, rows) for polygon in polygons)
         np.testing.assert_array_equal(inside, area)
         assert all(polygon.is_valid for polygon in polygons)
+        highest = [min(zip(ring[1::2], ring[::2], strict=True)) for ring in rings]
+        assert highest == sorted(highest)
         for ring in rings:
             sides = np.diff(np.reshape(ring + ring[:4], (-1, 2)), axis=0) != 0
             assert (sides.sum(-1) == 1).all()  # along the borders of pixels

@@ -149,6 +149,12 @@ def test_notebooks_show_the_refined_map_alone_where_the_coarse_one_was_not_asked
     row = alone[alone.shape[0] // 2]
     colours = [row[round(x * len(row))].tolist() for x in (0.25, 0.75)]
     assert colours == class_palette(3)[[0, 2]].tolist()
+    wide = replace(result, labels=result.labels[:8])
+    both, alone = (
+        shown(replace(wide, coarse_labels=wide.labels)),
+        shown(replace(wide, coarse_labels=None)),
+    )
+    assert alone.shape[0] < 0.7 * both.shape[0]
 
 
 @pytest.mark.parametrize("labels", [[[0]], [[-1, 5]], [[255] * 500], [[70000], [3]]])
