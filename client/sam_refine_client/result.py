@@ -85,7 +85,7 @@ class RefineResult:
         *,
         formats: Collection[SaveFormat | str] | None = None,
         image: ImageLike | None = None,
-        image_name: str | None = None,
+        image_name: str | PathLike[str] | None = None,
         class_names: Sequence[str] | None = None,
         palette: UInt8 | None = None,
         ignore_label: int | None = None,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
@@ -64,7 +64,7 @@ def save(
     *,
     formats: Collection[SaveFormat | str] | None,
     image: ImageLike | None,
-    image_name: str | None,
+    image_name: str | PathLike[str] | None,
     class_names: Sequence[str] | None,
     palette: UInt8 | None,
     ignore_label: int | None,
@@ -75,7 +75,7 @@ def save(
         _check_class_names(class_names, result, ignore_label)
     if image_name is None:
         image_name = Path(image).name if isinstance(image, str | PathLike) else "image"
-    files = _Files(result, image, image_name, class_names, palette, ignore_label)
+    files = _Files(result, image, fspath(image_name), class_names, palette, ignore_label)
     chosen = files.all_there_is() if formats is None else _chosen(formats)
     prepared = {directory / FILE_NAMES[format_]: files.prepared(format_) for format_ in chosen}
     if directory.exists() and not directory.is_dir():
@@ -255,5 +255,6 @@ def _png(picture: Image.Image) -> Write:
 
 
 def _json(content: Any, indent: int | None = None) -> Write:
-    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
-    return lambda file: file.write(text.encode("utf-8"))
+    # In ASCII, as pycocotools reads files in whatever encoding the system has.
+    text = json.dumps(content, indent=indent) + "\n"
+    return lambda file: file.write(text.encode("ascii"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ def write_whole(files: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
     Where writing any of them fails or is interrupted, all stay as they were. Directories must be
     there. Raises `OSError`.
     """
+    for path in files:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a directory is where a file goes", str(path))
     written: dict[Path, Path] = {}
     try:
         for path, write in files.items():

@@ -110,11 +110,10 @@ class Actions:
         result = coarse.named(result)
         class_names = split_names(names)
         shutil.rmtree(self.results, ignore_errors=True)
-        count = 1 + max(int(labels.max()) for labels in view.maps(result))
         files = result.save(
             self.results,
             image=image,
-            class_names=names_or_numbers(class_names, count),
+            class_names=names_or_numbers(class_names, view.class_count(result)),
             palette=palette(),
         )
         return [

@@ -39,6 +39,13 @@ def maps(result: RefineResult) -> tuple[Labels, Labels]:
     return result.coarse_labels, result.labels
 
 
+def class_count(result: RefineResult) -> int:
+    """How many classes there are at least: a region's may be in neither map."""
+    classes = [int(labels.max()) for labels in maps(result)]
+    classes += [region.class_id for region in result.regions or ()]
+    return 1 + max(classes)
+
+
 def swatch(class_id: int, names: Sequence[str], note: str = "") -> str:
     """HTML of one class: its colour, number and name."""
     name = escape(class_name(class_id, names) + note)

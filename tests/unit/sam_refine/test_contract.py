@@ -1,14 +1,18 @@
+import re
+
 import numpy as np
 import pytest
 
 from sam_refine.contract import (
     MODELS,
     SAM_REFINE,
+    ArrayLibrary,
     FailedRegions,
     InvalidRequestError,
     Limits,
     MaskPrompt,
     RefineOptions,
+    choice,
 )
 
 
@@ -138,3 +142,21 @@ def test_models_have_distinct_names_and_tensors():
     for model in MODELS:
         tensors = [*model.input_names, *model.output_names]
         assert len(set(tensors)) == len(tensors)
+
+
+# --- choice ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["torch", ArrayLibrary.TORCH])
+def test_choice_of_a_member_or_its_value_is_the_member(value):
+    assert choice("array_library", value, ArrayLibrary) is ArrayLibrary.TORCH
+
+
+@pytest.mark.parametrize("value", ["jax", "TORCH", None, 1, ["torch"]])
+@pytest.mark.parametrize(
+    ("rule", "message"), [(None, "one of 'numpy', 'torch'"), ("numpy or torch", "numpy or torch")]
+)
+def test_choice_of_anything_else_is_refused_by_its_rule(value, rule, message):
+    expected = f"library must be {message}, got {value!r}"
+    with pytest.raises(InvalidRequestError, match=f"^{re.escape(expected)}$"):
+        choice("library", value, ArrayLibrary, rule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,7 +152,11 @@ def test_saved_picture_is_what_overlay_draws(tmp_path, result):
 
 def test_saved_coco_has_the_name_of_the_image_file(tmp_path, result):
     Image.fromarray(PHOTO).save(tmp_path / "street 1.png")
-    for image_name, expected in ((None, "street 1.png"), ("val/1.jpg", "val/1.jpg")):
+    for image_name, expected in (
+        (None, "street 1.png"),
+        ("val/1.jpg", "val/1.jpg"),
+        (Path("val/\udc80é.jpg"), "val/\udc80é.jpg"),
+    ):
         (path,) = result.save(
             tmp_path, formats=["coco_rle"], image=tmp_path / "street 1.png", image_name=image_name
         )
@@ -246,6 +251,17 @@ def test_save_where_a_file_is_in_the_way_is_an_error(tmp_path, result, below):
     with pytest.raises(NotADirectoryError, match="file"):
         result.save(tmp_path / "file" / below)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_save_where_a_directory_is_in_the_way_of_a_file_leaves_the_others_as_they_were(
+    tmp_path, result
+):
+    result.save(tmp_path, formats=["labels"])
+    (tmp_path / "regions.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"regions\.json"):
+        replace(result, labels=result.coarse_labels).save(tmp_path)
+    np.testing.assert_array_equal(pixels(tmp_path / "labels.png"), result.labels)
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.png", "regions.json"}
 
 
 # --- Whole or not there ----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A result as the page shows it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colou
     colours = [np.array(picture.getpixel(tuple(middle.tolist()))) for picture in (before, after)]
     for colour, class_id in zip(colours, (0, 2), strict=True):
         np.testing.assert_allclose(colour, (128 + palette()[class_id].astype(int)) / 2, atol=0.5)
+
+
+def test_class_count_is_of_both_maps_and_the_regions(result):
+    assert view.class_count(result) == 3
+    regions = (*result.regions, Region(7, (0, 0, 1, 1), 0.5, 0.5, True))
+    assert view.class_count(replace(result, regions=regions)) == 8
+    assert view.class_count(replace(result, coarse_labels=result.labels + 9)) == 12
 
 
 def test_legend_has_the_classes_of_either_map_and_escapes_their_names(result):
