@@ -125,8 +125,8 @@ def merge_maps(
         best_classes = scores.argmax()
     labels = xp.empty(size, dtype=xp.int32, device=on)
     logits = None
-    if want_logits:
-        logits = xp.zeros((len(scores), *size), dtype=xp.float32, device=on)
+    if want_logits:  # not zeros: for empty arrays numpy asks for huge pages, several times as fast
+        logits = xp.empty((len(scores), *size), dtype=xp.float32, device=on)
 
     for tile in tiles(size, scores.values):
         coarse = labels_image[tile]
@@ -154,8 +154,8 @@ def map_refinement(
 
     Where L_i >= 0 the maximum is at the highest l_k, and only masks that are positive matter; where
     L_i < 0 it is at the lowest, which any mask of the class may have. On ties the lowest class id
-    wins. A class without masks has L'_i = 0. `out`, where it is given, is zeros (C, h, w) that L'
-    is written to: MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
+    wins. A class without masks has L'_i = 0. `out` (C, h, w), where it is given, is what L' is
+    written to: MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
     """
     xp, on = array_namespace(scores.values), device(scores.values)
     reaching = masks.reaching(tile)
@@ -169,7 +169,7 @@ def map_refinement(
         total = xp.zeros(tile.size_hw, dtype=xp.float32, device=on)
         absent = next((i for i in range(len(scores)) if i not in reaching), 0)
         windows = dict.fromkeys(sorted({absent, *reaching}), tile)
-    if out is not None and failed is not None:
+    if out is not None:
         _write_failed_scores(failed, scores, tile, () if nonnegative else windows, out)
 
     for class_id, window in windows.items():
@@ -201,14 +201,16 @@ def _sigmoid_times(logits: Array, scores: Array) -> Array:
 
 
 def _write_failed_scores(
-    failed: Array, scores: ClassScores, tile: Window, whole: Collection[int], out: Array
+    failed: Array | None, scores: ClassScores, tile: Window, whole: Collection[int], out: Array
 ) -> None:
-    """F * L, which the maximum with L' is yet to be taken of, to `out`, zeros (C, h, w) of a tile.
+    """F * L, which the maximum with L' is yet to be taken of, to `out` (C, h, w) of a tile.
 
-    max(0, F * L) of classes whose L' is not given on the `whole` tile: it is 0 on the rest.
+    max(0, F * L) of classes whose L' is not given on the `whole` tile: it is 0 on the rest. Where
+    nothing failed F is 0, or None.
     """
     xp = array_namespace(scores.values)
-    if not xp.any(failed):
+    if failed is None or not xp.any(failed):
+        out[...] = 0
         return
     factor = xp.astype(failed, xp.float32)
     for class_id in range(len(scores)):

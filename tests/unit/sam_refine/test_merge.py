@@ -159,7 +159,7 @@ def refine_all(masks, classes, scores, library=np.asarray):
     """MapRefinement of the whole map as one tile: the tile and L'."""
     scores = ClassScores(library(scores), scores.shape[1:])
     kept = KeptMasks.of(library(masks), np.asarray(classes, np.int32), scores.size_image)
-    out = library(np.zeros(scores.values.shape, np.float32))
+    out = library(np.full(scores.values.shape, np.nan, np.float32))
     return map_refinement(kept, scores, full_window(scores.size_image), out=out), to_numpy(out)
 
 
