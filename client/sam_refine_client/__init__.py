@@ -1,6 +1,12 @@
 """Call a sam-refine server: `RefineClient`, `AsyncRefineClient`. Never imports torch."""
 
-from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
+from sam_refine.contract import (
+    FailedRegions,
+    InvalidRequestError,
+    Limits,
+    MaskPrompt,
+    RefineOptions,
+)
 from sam_refine_client.client import AsyncRefineClient, RefineClient
 from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, SharedMemoryUse, Tls
 from sam_refine_client.embedding import Embedding
@@ -15,6 +21,8 @@ from sam_refine_client.errors import (
     ServerError,
     UnreachableError,
 )
+from sam_refine_client.health import Health
+from sam_refine_client.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.many import Outcome
 from sam_refine_client.request import Activation, ScoresDtype
 from sam_refine_client.result import RefineResult, Region
@@ -29,9 +37,13 @@ __all__ = [
     "Embedding",
     "FailedRegions",
     "ForbiddenError",
+    "Health",
     "InvalidRequestError",
     "Keepalive",
+    "Limits",
     "MaskPrompt",
+    "ModelInfo",
+    "ModelState",
     "Outcome",
     "OverloadedError",
     "ProtocolError",
@@ -45,6 +57,7 @@ __all__ = [
     "SaveFormat",
     "ScoresDtype",
     "ServerError",
+    "ServerInfo",
     "SharedMemoryUse",
     "Tls",
     "UnreachableError",

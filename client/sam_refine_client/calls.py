@@ -16,6 +16,16 @@ from sam_refine.contract import (
     InvalidRequestError,
     RefineOptions,
 )
+from sam_refine_client.deadline import deadline_after, remaining_s
+from sam_refine_client.errors import RefineError
+from sam_refine_client.health import (
+    Health,
+    canary_image,
+    canary_scores,
+    problem,
+    wrong_in_canary,
+)
+from sam_refine_client.info import ServerInfo
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.request import (
     Activation,
@@ -87,6 +97,57 @@ def embed(
     return Embedding(answer["EMBEDDING"].astype(np.float32, copy=False), (height, width))
 
 
+def info(transport: Transport, *, timeout_s: float | None = None) -> Steps[ServerInfo]:
+    """What the server is: versions, models and their state, limits of requests.
+
+    It is asked once. Raises `RefineError`: `DeadlineError` after `timeout_s` seconds,
+    `ForbiddenError` where the server restricts its protocol `metadata`, `model-repository` or
+    `model-config`.
+    """
+    return (yield from transport.info(deadline_after(timeout_s)))
+
+
+def health(
+    transport: Transport, *, canary: bool = True, timeout_s: float | None = 30.0
+) -> Steps[Health]:
+    """Whether the server does its work; what is wrong, and what to do, are its `problems`.
+
+    The server is asked whether it is live and ready, then each model. Where all are, the canary
+    goes through every one of them: a small image to its embedding, which refines a small map. The
+    server keeps nothing of it.
+
+    Raises nothing because of a server, not after `timeout_s` seconds for all of it either; only
+    `InvalidRequestError` for arguments that break a rule, and `UnreachableError` where this client
+    is closed.
+    """
+    deadline_s = deadline_after(timeout_s)
+    readiness = yield from transport.readiness(deadline_s)
+    problems, canary_ms = list(readiness.problems), None
+    if canary and not problems:
+        started_s = time.monotonic()
+        try:
+            wrong = yield from _canary(transport, deadline_s)
+        except (RefineError, OSError) as error:
+            wrong = problem("the canary failed", error)
+        if wrong is None:
+            canary_ms = (time.monotonic() - started_s) * 1000
+        else:
+            problems.append(wrong)
+    return Health(
+        readiness.is_live, readiness.is_ready, readiness.models, canary_ms, tuple(problems)
+    )
+
+
+def _canary(transport: Transport, deadline_s: float | None) -> Steps[str | None]:
+    """What is wrong in the answers. Raises as `refine` does."""
+    image, scores = canary_image(), canary_scores()
+    embedding = yield from embed(transport, image, timeout_s=remaining_s(deadline_s))
+    result = yield from refine(
+        transport, embedding=embedding, logits=scores, timeout_s=remaining_s(deadline_s)
+    )
+    return wrong_in_canary(embedding, result)
+
+
 def _call(
     model: Any,
     tensors: Any,
@@ -94,9 +155,7 @@ def _call(
     parameters: dict[str, str | int | float | bool],
     timeout_s: float | None,
 ) -> Call:
-    if timeout_s is not None and not timeout_s > 0:
-        raise InvalidRequestError(f"timeout_s must be > 0, got {timeout_s!r}")
-    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    deadline_s = deadline_after(timeout_s)
     return Call(model, tensors, outputs, parameters, uuid.uuid4().hex, deadline_s)
 
 

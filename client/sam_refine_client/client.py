@@ -129,6 +129,8 @@ class RefineClient(_Client):
 
     refine = _blocking(calls.refine)
     embed = _blocking(calls.embed)
+    info = _blocking(calls.info)
+    health = _blocking(calls.health)
 
     def refine_many(
         self, jobs: Iterable[Job], *, concurrency: int = 4, in_order: bool = True
@@ -199,6 +201,8 @@ class AsyncRefineClient(_Client):
 
     refine = _awaited(calls.refine)
     embed = _awaited(calls.embed)
+    info = _awaited(calls.info)
+    health = _awaited(calls.health)
 
     def refine_many(
         self,

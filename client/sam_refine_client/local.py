@@ -19,6 +19,7 @@ from sam_refine.contract import (
     SAM_EMBED,
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
+    ArrayLibrary,
     InvalidRequestError,
     Limits,
 )
@@ -28,10 +29,13 @@ from sam_refine.prompts import Prompts
 from sam_refine.request import read_image
 from sam_refine.resize import Float32
 from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
+from sam_refine_client.health import Readiness
+from sam_refine_client.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.steps import Steps, Work
 from sam_refine_client.transport import Call, Tensors
 
 _PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_LOADED_BEFORE_FORK: Final = "the networks were loaded before this process was forked"
 
 
 class LocalTransport:
@@ -42,6 +46,10 @@ class LocalTransport:
         self._limits = limits or Limits()
         self._encoder = _session(repository / SAM_IMAGE_ENCODER.name / "1" / "model.onnx")
         self._decoder = _session(repository / SAM_MASK_DECODER.name / "1" / "model.onnx")
+        self._sessions = {
+            SAM_IMAGE_ENCODER.name: self._encoder,
+            SAM_MASK_DECODER.name: self._decoder,
+        }
         self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
         self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
         self._is_of_parent = False
@@ -50,6 +58,37 @@ class LocalTransport:
         """ONNX Runtime's threads are left behind in the parent process."""
         self._is_of_parent = True
 
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What is loaded here; `sam_refine` itself is this process."""
+        yield from ()
+        return ServerInfo(
+            "onnxruntime",
+            ort.__version__,
+            tuple(
+                ModelInfo(
+                    name,
+                    ModelState.READY,
+                    versions=("1",),
+                    backend="onnxruntime",
+                    device="GPU" if _PROVIDERS[0] in session.get_providers() else "CPU",
+                    instances=1,
+                    max_batch_size=0,
+                )
+                for name, session in self._sessions.items()
+            ),
+            self._limits,
+            ArrayLibrary.NUMPY,
+            (),
+        )
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """The networks were loaded when this was made."""
+        yield from ()
+        if self._is_of_parent:
+            text = f"{_LOADED_BEFORE_FORK}; make a client in each process"
+            return Readiness(False, False, dict.fromkeys(self._sessions, False), (text,))
+        return Readiness(True, True, dict.fromkeys(self._sessions, True), ())
+
     def close(self) -> Steps[None]:
         """Forget the embeddings."""
         yield Work(self._scratch.cleanup)
@@ -57,10 +96,7 @@ class LocalTransport:
     def infer(self, call: Call) -> Steps[Tensors]:
         """The outputs by name. Raises `RefineError`."""
         if self._is_of_parent:
-            raise UnreachableError(
-                "the networks were loaded before this process was forked",
-                advice="make a client in each process",
-            )
+            raise UnreachableError(_LOADED_BEFORE_FORK, advice="make a client in each process")
         work = self._embed if call.model is SAM_EMBED else self._refine
         tensors: Tensors = yield Work(lambda: _answered(work, call))
         return tensors

@@ -87,8 +87,7 @@ class Stop:
 def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
     """Do each step and wait for it. `connect` gives a `tritonclient.grpc` client.
 
-    What a remote step raises, and that `stop` was set, is thrown into the generator, which may go
-    on.
+    What a step raises, and that `stop` was set, is thrown into the generator, which may go on.
     """
 
     def do(step: Step) -> Any:
@@ -109,7 +108,7 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
         while True:
             try:
                 outcome = do(step)
-            except InferenceServerException as error:
+            except Exception as error:
                 step = steps.throw(error)
             else:
                 step = steps.send(outcome)
@@ -200,7 +199,7 @@ async def run_async(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> 
         while True:
             try:
                 outcome = await do(step)
-            except InferenceServerException as error:
+            except Exception as error:
                 step = steps.throw(error)
             else:
                 step = steps.send(outcome)

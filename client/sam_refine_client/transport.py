@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, ModelSpec, TensorSpec
 from sam_refine_client.connection import ConnectionOptions, Retries, SharedMemoryUse
+from sam_refine_client.deadline import remaining_s
 from sam_refine_client.errors import (
     OUTCOME_UNKNOWN,
     UNAVAILABLE,
@@ -24,14 +25,15 @@ from sam_refine_client.errors import (
     UnreachableError,
     error_of,
 )
+from sam_refine_client.health import Readiness
+from sam_refine_client.info import ServerInfo
+from sam_refine_client.server import Questions
 from sam_refine_client.shared_memory import Placement, Region, Regions
 from sam_refine_client.steps import Pause, Remote, Steps, Work
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _LIVENESS_TIMEOUT_S = 1.0
-_LONGEST_TIMEOUT_S = 1e8
-"""What is far longer, and endless, gRPC takes for a deadline that has passed."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,10 @@ class Call:
 
     def remaining_s(self) -> float | None:
         """Seconds left. Raises `DeadlineError` where there are none."""
-        if self.deadline_s is None:
-            return None
-        remaining = self.deadline_s - time.monotonic()
-        if remaining <= 0:
-            raise self.failed(DeadlineError, "the deadline passed")
-        return min(remaining, _LONGEST_TIMEOUT_S)
+        try:
+            return remaining_s(self.deadline_s)
+        except DeadlineError as error:
+            raise self.failed(DeadlineError, error.message) from None
 
     def is_over_in(self, seconds: float) -> bool:
         """Whether the deadline will have passed."""
@@ -96,6 +96,12 @@ class Transport(Protocol):
     def infer(self, call: Call) -> Steps[Tensors]:
         """The outputs by name. Raises `RefineError`."""
 
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What is called. Raises `RefineError`."""
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """Whether it is ready to be called; raises nothing."""
+
     def close(self) -> Steps[None]:
         """Let go of what it holds."""
 
@@ -137,6 +143,14 @@ class GrpcTransport:
                     or call.is_over_in(wait_s)
                 ):
                     raise error from raised
+
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What the server is. Raises `RefineError`."""
+        return Questions(self._headers, deadline_s).info()
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """What the server says of itself; raises nothing."""
+        return Questions(self._headers, deadline_s).readiness()
 
     def close(self) -> Steps[None]:
         """Let go of what the server holds for this client."""

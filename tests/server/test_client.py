@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 from contextlib import ExitStack
 
 import numpy as np
@@ -14,11 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from sam_refine.contract import MODELS, ArrayLibrary
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
     DeadlineError,
     InvalidRequestError,
+    Limits,
+    ModelState,
     RefineClient,
     RefineOptions,
     RejectedError,
@@ -180,6 +184,72 @@ def test_embedding_refines_as_its_image_does(client, result):
     np.testing.assert_array_equal(refined.labels, result.labels)
 
 
+def test_health_of_what_works_has_no_problems_and_times_the_canary(client):
+    for _ in range(2):
+        health = client.health()
+        assert (health.problems, health.is_healthy) == ((), True)
+        assert health.is_live
+        assert health.is_ready
+        assert {"sam_image_encoder", "sam_mask_decoder"} <= set(health.models)
+        assert set(health.models.values()) == {True}
+        assert 1 < health.canary_ms < 30_000
+
+
+def test_health_without_the_canary_asks_only(client):
+    health = client.health(canary=False)
+    assert (health.is_healthy, health.canary_ms) == (True, None)
+
+
+def test_health_that_takes_too_long_says_so(client):
+    health = client.health(timeout_s=0.02)
+    assert not health.is_healthy
+    assert "give it more time" in health.problems[-1]
+    assert health.canary_ms is None
+
+
+def test_health_leaves_the_embeddings_of_others_alone(client, server, grpc_client):
+    """However often a monitor asks: the cache has room for some images only."""
+
+    def lookups():
+        url = f"http://127.0.0.1:{server.metrics_port}/metrics"
+        with urllib.request.urlopen(url) as metrics:
+            lines = metrics.read().decode().splitlines()
+        return [line for line in lines if line.startswith("sam_refine_embedding_cache_lookups")]
+
+    before = lookups()
+    assert client.health().is_healthy
+    assert lookups() == before
+
+
+def test_info_has_models_and_limits(client):
+    info = client.info()
+    assert info.version
+    assert info.limits == Limits()
+    assert info.differences == ()
+    models = {model.name: model for model in info.models}
+    assert {model.state for model in info.models} == {ModelState.READY}
+    encoder = models["sam_image_encoder"]
+    assert (encoder.versions, encoder.backend, encoder.instances) == (("1",), "onnxruntime", 1)
+
+
+def test_info_of_a_server_is_what_its_configs_say(server):
+    with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
+        info = client.info(timeout_s=10)
+    models = {model.name: model for model in info.models}
+    assert list(models) == [model.name for model in MODELS]
+    assert info.name == "triton"
+    assert info.array_library is ArrayLibrary.NUMPY
+    assert (models["sam_refine"].instances, models["sam_refine"].device) == (2, "CPU")
+    assert models["sam_image_encoder"].max_batch_size == 8
+    assert (models["sam_embed"].backend, models["sam_embed"].instances) == ("ensemble", None)
+
+
+@pytest.mark.parametrize("method", ["info", "health"])
+def test_info_and_health_refuse_a_timeout_that_is_none(client, method):
+    with pytest.raises(InvalidRequestError, match="timeout_s must be > 0, got -1"):
+        getattr(client, method)(timeout_s=-1)
+
+
 def test_every_client_gives_the_same_result(result, reference):
     np.testing.assert_array_equal(result.labels, reference.labels)
     np.testing.assert_array_equal(result.coarse_labels, reference.coarse_labels)
@@ -214,6 +284,8 @@ def test_closed_client_says_so(server, repository):
         client.close()
         with pytest.raises(UnreachableError, match="the client is closed"):
             client.refine(PHOTO, logits=coarse_scores())
+        with pytest.raises(UnreachableError, match="the client is closed"):
+            client.health()
 
 
 def test_cancelled_awaited_call_ends_at_once(server):

@@ -27,6 +27,12 @@ class Awaited:
     def embed(self, *arguments: Any, **options: Any) -> Any:
         return _await(self._client.embed(*arguments, **options))
 
+    def info(self, **options: Any) -> Any:
+        return _await(self._client.info(**options))
+
+    def health(self, **options: Any) -> Any:
+        return _await(self._client.health(**options))
+
     def refine_many(self, jobs: Any, **options: Any) -> Iterator[Any]:
         outcomes = self._client.refine_many(jobs, **options)
 

@@ -16,12 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from sam_refine.contract import MODELS
+from sam_refine.contract import MODELS, ModelSpec
 
 REGIONS = 2
 """Q and N of the answers: regions, and predictions."""
@@ -50,7 +51,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
     Each of `answers` answers one inference, in their order; those beyond them get `right`.
     `statuses` has a status for other methods that shall fail; those in `hangs` do their work, and
-    then do not answer.
+    then do not answer. `models` are the states and reasons of the models that it has; all are ready
+    as it starts.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.statuses: dict[str, grpc.StatusCode] = {}
         self.hangs: set[str] = set()
         self.seen: list[Seen] = []
+        self.models = {model.name: ("READY", "") for model in MODELS}
+        self.configs = {model.name: model_config(model) for model in MODELS}
         self.regions: dict[str, mmap.mmap] = {}
         """Shared memory by its name, mapped as Triton does."""
         self._lock = threading.Lock()
@@ -129,6 +133,31 @@ class FakeTriton(GRPCInferenceServiceServicer):
         with self._seen("ServerLive", request, context):
             return pb.ServerLiveResponse(live=True)
 
+    def ServerReady(self, request: Any, context: Any) -> Any:
+        with self._seen("ServerReady", request, context):
+            states = {state for state, _ in self.models.values()}
+            return pb.ServerReadyResponse(ready=states == {"READY"})
+
+    def ServerMetadata(self, request: Any, context: Any) -> Any:
+        with self._seen("ServerMetadata", request, context):
+            return pb.ServerMetadataResponse(name="triton", version="2.51.0")
+
+    def ModelReady(self, request: Any, context: Any) -> Any:
+        with self._seen("ModelReady", request, context):
+            state, _ = self.models.get(request.name, ("MISSING", ""))
+            return pb.ModelReadyResponse(ready=state == "READY")
+
+    def ModelConfig(self, request: Any, context: Any) -> Any:
+        with self._seen("ModelConfig", request, context):
+            return pb.ModelConfigResponse(config=self.configs[request.name])
+
+    def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        with self._seen("RepositoryIndex", request, context):
+            response = pb.RepositoryIndexResponse()
+            for name, (state, reason) in self.models.items():
+                response.models.add(name=name, version="1", state=state, reason=reason)
+            return response
+
     def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
         with (
             self._seen("SystemSharedMemoryRegister", request, context),
@@ -166,6 +195,18 @@ class FakeTriton(GRPCInferenceServiceServicer):
         yield
         if method in self.hangs:
             self.hold(context)
+
+
+def model_config(model: ModelSpec) -> Any:
+    """What the contract has a model's config say of its tensors."""
+    config = ModelConfig(name=model.name, backend="python", max_batch_size=0)
+    for specs, tensors in ((model.inputs, config.input), (model.outputs, config.output)):
+        for spec in specs:
+            datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+            tensors.add(
+                name=spec.name, data_type=DataType.Value(f"TYPE_{datatype}"), dims=spec.dims
+            )
+    return config
 
 
 # --- Answers ---------------------------------------------------------------------------------
