@@ -1,4 +1,4 @@
-"""The command `sam-refine`: serve, refine, export, demo."""
+"""The command `sam-refine`: refine, embed, health, info; export, serve, demo, ui."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ def main() -> None:
     # onnxruntime >= 1.29 reports to Microsoft unless told not to before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        from sam_refine_cli.app import app
+        from sam_refine_cli.app import run
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit('sam-refine: the command line needs: pip install "sam-refine[cli]"')
-    app()
+    sys.exit(run())

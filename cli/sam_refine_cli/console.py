@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +15,22 @@ from rich.table import Table
 if TYPE_CHECKING:
     from sam_refine_client import RefineResult
 
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 stdout = Console(highlight=False, markup=False)
 stderr = Console(stderr=True, highlight=False, markup=False)
+
+
+def error_line(text: str) -> str:
+    """An error as one line, whatever line ends it came with."""
+    return f"sam-refine: {' '.join(text.split())}"
+
+
+def print_error(text: str) -> None:
+    """One line on stderr."""
+    # Plain, in one piece: rich would wrap it and read brackets as markup.
+    print(error_line(text), file=sys.stderr)
 
 
 @contextmanager
@@ -26,8 +39,7 @@ def errors_in_one_line(*expected: type[Exception]) -> Iterator[None]:
     try:
         yield
     except expected as error:
-        # Plain, in one piece: rich would wrap it and read brackets as markup.
-        print(f"sam-refine: {error}", file=sys.stderr)
+        print_error(str(error))
         raise typer.Exit(1) from error
 
 
@@ -35,10 +47,7 @@ def need_extra(extra: str, *modules: str) -> None:
     """End with exit code 1 where the packages of an extra are missing."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        print(
-            f'sam-refine: {", ".join(missing)} missing: pip install "sam-refine[{extra}]"',
-            file=sys.stderr,
-        )
+        print_error(f'{", ".join(missing)} missing: pip install "sam-refine[{extra}]"')
         raise typer.Exit(1)
 
 
@@ -47,19 +56,29 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def print_result(result: RefineResult) -> None:
-    """A table of a refinement that has labels, coarse labels and regions."""
-    assert result.regions is not None
-    assert result.labels is not None
-    kept = sum(region.kept for region in result.regions)
-    changed = float(np.mean(result.labels != result.coarse_labels))
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Names and values, a line each."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    table.add_row("regions", str(len(result.regions)))
-    table.add_row("kept", str(kept))
-    table.add_row("failed", str(len(result.regions) - kept))
-    table.add_row("pixels changed", f"{changed:.1%}")
-    for stage, time_ms in result.timings.items():
-        table.add_row(stage.replace("_", " "), f"{time_ms:.0f} ms")
+    for name, value in facts.items():
+        table.add_row(name, value)
     stdout.print(table)
+
+
+def print_result(result: RefineResult) -> None:
+    """A table of a refinement that has labels, coarse labels and regions."""
+    assert result.regions is not None
+    kept = sum(region.kept for region in result.regions)
+    print_facts(
+        {
+            "regions": str(len(result.regions)),
+            "kept": str(kept),
+            "failed": str(len(result.regions) - kept),
+            "pixels changed": f"{result.changed_fraction:.1%}",
+            **{
+                stage.replace("_", " "): f"{time_ms:.0f} ms"
+                for stage, time_ms in result.timings.items()
+            },
+        }
+    )

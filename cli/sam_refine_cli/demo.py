@@ -20,7 +20,7 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.export import DEFAULT_REPOSITORY, run_export
-from sam_refine_cli.refine import load_array, write_result
+from sam_refine_cli.files import load_array, write_result
 
 DATA: Final = Path(__file__).parent / "demo_data"
 

@@ -1,159 +1,286 @@
-"""`sam-refine refine`: one image and its scores through a server."""
+"""`sam-refine refine`: one image or a folder of them, with their coarse maps."""
 
 from __future__ import annotations
 
-import json
-import tokenize
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
-from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
+from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine_cli.connection import CONNECTION, Connection
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
+from sam_refine_cli.files import LABELS, load_array, load_embedding, load_labels, save_result
+from sam_refine_cli.images import ImageFile, find_images
+from sam_refine_cli.option_groups import usage_errors, with_options
+from sam_refine_cli.refine_options import REFINE_OPTIONS
+from sam_refine_cli.report import Report
 
 if TYPE_CHECKING:
-    from sam_refine_client import RefineResult
-
-DEFAULTS = RefineOptions()
+    from sam_refine_client import RefineClient, RefineResult
 
 
+OUTPUTS: Final = ("labels", "coarse_labels", "regions")
+
+
+class Activation(str, Enum):
+    """What the client takes; known here without it."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the coarse maps of the images are: files, or folders of files of the images' names."""
+
+    logits: Path
+    labels: Path | None
+    embedding: Path | None
+    activation: Activation | None
+    image_id: str | None
+
+    def check(self, image: Path) -> None:
+        """Raise `InvalidRequestError` where a folder of images goes with something for one."""
+        if not image.is_dir():
+            return
+        for name, place in (
+            ("logits", self.logits),
+            ("labels", self.labels),
+            ("embedding", self.embedding),
+        ):
+            if place is not None and not place.is_dir():
+                raise InvalidRequestError(
+                    f"{image} is a folder, so --{name} must be one, too, got the file {place}"
+                )
+        if self.image_id is not None:
+            raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
+
+    def job(self, image: ImageFile) -> dict[str, Any]:
+        """The client's arguments. Raises `InvalidRequestError`, `OSError`."""
+        job: dict[str, Any] = {"logits": load_array(image.companion(self.logits, (".npy",)))}
+        if self.labels is not None:
+            job["labels"] = load_labels(image.companion(self.labels, (".npy", ".png")))
+        if self.embedding is None:
+            job["image"] = image.path
+        else:
+            job["embedding"] = load_embedding(image.companion(self.embedding, (".npz",)))
+        if self.activation is not None:
+            job["activation"] = self.activation.value
+        if self.image_id is not None:
+            job["image_id"] = self.image_id
+        return job
+
+
+@with_options(options=REFINE_OPTIONS, connection=CONNECTION)
 def refine(
-    image: Annotated[Path, typer.Argument(help="JPEG or PNG.", exists=True, dir_okay=False)],
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG, or a folder of them.", exists=True),
+    ],
     logits: Annotated[
         Path,
         typer.Option(
-            help="Class scores (C, h, w) as .npy, at most as large as the image.",
+            metavar="PATH",
+            help="Class scores (C, h, w) as .npy, at most as large as the image; for a folder of "
+            "images the folder of their scores: for street.jpg it has street.npy.",
             exists=True,
-            dir_okay=False,
+            rich_help_panel="Input",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Directory for the results.", file_okay=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where the results go: labels.png (palette; the pixel values are the labels), "
+            "regions.json and before_after.png; for a folder of images in DIR/street/.",
+            file_okay=False,
+            rich_help_panel="Output",
+        ),
+    ],
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Coarse map (H, W) as .npy; else the argmax of the scores.",
+            metavar="PATH",
+            help="Coarse maps (H, W) where they are not the argmax of the scores: .npy, or PNG "
+            "with a palette or in grey. A file, or a folder as with --logits.",
             exists=True,
-            dir_okay=False,
+            rich_help_panel="Input",
         ),
     ] = None,
-    url: Annotated[str, typer.Option(help="gRPC address of the server.")] = "127.0.0.1:8001",
-    timeout_s: Annotated[float | None, typer.Option(help="Deadline, seconds.", min=0)] = None,
-    downsample_ratio: Annotated[
-        int, typer.Option(help="r: one grid cell for r x r pixels.")
-    ] = DEFAULTS.downsample_ratio,
-    confidence_threshold: Annotated[
-        float, typer.Option(help="tau_c: lower scores belong to no region.")
-    ] = DEFAULTS.confidence_threshold,
-    iou_threshold: Annotated[
-        float, typer.Option(help="tau_iou: keep regions of a higher predicted IoU.")
-    ] = DEFAULTS.iou_threshold,
-    mask_prompt: Annotated[
-        MaskPrompt, typer.Option(help="How scores become a mask prompt.")
-    ] = DEFAULTS.mask_prompt,
-    mask_prompt_scale: Annotated[
-        float, typer.Option(help="tau_m: factor of the mask prompt.")
-    ] = DEFAULTS.mask_prompt_scale,
-    min_region_area: Annotated[
-        int, typer.Option(help="Smaller components, in grid cells, are no regions.")
-    ] = DEFAULTS.min_region_area,
-    failed_regions: Annotated[
-        FailedRegions, typer.Option(help="What happens where a region failed.")
-    ] = DEFAULTS.failed_regions,
-    multimask_output: Annotated[
-        bool, typer.Option(help="Best of SAM's masks 1 to 3 instead of its single mask.")
-    ] = DEFAULTS.multimask_output,
-    max_regions: Annotated[
-        int | None, typer.Option(help="Refuse maps of more regions.")
-    ] = DEFAULTS.max_regions,
-    ignore_label: Annotated[
-        int | None, typer.Option(help="Pixels of this label keep it.")
-    ] = DEFAULTS.ignore_label,
+    activation: Annotated[
+        Activation | None,
+        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+    ] = None,
+    embedding: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="What `sam-refine embed` wrote for the image, which then is not sent: street.npz "
+            "or a folder of such.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    image_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Your own name of the image: a later request of the same name takes the "
+            "embedding that the server keeps, and its pixels are not looked at.",
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave images alone that have a labels.png: go on where a run was stopped.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one line of JSON for each image on stdout, nothing else.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Images of a folder that are under way at a time.",
+            min=1,
+        ),
+    ] = 4,
+    *,
+    options: RefineOptions,
+    connection: Connection,
 ) -> None:
-    """Refine a coarse map through a running server.
+    """Refine the coarse map of an image, or those of a folder of images.
 
-    Writes labels.png (palette), regions.json and before_after.png into the directory OUT.
+    One image, its class scores as a network gives them (any resolution, say a sixteenth):
+
+        sam-refine refine photo.jpg --logits photo.npy --out refined/
+
+    A folder: scores/street.npy goes with images/street.jpg. An image that fails is named on
+    stderr, the others go on, and the exit code is 1. Where the server is gone or says no, it ends;
+    the same command again with --skip-existing goes on.
+
+        sam-refine refine images/ --logits scores/ --out refined/ --skip-existing
+
+    Raw output of a network, small specks left alone, fewer regions given up:
+
+        sam-refine refine photo.jpg --logits raw.npy --activation softmax --out refined/
+            --min-region-area 225 --iou-threshold 0.7
+
+    Ends with 0 where all went well, 1 where something failed, 2 for wrong usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client import RefineClient, RefineError
-
-    with errors_in_one_line(ValueError, RefineError, OSError):
-        if ignore_label is not None and not 0 <= ignore_label <= 65535:
-            raise InvalidRequestError(
-                f"ignore_label must be in [0, 65535] to be written as a PNG, got {ignore_label}"
-            )
-        options = RefineOptions(
-            downsample_ratio=downsample_ratio,
-            confidence_threshold=confidence_threshold,
-            iou_threshold=iou_threshold,
-            mask_prompt=mask_prompt,
-            mask_prompt_scale=mask_prompt_scale,
-            min_region_area=min_region_area,
-            failed_regions=failed_regions,
-            multimask_output=multimask_output,
-            max_regions=max_regions,
-            ignore_label=ignore_label,
-        )
-        with RefineClient(url) as client:
-            result = client.refine(
-                image,
-                logits=load_array(logits),
-                labels=None if labels is None else load_array(labels),
-                options=options,
-                outputs=("labels", "coarse_labels", "regions"),
-                timeout_s=timeout_s,
-            )
-        paths = write_result(result, image, out)
-    print_result(result)
-    for path in paths:
-        stdout.print(f"{path}", soft_wrap=True)
+    inputs = Inputs(logits, labels, embedding, activation, image_id)
+    with usage_errors():
+        inputs.check(image)
+    with errors_in_one_line(InvalidRequestError, OSError):
+        images = find_images(image)
+    totals = Totals()
+    with connection.open() as client, Report(len(images), is_json=json) as report:
+        todo = []
+        for each in images:
+            if skip_existing and (directory_of(each, out) / LABELS).exists():
+                report.skipped(each.path)
+            else:
+                todo.append(each)
+        request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
+        for each, result in refined(client, todo, inputs, request, concurrency, report):
+            try:
+                paths = save_result(result, each.path, directory_of(each, out))
+            except (ValueError, OSError) as error:
+                report.failed(each.path, error)
+                continue
+            totals.add(result)
+            report.done(each.path, paths, facts_of(result))
+            if not (json or each.is_of_folder):
+                print_result(result)
+                for path in paths:
+                    stdout.print(f"{path}", soft_wrap=True)
+        report.finish(out, totals.facts())
 
 
-def load_array(path: Path) -> npt.NDArray[Any]:
-    """A .npy file; raises `InvalidRequestError` where it is none (never unpickles)."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, MemoryError, tokenize.TokenError) as error:
-        raise InvalidRequestError(f"{path} must be a .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InvalidRequestError(f"{path} must be a .npy file, got an archive of arrays")
-    return array
+def directory_of(image: ImageFile, out: Path) -> Path:
+    """Where the results of an image go."""
+    return out / image.stem if image.is_of_folder else out
 
 
-def write_result(
-    result: RefineResult,
-    image: Path,
-    out: Path,
-    class_names: list[str] | None = None,
-    palette: npt.NDArray[np.uint8] | None = None,
-) -> list[Path]:
-    """Write labels.png, regions.json and before_after.png; returns their paths.
+def refined(
+    client: RefineClient,
+    images: list[ImageFile],
+    inputs: Inputs,
+    request: dict[str, Any],
+    concurrency: int,
+    report: Report,
+) -> Iterator[tuple[ImageFile, RefineResult]]:
+    """The results of the images that have one, in order; the others are reported."""
+    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
 
-    `result` has labels, coarse labels and regions.
-    """
-    from PIL import Image
+    sent: list[ImageFile] = []
 
-    from sam_refine_client.pictures import before_after, save_label_png
+    def jobs() -> Iterator[dict[str, Any]]:
+        for image in images:
+            try:
+                job = inputs.job(image)
+            except (InvalidRequestError, OSError) as error:
+                report.failed(image.path, error)
+                continue
+            sent.append(image)
+            yield {**job, **request}
 
-    assert result.labels is not None
-    assert result.coarse_labels is not None
-    out.mkdir(parents=True, exist_ok=True)
-    labels_png, regions_json, picture_png = paths = [
-        out / name for name in ("labels.png", "regions.json", "before_after.png")
-    ]
-    save_label_png(result.labels, labels_png, palette)
-    regions = [asdict(region) for region in result.regions or ()]
-    regions_json.write_text(json.dumps(regions, indent=1) + "\n", encoding="utf-8")
-    with Image.open(image) as photo:
-        picture = before_after(
-            np.asarray(photo.convert("RGB")),
-            result.coarse_labels,
-            result.labels,
-            class_names,
-            palette,
-        )
-    picture.save(picture_png, optimize=True)
-    return paths
+    for outcome in client.refine_many(jobs(), concurrency=concurrency):
+        image = sent[outcome.index]
+        if isinstance(outcome.error, UnreachableError | ForbiddenError | ProtocolError):
+            report.ended(image.path, outcome.error)
+        elif outcome.error is not None:
+            report.failed(image.path, outcome.error)
+        elif outcome.result is not None:
+            yield image, outcome.result
+
+
+def facts_of(result: RefineResult) -> dict[str, Any]:
+    """What a program may want to know of a result without its files."""
+    regions = result.regions or ()
+    return {
+        "regions": len(regions),
+        "kept": sum(region.kept for region in regions),
+        "changed_fraction": result.changed_fraction,
+        "timings_ms": result.timings,
+        "request_id": result.request_id,
+    }
+
+
+@dataclass
+class Totals:
+    """Of all results."""
+
+    images: int = 0
+    regions: int = 0
+    kept: int = 0
+    changed: float = 0.0
+
+    def add(self, result: RefineResult) -> None:
+        self.images += 1
+        self.regions += len(result.regions or ())
+        self.kept += sum(region.kept for region in result.regions or ())
+        self.changed += result.changed_fraction
+
+    def facts(self) -> dict[str, str]:
+        if not self.images:
+            return {}
+        return {
+            "regions": str(self.regions),
+            "kept": str(self.kept),
+            "pixels changed": f"{self.changed / self.images:.1%}",
+        }

@@ -1,0 +1,71 @@
+"""Options that several commands have, written once: a command takes each group as one value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter
+from typing import Any, Generic, TypeVar
+
+import typer
+
+from sam_refine.contract import InvalidRequestError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OptionGroup(Generic[T]):
+    """Options of the command line, and what is made of them."""
+
+    options: tuple[Parameter, ...]
+    """Keyword-only, annotated as typer wants it."""
+    make: Callable[..., T]
+    """From the options' values by name. What it raises as `InvalidRequestError` is wrong usage."""
+
+
+def option(name: str, annotation: Any, default: Any) -> Parameter:
+    """One option of a group."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def with_options(
+    **groups: OptionGroup[Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of groups after its own; it gets what is made of each."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [
+            parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            for parameter in signature.parameters.values()
+            if parameter.name not in groups
+        ]
+        options = [option for group in groups.values() for option in group.options]
+
+        @wraps(command)
+        def call(**values: Any) -> None:
+            made = {}
+            for name, group in groups.items():
+                given = {option.name: values.pop(option.name) for option in group.options}
+                with usage_errors():
+                    made[name] = group.make(**given)
+            command(**values, **made)
+
+        call.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in (*own, *options)}
+        return call
+
+    return decorate
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Inside the block an `InvalidRequestError` is wrong usage: exit code 2."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise typer.BadParameter(str(error)) from error

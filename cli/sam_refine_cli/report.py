@@ -1,0 +1,115 @@
+"""What became of each image: lines of JSON, or a progress bar and what it comes to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sam_refine_cli.console import INTERRUPTED, error_line, print_error, print_facts, stderr, stdout
+
+
+class Report:
+    """Counts images as they are done, skipped or failed; a failure is one line on stderr.
+
+    Inside a `with` block there is a progress bar on stderr, where that is a terminal. Ctrl-C ends
+    the block with one line that says how far it came.
+    """
+
+    def __init__(self, total: int, *, is_json: bool) -> None:
+        self._total = total
+        self._is_json = is_json
+        self._counts: Counter[str] = Counter()
+        self._started_s = time.monotonic()
+        # Lines of JSON on the same terminal would tear the bar.
+        is_shown = total > 1 and stderr.is_terminal and not (is_json and stdout.is_terminal)
+        self._progress = Progress(
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[failures]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=stderr,
+            disable=not is_shown,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._progress.add_task("", total=total, failures="")
+
+    def __enter__(self) -> Report:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        if isinstance(error, KeyboardInterrupt):
+            print_error(f"interrupted; {self._how_far()}" if self._total > 1 else "interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+
+    def done(self, image: Path, files: Sequence[Path], facts: Mapping[str, Any]) -> None:
+        """An image whose results lie in `files`."""
+        self._count("ok")
+        self._print_json(image, "ok", {"files": [str(path) for path in files], **facts})
+
+    def skipped(self, image: Path) -> None:
+        """An image that had its results already."""
+        self._count("skipped")
+        self._print_json(image, "skipped", {})
+
+    def failed(self, image: Path, error: Exception) -> None:
+        """An image that has none, and why."""
+        self._count("failed")
+        self._print_json(image, "failed", {"error": type(error).__name__, "message": str(error)})
+        if self._progress.live.is_started:
+            self._progress.console.print(error_line(f"{image}: {error}"), soft_wrap=True)
+        else:
+            print_error(f"{image}: {error}")
+
+    def ended(self, image: Path, error: Exception) -> NoReturn:
+        """An image that failed in a way in which all that come after it would: exit code 1."""
+        self.failed(image, error)
+        self._progress.stop()
+        if self._total > 1:
+            print_error(f"ended, the others would fail, too; {self._how_far()}")
+        raise typer.Exit(1)
+
+    def finish(self, out: Path, facts: Mapping[str, str]) -> None:
+        """Print what it comes to; exit code 1 where an image failed."""
+        self._progress.stop()
+        failed = self._counts["failed"]
+        if self._total > 1 and not self._is_json:
+            seconds = time.monotonic() - self._started_s
+            done = self._counts["ok"]
+            per_image = {"per image": f"{seconds / done:.2f} s"} if done else {}
+            counts = {name: str(self._counts[name]) for name in ("ok", "skipped", "failed")}
+            print_facts({"images": str(self._total), **counts, **facts, **per_image})
+            stdout.print(f"{out}", soft_wrap=True)
+        if failed:
+            if self._total > 1:
+                print_error(f"{failed} of {self._total} images failed")
+            raise typer.Exit(1)
+
+    def _count(self, status: str) -> None:
+        self._counts[status] += 1
+        failed = self._counts["failed"]
+        failures = f"{failed} failed" if failed else ""
+        self._progress.update(self._task, advance=1, failures=failures)
+
+    def _how_far(self) -> str:
+        done = self._counts["ok"] + self._counts["skipped"]
+        return f"{done} of {self._total} images are done, --skip-existing goes on with the rest"
+
+    def _print_json(self, image: Path, status: str, facts: Mapping[str, Any]) -> None:
+        if self._is_json:
+            print(json.dumps({"image": str(image), "status": status, **facts}), flush=True)
