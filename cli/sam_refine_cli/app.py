@@ -40,16 +40,15 @@ def _main(
     The first time:
 
         sam-refine export
-
         sam-refine serve
 
     and in another terminal:
 
         sam-refine health
-
         sam-refine refine photo.jpg --logits scores.npy --out refined/
 
-    Commands end with 0 where all went well, 1 where something failed, 2 for wrong usage.
+    Each command has a --help of its own, with examples. They end with 0
+    where all went well, 1 where something failed, 2 for wrong usage.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)

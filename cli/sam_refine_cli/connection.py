@@ -209,8 +209,8 @@ CONNECTION: Final = OptionGroup(
                 float | None,
                 typer.Option(
                     metavar="SECONDS",
-                    help="Give a request up after this time, its attempts included. By default only "
-                    "`health` has one, of 30.",
+                    help="Give a request up after this time, its attempts included. Without it "
+                    "only `health` does, after 30.",
                     rich_help_panel=_PANEL,
                 ),
             ],

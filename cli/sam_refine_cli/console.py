@@ -56,11 +56,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def print_facts(facts: Mapping[str, str]) -> None:
-    """Names and values, a line each."""
+def print_facts(facts: Mapping[str, str], *, are_numbers: bool = False) -> None:
+    """Names and values, a line each; numbers stand below each other."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column(justify="right")
+    table.add_column(justify="right" if are_numbers else "left", overflow="fold")
     for name, value in facts.items():
         table.add_row(name, value)
     stdout.print(table)
@@ -80,5 +80,6 @@ def print_result(result: RefineResult) -> None:
                 stage.replace("_", " "): f"{time_ms:.0f} ms"
                 for stage, time_ms in result.timings.items()
             },
-        }
+        },
+        are_numbers=True,
     )

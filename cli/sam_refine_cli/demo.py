@@ -33,7 +33,14 @@ def demo(
         "build/demo"
     ),
 ) -> None:
-    """Export MobileSAM, start Triton, refine a photo, write a before/after picture, stop."""
+    """Export MobileSAM, start Triton, refine a photo, write a before/after picture, stop.
+
+    The photo and its class scores come with it:
+
+        sam-refine demo --out build/demo
+
+    The first time it takes a minute or two, most of it for the export.
+    """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError, RefineOptions
     from sam_refine_deploy import ServeError, Server, ServerOptions

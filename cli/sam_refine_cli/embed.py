@@ -48,16 +48,20 @@ def embed(
 ) -> None:
     """Write SAM's embedding of an image, or of each image of a folder.
 
-    It refines any number of maps of the image, which is not encoded again nor sent:
+    It refines any number of maps of the image, which is not encoded again
+    nor sent:
 
         sam-refine embed photo.jpg --out embeddings/
 
-        sam-refine refine photo.jpg --logits photo.npy --embedding embeddings/ --out refined/
+        sam-refine refine photo.jpg --logits photo.npy \\
+            --embedding embeddings/ --out refined/
 
-    The server keeps embeddings of the latest images by itself; write them where there are more
-    images than it keeps (`sam-refine info`), or for another day.
+    The server keeps embeddings of the latest images by itself; write them
+    where there are more images than it keeps (`sam-refine info` says how
+    many), or for another day.
 
-    Ends with 0 where all went well, 1 where something failed, 2 for wrong usage.
+    Ends with 0 where all went well, 1 where something failed, 2 for wrong
+    usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError

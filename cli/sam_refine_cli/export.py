@@ -83,7 +83,20 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export SAM to ONNX, check it against PyTorch, write a model repository."""
+    """Export SAM to ONNX, check it against PyTorch, write a model repository.
+
+    MobileSAM, Meta's largest model for a GPU, weights of your own:
+
+        sam-refine export
+
+        sam-refine export --model vit_h --download --precision fp16
+
+        sam-refine export --model vit_b --checkpoint mine.pth
+
+    What a repository holds, and whether it is as it was exported:
+
+        sam-refine export --inspect build/model_repository
+    """
     if inspect is not None:
         require_alone(context, "inspect")
         raise typer.Exit(inspect_export(inspect))

@@ -35,9 +35,9 @@ def health(
 ) -> None:
     """Say whether a server does its work, and what to do where it does not.
 
-    It is asked once whether it is live and ready, then each of its models. Then the canary goes
-    through all of them: a small image, which refines a small map. Without --timeout-s it has 30
-    seconds.
+    It is asked once whether it is live and ready, then each of its models.
+    Then the canary goes through all of them: a small image, which refines
+    a small map. Each address is asked by itself.
 
         sam-refine health
 
@@ -47,7 +47,8 @@ def health(
 
         sam-refine health --no-canary --timeout-s 2
 
-    Ends with 0 where every server is healthy, 1 where one is not, 2 for wrong usage.
+    Ends with 0 where every server is healthy, 1 where one is not, 2 for
+    wrong usage.
     """
     is_healthy = True
     for each in connection.each():

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from sam_refine_cli.connection import CONNECTION, Connection
-from sam_refine_cli.console import errors_in_one_line, print_facts, printable, stderr, stdout
+from sam_refine_cli.console import need_extra, print_error, print_facts, printable, stderr, stdout
 from sam_refine_cli.option_groups import with_options
 
 if TYPE_CHECKING:
@@ -29,27 +29,38 @@ def info(
 ) -> None:
     """Say what a server is: versions, models, limits of requests.
 
+    Each address is asked by itself:
+
         sam-refine info
 
-        sam-refine info --url 10.0.0.1:8001 --json
+        sam-refine info --url 10.0.0.1:8001 --url 10.0.0.2:8001 --json
 
-    Where its models have other tensors than this client, the differences are named: then one of
-    the two must be brought to the version of the other.
+    Where its models have other tensors than this client, the differences
+    are named: one of the two must be brought to the version of the other.
 
-    Ends with 0 where every server answered, 1 where one did not, 2 for wrong usage.
+    Ends with 0 where every server answered, 1 where one did not, 2 for
+    wrong usage.
     """
-    from_client = own_version()
-    for each in connection.each():
-        with each.open() as client:
-            from sam_refine_client import RefineError
+    need_extra("client", "tritonclient", "grpc", "PIL")
+    from sam_refine_client import RefineError
 
-            with errors_in_one_line(RefineError), stderr.status(f"asking {each.name}"):
+    client_version = own_version()
+    failed = False
+    for each in connection.each():
+        try:
+            with each.open() as client, stderr.status(f"asking {each.name}"):
                 found = client.info(timeout_s=each.timeout_s)
+        except RefineError as error:
+            print_error(f"{each.name}: {error}")
+            failed = True
+            continue
         if json:
-            facts = {"server": each.name, "client_version": from_client, **asdict(found)}
+            facts = {"server": each.name, "client_version": client_version, **asdict(found)}
             print(json_format.dumps(facts), flush=True)
         else:
-            print_info(each.name, from_client, found)
+            print_info(each.name, client_version, found)
+    if failed:
+        raise typer.Exit(1)
 
 
 def own_version() -> str:
@@ -79,16 +90,16 @@ def print_info(name: str, client_version: str, info: ServerInfo) -> None:
         cells = (model.backend, model.device, model.instances, model.max_batch_size or None)
         table.add_row(
             model.name,
-            model.state.value,
+            f"{model.state.value} ({printable(model.reason)})"
+            if model.reason
+            else model.state.value,
             ", ".join(model.versions),
             *("" if cell is None else printable(str(cell)) for cell in cells),
         )
     stdout.print(table)
-    if info.limits is not None:
+    if info.limits is not None and info.array_library is not None:
         stdout.print()
-        print_facts(limits_in_words(info.limits))
-    if info.array_library is not None:
-        print_facts({"arrays": info.array_library.value})
+        print_facts({**limits_in_words(info.limits), "computes with": info.array_library.value})
     for difference in info.differences:
         stdout.print(f"differs: {printable(difference)}", soft_wrap=True)
 

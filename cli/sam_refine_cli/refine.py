@@ -164,22 +164,25 @@ def refine(
 ) -> None:
     """Refine the coarse map of an image, or those of a folder of images.
 
-    One image, its class scores as a network gives them (any resolution, say a sixteenth):
+    One image, and its class scores as a network gives them, at any
+    resolution up to the image's:
 
         sam-refine refine photo.jpg --logits photo.npy --out refined/
 
-    A folder: scores/street.npy goes with images/street.jpg. An image that fails is named on
-    stderr, the others go on, and the exit code is 1. Where the server is gone or says no, it ends;
-    the same command again with --skip-existing goes on.
+    A folder: scores/street.npy goes with images/street.jpg. An image that
+    fails is named on stderr and the others go on. Where the server is gone,
+    or lets nobody in, all ends; the same command goes on later:
 
-        sam-refine refine images/ --logits scores/ --out refined/ --skip-existing
+        sam-refine refine images/ --logits scores/ --out refined/ \\
+            --skip-existing
 
-    Raw output of a network, small specks left alone, fewer regions given up:
+    Raw output of a network, small specks left alone, more regions kept:
 
-        sam-refine refine photo.jpg --logits raw.npy --activation softmax --out refined/
-            --min-region-area 225 --iou-threshold 0.7
+        sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
+            --activation softmax --min-region-area 225 --iou-threshold 0.7
 
-    Ends with 0 where all went well, 1 where something failed, 2 for wrong usage.
+    Ends with 0 where all went well, 1 where something failed, 2 for wrong
+    usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
     inputs = Inputs(logits, labels, embedding, activation, image_id)

@@ -93,7 +93,9 @@ class Report:
             done = self._counts["ok"]
             per_image = {"per image": f"{seconds / done:.2f} s"} if done else {}
             counts = {name: str(self._counts[name]) for name in ("ok", "skipped", "failed")}
-            print_facts({"images": str(self._total), **counts, **facts, **per_image})
+            print_facts(
+                {"images": str(self._total), **counts, **facts, **per_image}, are_numbers=True
+            )
             stdout.print(f"{out}", soft_wrap=True)
         if failed:
             if self._total > 1:

@@ -27,7 +27,16 @@ def serve(
     log_file: Annotated[Path | None, typer.Option(help="Keep the server's log here.")] = None,
     start_timeout_s: Annotated[float, typer.Option(help="Give up after.", min=1)] = 120,
 ) -> None:
-    """Serve a model repository with Triton until SIGINT or SIGTERM."""
+    """Serve a model repository with Triton until SIGINT or SIGTERM.
+
+    On this machine only, or for those who reach an address of it:
+
+        sam-refine serve
+
+        sam-refine serve --host 10.0.0.1 --grpc-port 9001
+
+    Ready it says so in one line; then `sam-refine health` finds it.
+    """
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_deploy import serve as serve_until_signal
 

@@ -31,7 +31,18 @@ def ui(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
 ) -> None:
-    """Show on a page in the browser what refinement does to your own data."""
+    """Show on a page in the browser what refinement does to your own data.
+
+    With the server on this machine, another one, or none at all:
+
+        sam-refine ui
+
+        sam-refine ui --url 10.0.0.1:8001 --port 7870
+
+        sam-refine ui --local build/model_repository
+
+    It says where the page is; Ctrl-C ends it.
+    """
     if url is not None and local is not None:
         raise typer.BadParameter("give --url or --local, not both")
     need_extra("ui", "gradio", "tritonclient", "grpc", "PIL")
