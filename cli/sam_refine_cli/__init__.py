@@ -14,4 +14,7 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit('sam-refine: the command line needs: pip install "sam-refine[cli]"')
+    except KeyboardInterrupt:  # before there is a command
+        print("sam-refine: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(run())

@@ -77,10 +77,10 @@ def save_embedding(embedding: Embedding, path: Path) -> None:
         np.savez(directory / path.name, values=values, size_hw=size_hw)
 
 
-def save_result(result: RefineResult, image: Path, out: Path) -> list[Path]:
+def save_result(result: RefineResult, image: Path, out: Path, *, has_picture: bool) -> list[Path]:
     """`write_result`, each file under its name only when all are whole; returns their paths."""
     with whole_files(out, LABELS) as directory:
-        paths = write_result(result, image, directory)
+        paths = write_result(result, image, directory, has_picture=has_picture)
     return [out / path.name for path in paths]
 
 
@@ -108,8 +108,10 @@ def write_result(
     out: Path,
     class_names: list[str] | None = None,
     palette: npt.NDArray[np.uint8] | None = None,
+    *,
+    has_picture: bool = True,
 ) -> list[Path]:
-    """Write labels.png, regions.json and before_after.png; returns their paths.
+    """Write labels.png, regions.json and, if wanted, before_after.png; returns their paths.
 
     `result` has labels, coarse labels and regions.
     """
@@ -120,12 +122,14 @@ def write_result(
     assert result.labels is not None
     assert result.coarse_labels is not None
     out.mkdir(parents=True, exist_ok=True)
-    labels_png, regions_json, picture_png = paths = [
+    labels_png, regions_json, picture_png = (
         out / name for name in (LABELS, "regions.json", "before_after.png")
-    ]
+    )
     save_label_png(result.labels, labels_png, palette)
     regions = [asdict(region) for region in result.regions or ()]
     regions_json.write_text(json.dumps(regions, indent=1) + "\n", encoding="utf-8")
+    if not has_picture:
+        return [labels_png, regions_json]
     with Image.open(image) as photo:
         picture = before_after(
             np.asarray(photo.convert("RGB")),
@@ -134,5 +138,5 @@ def write_result(
             class_names,
             palette,
         )
-    picture.save(picture_png, optimize=True)
-    return paths
+    picture.save(picture_png)
+    return [labels_png, regions_json, picture_png]

@@ -90,9 +90,7 @@ def print_info(name: str, client_version: str, info: ServerInfo) -> None:
         cells = (model.backend, model.device, model.instances, model.max_batch_size or None)
         table.add_row(
             model.name,
-            f"{model.state.value} ({printable(model.reason)})"
-            if model.reason
-            else model.state.value,
+            model.state.value,
             ", ".join(model.versions),
             *("" if cell is None else printable(str(cell)) for cell in cells),
         )
@@ -100,6 +98,10 @@ def print_info(name: str, client_version: str, info: ServerInfo) -> None:
     if info.limits is not None and info.array_library is not None:
         stdout.print()
         print_facts({**limits_in_words(info.limits), "computes with": info.array_library.value})
+    for model in info.models:
+        if model.reason:
+            reason = printable(" ".join(model.reason.split()))
+            stdout.print(f"{model.name} is {model.state.value}: {reason}", soft_wrap=True)
     for difference in info.differences:
         stdout.print(f"differs: {printable(difference)}", soft_wrap=True)
 

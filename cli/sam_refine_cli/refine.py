@@ -12,7 +12,7 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.connection import CONNECTION, Connection
-from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
+from sam_refine_cli.console import errors_in_one_line, print_result, stdout
 from sam_refine_cli.files import LABELS, load_array, load_embedding, load_labels, save_result
 from sam_refine_cli.images import ImageFile, find_images
 from sam_refine_cli.option_groups import usage_errors, with_options
@@ -134,6 +134,14 @@ def refine(
             rich_help_panel="Input",
         ),
     ] = None,
+    picture: Annotated[
+        bool,
+        typer.Option(
+            "--picture/--no-picture",
+            help="Draw before_after.png, which takes longer than all else on a fast server.",
+            rich_help_panel="Output",
+        ),
+    ] = True,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -151,13 +159,14 @@ def refine(
         ),
     ] = False,
     concurrency: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
             help="Images of a folder that are under way at a time.",
             min=1,
+            show_default="4, with --local 1",
         ),
-    ] = 4,
+    ] = None,
     *,
     options: RefineOptions,
     connection: Connection,
@@ -184,7 +193,6 @@ def refine(
     Ends with 0 where all went well, 1 where something failed, 2 for wrong
     usage.
     """
-    need_extra("client", "tritonclient", "grpc", "PIL")
     inputs = Inputs(logits, labels, embedding, activation, image_id)
     with usage_errors():
         inputs.check(image)
@@ -199,9 +207,10 @@ def refine(
             else:
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
-        for each, result in refined(client, todo, inputs, request, concurrency, report):
+        at_a_time = concurrency or (1 if connection.local else 4)
+        for each, result in refined(client, todo, inputs, request, at_a_time, report):
             try:
-                paths = save_result(result, each.path, directory_of(each, out))
+                paths = save_result(result, each.path, directory_of(each, out), has_picture=picture)
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue

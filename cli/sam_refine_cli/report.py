@@ -66,6 +66,8 @@ class Report:
         """An image that had its results already."""
         self._count("skipped")
         self._print_json(image, "skipped", {})
+        if self._total == 1 and not self._is_json:
+            stdout.print(f"{image} is skipped: its results are there", soft_wrap=True)
 
     def failed(self, image: Path, error: Exception) -> None:
         """An image that has none, and why."""

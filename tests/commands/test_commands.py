@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,11 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.main import get_command
 
 from sam_refine_cli import demo
@@ -24,31 +22,14 @@ from sam_refine_export.repository import recipe_sha256
 from support.cases import DEMO_DATA
 
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"
-PHOTO, SCORES = DEMO_DATA / "photo.jpg", DEMO_DATA / "coarse_scores.npy"
+PHOTO = DEMO_DATA / "photo.jpg"
+COMMANDS = ["refine", "embed", "health", "info", "export", "serve", "demo", "ui"]
 
 
 def run(*arguments, **options):
     return subprocess.run(
         [SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
     )
-
-
-@pytest.mark.triton
-def test_refine_writes_map_report_and_picture(server, tmp_path):
-    done = run(
-        "refine", PHOTO, "--logits", SCORES, "--out", tmp_path / "out",
-        "--url", f"127.0.0.1:{server.grpc_port}", "--min-region-area", 225, "--mask-prompt", "none",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "pixels changed" in done.stdout
-    with Image.open(tmp_path / "out" / "labels.png") as labels:
-        assert labels.mode == "P"
-        assert labels.size == (600, 400)
-        assert set(np.unique(np.asarray(labels))) <= set(range(6))
-    regions = json.loads((tmp_path / "out" / "regions.json").read_text())
-    assert {"class_id", "box_xyxy", "score", "predicted_iou", "kept"} == set(regions[0])
-    with Image.open(tmp_path / "out" / "before_after.png") as picture:
-        assert picture.width > 600
 
 
 @pytest.mark.triton
@@ -63,27 +44,9 @@ def test_demo_runs_from_an_exported_repository(repository, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--logits", PHOTO], "must be a .npy file of numbers"),
-        (["--logits", SCORES, "--iou-threshold", 7], "iou_threshold must be a finite number in [0"),
-        (["--logits", SCORES, "--url", "127.0.0.1:1"], "sam-refine: "),
-    ],
-)
-def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
-    done = run("refine", PHOTO, "--out", tmp_path, *arguments)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
     "arguments",
     [
-        ["refine", PHOTO],
-        ["refine", "missing.jpg", "--logits", SCORES, "--out", "x"],
-        ["refine", PHOTO, "--logits", SCORES, "--out", "x", "--mask-prompt", "best"],
+        [],
         ["export", "--model", "vit_x"],
         ["export", "--model", "vit_b", "--checkpoint", PHOTO, "--download"],
         ["export", "--max-batch-size", "0"],
@@ -95,6 +58,17 @@ def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
 )
 def test_wrong_usage_is_exit_code_2(arguments):
     assert run(*arguments).returncode == 2
+
+
+def test_wrong_usage_is_one_line_that_names_the_help():
+    done = run("export", "--model", "vit_x")
+    assert done.stdout == ""
+    assert done.stderr.endswith(" (sam-refine export --help)\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_version_is_that_of_the_distribution():
+    assert run("--version").stdout == f"sam-refine {version('sam-refine')}\n"
 
 
 def test_serve_without_a_repository_says_what_makes_one(tmp_path):
@@ -202,10 +176,11 @@ def test_demo_leaves_a_directory_of_something_else_alone(tmp_path):
     )
 
 
-@pytest.mark.parametrize("command", ["serve", "refine", "export", "demo", "ui"])
-def test_help_names_every_option(command):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_names_every_option(command):
     done = run(command, "--help", env=os.environ | {"COLUMNS": "200"})
     assert done.returncode == 0
+    assert f" sam-refine {command}" in done.stdout.partition("Usage")[2].partition("\n")[2]
     parameters = get_command(app).commands[command].params
     options = [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
     assert len(options) > 1

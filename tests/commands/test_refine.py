@@ -1,0 +1,379 @@
+"""`sam-refine refine` and `embed`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from dataclasses import fields
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sam_refine_cli.app import app
+from sam_refine_cli.refine_options import HELP
+from sam_refine_client import RefineClient, RefineOptions
+from support.cases import DEMO_DATA, coarse_scores
+from support.command_line import SAM_REFINE, one_line, run, start
+from support.fake_triton import FakeTriton, hang, right, status
+
+PHOTO, SCORES = DEMO_DATA / "photo.jpg", DEMO_DATA / "coarse_scores.npy"
+FAST = ["--min-region-area", 225, "--mask-prompt", "none"]
+FILES = {"labels.png", "regions.json", "before_after.png"}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Folders of three images and their scores."""
+    for folder in ("images", "scores"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.jpg", "b.JPEG", "c.png"):
+        with Image.open(PHOTO) as photo:
+            photo.resize((90, 60)).save(tmp_path / "images" / name)
+        np.save(tmp_path / "scores" / name[0], coarse_scores())
+    (tmp_path / "images" / "notes.txt").touch()
+    return tmp_path
+
+
+def folder_arguments(images):
+    return ["refine", images / "images", "--logits", images / "scores", "--out", images / "out"]
+
+
+def records(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def read_labels(path):
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        return np.asarray(picture)
+
+
+# --- One image, a real server ----------------------------------------------------------------
+
+
+@pytest.mark.triton
+def test_refine_writes_what_the_client_gets(server, tmp_path):
+    url = f"127.0.0.1:{server.grpc_port}"
+    done = run("refine", PHOTO, "--logits", SCORES, "--out", tmp_path, "--url", url, *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "pixels changed" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    options = RefineOptions(min_region_area=225, mask_prompt="none")
+    with RefineClient(url) as client:
+        result = client.refine(PHOTO, logits=coarse_scores(), options=options)
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.png"), result.labels)
+    regions = json.loads((tmp_path / "regions.json").read_text())
+    assert [region["kept"] for region in regions] == [region.kept for region in result.regions]
+    with Image.open(tmp_path / "before_after.png") as picture:
+        assert picture.width > 600
+
+
+@pytest.mark.triton
+def test_refine_of_raw_output_labels_and_an_embedding(server, tmp_path):
+    url = ["--url", f"127.0.0.1:{server.grpc_port}"]
+    labels = np.zeros((400, 600), np.uint8)
+    labels[100:300, 200:400] = 3
+    labels[:20] = 255
+    picture = Image.fromarray(labels)
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(tmp_path / "photo.png")
+    np.save(tmp_path / "raw.npy", np.log(coarse_scores().astype(np.float32) + 1e-6))
+    assert run("embed", PHOTO, "--out", tmp_path / "embeddings", *url).returncode == 0
+    done = run(
+        "refine", PHOTO, "--logits", tmp_path / "raw.npy", "--activation", "softmax",
+        "--labels", tmp_path / "photo.png", "--ignore-label", 255,
+        "--embedding", tmp_path / "embeddings", "--out", tmp_path / "out", "--json", *url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = records(done)
+    assert record["timings_ms"]["embed"] == 0
+    refined = read_labels(tmp_path / "out/labels.png")
+    assert (refined[:20] == 255).all()
+    assert set(np.unique(refined[20:])) == {0, 3}
+
+
+@pytest.mark.triton
+def test_refine_in_this_process_is_as_by_the_server(server, repository, tmp_path):
+    arguments = ["refine", PHOTO, "--logits", SCORES, "--no-picture", *FAST, "--out"]
+    for out, where in (
+        ("server", ["--url", f"127.0.0.1:{server.grpc_port}"]),
+        ("local", ["--local", repository]),
+    ):
+        done = run(*arguments, tmp_path / out, *where)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "local").iterdir()} == FILES - {"before_after.png"}
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "local/labels.png"), read_labels(tmp_path / "server/labels.png")
+    )
+
+
+# --- Folders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.triton
+def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, images):
+    url = ["--url", f"127.0.0.1:{server.grpc_port}"]
+    (images / "images/b.JPEG").write_bytes(b"no picture")
+    (images / "scores/c.npy").unlink()
+    done = run(*folder_arguments(images), *url, *FAST)
+    assert done.returncode == 1
+    assert f"{images / 'images/b.JPEG'}: ENCODED_IMAGE must be a JPEG or PNG" in done.stderr
+    assert f"{images / 'images/c.png'}: {images / 'scores'} must have c.npy" in done.stderr
+    assert done.stderr.splitlines()[-1] == "sam-refine: 2 of 3 images failed"
+    assert [path.name for path in (images / "out").iterdir()] == ["a"]
+    assert {path.name for path in (images / "out/a").iterdir()} == FILES
+
+    np.save(images / "scores/c.npy", coarse_scores())
+    (images / "images/b.JPEG").unlink()
+    before = (images / "out/a/labels.png").stat().st_mtime_ns
+    done = run(*folder_arguments(images), *url, *FAST, "--skip-existing", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {record["image"][-5:]: record["status"] for record in records(done)} == {
+        "a.jpg": "skipped",
+        "c.png": "ok",
+    }
+    assert (images / "out/a/labels.png").stat().st_mtime_ns == before
+
+
+@pytest.mark.triton
+def test_embeddings_of_a_folder_refine_it(server, images):
+    url = ["--url", f"127.0.0.1:{server.grpc_port}"]
+    embed = ["embed", images / "images", "--out", images / "embeddings", *url, "--json"]
+    done = run(*embed)
+    assert done.returncode == 0, done.stderr
+    assert [record["size_hw"] for record in records(done)] == [[60, 90]] * 3
+    assert {path.name for path in (images / "embeddings").iterdir()} == {"a.npz", "b.npz", "c.npz"}
+    assert [record["status"] for record in records(run(*embed, "--skip-existing"))] == [
+        "skipped"
+    ] * 3
+    with_embeddings = [*folder_arguments(images), *url, "--embedding", images / "embeddings"]
+    done = run(*with_embeddings, *FAST, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [record["timings_ms"]["embed"] for record in records(done)] == [0, 0, 0]
+
+
+def test_folder_whose_server_is_gone_ends_at_once(images):
+    done = run(*folder_arguments(images), "--url", "127.0.0.1:1", "--attempts", 1)
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert "is the server running there" in first
+    assert last.startswith("sam-refine: ended, the others would fail, too; 0 of 3 images are done")
+    assert not (images / "out").exists()
+
+
+def test_folder_goes_on_after_an_error_of_the_server(images):
+    with FakeTriton(status(grpc.StatusCode.INTERNAL)) as server:
+        arguments = [*folder_arguments(images), "--concurrency", 1, "--no-picture", "--json"]
+        done = run(*arguments, "--url", server.address)
+        assert [record["status"] for record in records(done)] == ["failed", "ok", "ok"]
+        assert records(done)[0]["error"] == "ServerError"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "a.png").touch(), "one image of a name, got a.jpg and a.png"),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "has no image: .jpg, .jpeg,"),
+    ],
+)
+def test_folder_that_makes_no_sense_is_one_line(images, change, message):
+    change(images / "images")
+    done = run(*folder_arguments(images))
+    assert done.returncode == 1
+    assert message in one_line(done.stderr)
+
+
+def test_options_and_headers_reach_the_server(images):
+    options = {
+        "downsample_ratio": 4,
+        "confidence_threshold": 0.25,
+        "iou_threshold": 0.5,
+        "mask_prompt": "sam",
+        "mask_prompt_scale": 0.5,
+        "min_region_area": 9,
+        "failed_regions": "compete",
+        "max_regions": 7,
+        "ignore_label": 2,
+    }
+    given = [text for name, value in options.items()
+             for text in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
+    with FakeTriton() as server:
+        done = run(
+            "refine", images / "images/c.png", "--logits", images / "scores",
+            "--out", images / "out", "--url", server.address, *given, "--multimask-output",
+            "--image-id", "still", "--header", "Authorization=Bearer a=b", "--timeout-s", 20,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen = server.wait_for()
+    assert seen.headers["authorization"] == "Bearer a=b"
+    assert 0 < seen.time_remaining_s <= 20
+    sent = {name: getattr(value, value.WhichOneof("parameter_choice"))
+            for name, value in seen.request.parameters.items()}  # fmt: skip
+    assert {name: sent[name] for name in options} == options
+    assert (sent["multimask_output"], sent["image_id"]) == (True, "still")
+
+
+def test_every_option_of_a_request_has_a_help():
+    assert list(HELP) == [option.name for option in fields(RefineOptions)]
+
+
+# --- Wrong usage, errors ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["refine"], "IMAGE"),
+        (["refine", PHOTO, "--out", "x"], "--logits"),
+        (["refine", PHOTO, "--logits", SCORES], "--out"),
+        (["refine", "missing.jpg", "--logits", SCORES, "--out", "x"], "missing.jpg"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", PHOTO], "--out"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", "x", "--mask-prompt", "best"], "best"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", "x", "--iou-threshold", 7], "--iou-thr"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", "x", "--iou-threshold", "nan"], "iou"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", "x", "--ignore-label", 65536], "65535"),
+        (["refine", PHOTO, "--logits", SCORES, "--out", "x", "--concurrency", 0], "--concurrency"),
+        (["refine", DEMO_DATA, "--logits", SCORES, "--out", "x"], "--logits must be one, too"),
+        (
+            ["refine", DEMO_DATA, "--logits", DEMO_DATA, "--out", "x", "--image-id", "a"],
+            "one image",
+        ),
+        (["embed", PHOTO], "--out"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in one_line(done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--logits", PHOTO], "must be a .npy file of numbers"),
+        (["--logits", SCORES, "--labels", PHOTO], "must be a .npy file of numbers"),
+        (["--logits", SCORES, "--labels", DEMO_DATA], "photo.npy or photo.png, got none"),
+        (
+            ["--logits", SCORES, "--embedding", SCORES],
+            "must be an embedding that",
+        ),
+        (["--logits", SCORES, "--attempts", "1"], "is the server running there"),
+    ],
+)
+def test_refine_error_is_one_line_and_exit_code_1(tmp_path, arguments, message):
+    done = run("refine", PHOTO, "--out", tmp_path, "--url", "127.0.0.1:1", *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in one_line(done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_labels_that_are_a_colour_picture_are_refused(tmp_path):
+    with Image.open(PHOTO) as photo:
+        photo.save(tmp_path / "labels.png")
+    done = run(
+        "refine", PHOTO, "--logits", SCORES, "--labels", tmp_path / "labels.png", "--out", "x",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "must have a palette or be grey" in one_line(done.stderr)
+
+
+def test_results_that_cannot_be_written_are_an_error(images):
+    (images / "out").mkdir()
+    (images / "out/a").touch()
+    with FakeTriton() as server:
+        done = run(*folder_arguments(images), "--url", server.address, "--json", "--no-picture")
+    assert [record["status"] for record in records(done)] == ["failed", "ok", "ok"]
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("refine", "client"), ("embed", "client"), ("health", "client")]
+)
+def test_without_its_extra_says_what_to_install(monkeypatch, tmp_path, command, extra):
+    found = {"tritonclient": None}
+    monkeypatch.setattr("sam_refine_cli.console.find_spec", lambda name: found.get(name, name))
+    arguments = {
+        "refine": [PHOTO, "--logits", SCORES, "--out", tmp_path],
+        "embed": [PHOTO, "--out", tmp_path],
+        "health": [],
+    }[command]
+    done = CliRunner().invoke(app, [command, *map(str, arguments)])
+    assert done.exit_code == 1
+    assert done.stderr == f'sam-refine: tritonclient missing: pip install "sam-refine[{extra}]"\n'
+
+
+# --- Interrupted, killed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["refine", "embed"])
+def test_interrupted_folder_ends_at_once_and_says_how_far_it_came(images, command):
+    arguments = {
+        "refine": [*folder_arguments(images), "--concurrency", 1, "--no-picture"],
+        "embed": ["embed", images / "images", "--out", images / "out"],
+    }[command]
+    with FakeTriton(right, hang) as server:
+        process = start(*arguments, "--url", server.address, "--json")
+        assert json.loads(process.stdout.readline())["status"] == "ok"
+        seen = server.wait_for(2)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=10)
+        assert seen.ended.wait(5)
+    assert (process.returncode, stdout) == (130, "")
+    assert one_line(stderr).startswith("interrupted; 1 of 3 images are done, --skip-existing")
+
+
+def test_killed_folder_has_whole_results_only_and_goes_on(images):
+    with FakeTriton(right, hang) as server:
+        arguments = [*folder_arguments(images), "--url", server.address, "--no-picture"]
+        process = start(*arguments, "--concurrency", 1, "--json")
+        assert json.loads(process.stdout.readline())["status"] == "ok"
+        server.wait_for(2)
+        process.kill()
+        process.communicate(timeout=10)
+        done = [path.parent.name for path in (images / "out").glob("*/labels.png")]
+        assert done == ["a"]
+        (images / "out/b/.labels.png.partial").mkdir(parents=True)  # killed as it wrote
+        (images / "out/b/.labels.png.partial/labels.png").touch()
+        again = run(*arguments, "--skip-existing", "--json")
+        assert [record["status"] for record in records(again)] == ["skipped", "ok", "ok"]
+    for name in "abc":
+        assert {path.name for path in (images / "out" / name).iterdir()} == {
+            "labels.png",
+            "regions.json",
+        }
+
+
+def test_folder_shows_how_far_it_is_on_a_terminal(images):
+    """And JSON on stdout is whole, wherever that goes."""
+    with FakeTriton(*[status(grpc.StatusCode.INTERNAL)]) as server:
+        terminal, of_process = pty.openpty()
+        process = subprocess.Popen(
+            [SAM_REFINE, *folder_arguments(images), "--url", server.address, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=of_process,
+            env=os.environ | {"COLUMNS": "80", "TERM": "xterm"},
+        )
+        os.close(of_process)
+        shown = b""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                data = os.read(terminal, 4096)
+            except OSError:  # the process has closed its side
+                break
+            shown += data
+        lines = process.communicate(timeout=10)[0].splitlines()
+        os.close(terminal)
+    assert [json.loads(line)["status"] for line in lines].count("ok") == 2
+    assert b"3/3" in shown
+    assert b"1 failed" in shown
+    assert b"said the server" in shown
