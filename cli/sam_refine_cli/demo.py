@@ -20,7 +20,7 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.export import DEFAULT_REPOSITORY, run_export
-from sam_refine_cli.files import load_array, write_result
+from sam_refine_cli.files import load_array
 
 DATA: Final = Path(__file__).parent / "demo_data"
 
@@ -69,10 +69,9 @@ def demo(
                 outputs=("labels", "coarse_labels", "regions"),
             )
         classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))
-        paths = write_result(
-            result,
-            DATA / "photo.jpg",
+        paths = result.save(
             out,
+            image=DATA / "photo.jpg",
             class_names=[entry["name"] for entry in classes],
             palette=np.array([entry["colour"] for entry in classes], np.uint8),
         )

@@ -10,7 +10,6 @@ import typer
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.connection import CONNECTION, Connection
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
-from sam_refine_cli.files import save_embedding
 from sam_refine_cli.images import find_images
 from sam_refine_cli.option_groups import with_options
 from sam_refine_cli.report import Report
@@ -76,7 +75,8 @@ def embed(
                 continue
             try:
                 embedding = client.embed(each.path, timeout_s=connection.timeout_s)
-                save_embedding(embedding, path)
+                out.mkdir(parents=True, exist_ok=True)
+                embedding.save(path)
             except (UnreachableError, ForbiddenError, ProtocolError) as error:
                 report.ended(each.path, error)
             except (InvalidRequestError, RefineError, OSError) as error:

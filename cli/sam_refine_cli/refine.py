@@ -12,8 +12,8 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.connection import CONNECTION, Connection
-from sam_refine_cli.console import errors_in_one_line, print_result, stdout
-from sam_refine_cli.files import LABELS, load_array, load_embedding, load_labels, save_result
+from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
+from sam_refine_cli.files import load_array, load_class_names, load_labels
 from sam_refine_cli.images import ImageFile, find_images
 from sam_refine_cli.option_groups import usage_errors, with_options
 from sam_refine_cli.refine_options import REFINE_OPTIONS
@@ -31,6 +31,18 @@ class Activation(str, Enum):
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
+
+
+class Format(str, Enum):
+    """The client's `SaveFormat`."""
+
+    LABELS = "labels"
+    PALETTE = "palette"
+    REGIONS = "regions"
+    NPZ = "npz"
+    BEFORE_AFTER = "before_after"
+    COCO_RLE = "coco_rle"
+    COCO_POLYGONS = "coco_polygons"
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,9 @@ class Inputs:
         if self.embedding is None:
             job["image"] = image.path
         else:
-            job["embedding"] = load_embedding(image.companion(self.embedding, (".npz",)))
+            from sam_refine_client import Embedding
+
+            job["embedding"] = Embedding.load(image.companion(self.embedding, (".npz",)))
         if self.activation is not None:
             job["activation"] = self.activation.value
         if self.image_id is not None:
@@ -95,8 +109,8 @@ def refine(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Where the results go: labels.png (palette; the pixel values are the labels), "
-            "regions.json and before_after.png; for a folder of images in DIR/street/.",
+            help="Where the results go: labels.png, palette.png, regions.json, result.npz and "
+            "before_after.png; for a folder of images in DIR/street/.",
             file_okay=False,
             rich_help_panel="Output",
         ),
@@ -134,19 +148,32 @@ def refine(
             rich_help_panel="Input",
         ),
     ] = None,
-    picture: Annotated[
-        bool,
+    format_: Annotated[
+        list[Format] | None,
         typer.Option(
-            "--picture/--no-picture",
-            help="Draw before_after.png, which takes longer than all else on a fast server.",
+            "--format",
+            help="Write this, and nothing else unless given again. COCO needs the extra coco; "
+            "before_after takes longer than all else on a fast server.",
+            show_default="all but COCO",
             rich_help_panel="Output",
         ),
-    ] = True,
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of classes 0, 1, ..., a line each, for the picture's legend, regions.json "
+            "and COCO.",
+            exists=True,
+            dir_okay=False,
+            rich_help_panel="Output",
+        ),
+    ] = None,
     skip_existing: Annotated[
         bool,
         typer.Option(
             "--skip-existing",
-            help="Leave images alone that have a labels.png: go on where a run was stopped.",
+            help="Leave images alone that have their results: go on where a run was stopped.",
             rich_help_panel="Output",
         ),
     ] = False,
@@ -190,19 +217,32 @@ def refine(
         sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
             --activation softmax --min-region-area 225 --iou-threshold 0.7
 
+    Masks and outlines for annotation tools, and nothing else:
+
+        sam-refine refine images/ --logits scores/ --out refined/ \\
+            --format coco_rle --format coco_polygons --class-names names.txt
+
     Ends with 0 where all went well, 1 where something failed, 2 for wrong
     usage.
     """
     inputs = Inputs(logits, labels, embedding, activation, image_id)
     with usage_errors():
         inputs.check(image)
+    if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
+        need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image)
+        names = None if class_names is None else load_class_names(class_names)
+    files: dict[str, Any] = {
+        "formats": format_,
+        "class_names": names,
+        "ignore_label": options.ignore_label,
+    }
     totals = Totals()
     with connection.open() as client, Report(len(images), is_json=json) as report:
         todo = []
         for each in images:
-            if skip_existing and (directory_of(each, out) / LABELS).exists():
+            if skip_existing and has_results(directory_of(each, out), format_):
                 report.skipped(each.path)
             else:
                 todo.append(each)
@@ -210,7 +250,7 @@ def refine(
         at_a_time = concurrency or (1 if connection.local else 4)
         for each, result in refined(client, todo, inputs, request, at_a_time, report):
             try:
-                paths = save_result(result, each.path, directory_of(each, out), has_picture=picture)
+                paths = result.save(directory_of(each, out), image=each.path, **files)
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue
@@ -226,6 +266,14 @@ def refine(
 def directory_of(image: ImageFile, out: Path) -> Path:
     """Where the results of an image go."""
     return out / image.stem if image.is_of_folder else out
+
+
+def has_results(directory: Path, formats: list[Format] | None) -> bool:
+    """Whether an earlier run wrote all files there; of the usual ones labels.png comes last."""
+    from sam_refine_client.saving import FILE_NAMES, SaveFormat
+
+    needed = formats or [Format.LABELS]
+    return all((directory / FILE_NAMES[SaveFormat(each.value)]).exists() for each in needed)
 
 
 def refined(

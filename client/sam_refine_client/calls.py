@@ -17,6 +17,7 @@ from sam_refine.contract import (
     RefineOptions,
 )
 from sam_refine_client.deadline import deadline_after, remaining_s
+from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import RefineError
 from sam_refine_client.health import (
     Health,
@@ -26,7 +27,6 @@ from sam_refine_client.health import (
     wrong_in_canary,
 )
 from sam_refine_client.info import ServerInfo
-from sam_refine_client.embedding import Embedding
 from sam_refine_client.request import (
     Activation,
     ArrayLike,

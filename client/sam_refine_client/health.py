@@ -8,13 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import (
     CancelledError,
     DeadlineError,
     RefineError,
     UnreachableError,
 )
-from sam_refine_client.result import Embedding, RefineResult
+from sam_refine_client.result import RefineResult
 
 
 @dataclass(frozen=True)

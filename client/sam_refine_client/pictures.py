@@ -94,20 +94,7 @@ def _oklab(colours: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
     return lab
 
 
-# --- Label maps as files ---------------------------------------------------------------------
-
-
-def save_label_png(labels: Labels, path: str | PathLike[str], palette: UInt8 | None = None) -> None:
-    """Write labels (H, W) as a PNG whose pixel values are the labels.
-
-    Labels up to 255 make an 8-bit PNG with `palette` (n, 3), which is `class_palette` where none is
-    given and black past its end; larger ones a 16-bit grey PNG. Raises `ValueError` for labels that
-    are no such array, have no pixel, or lie outside [0, 65535], and `OSError` where the file cannot
-    be written.
-    """
-    has_palette = fits_palette(labels)
-    picture = palette_picture(labels, palette) if has_palette else grey_picture(labels)
-    picture.save(path, format="PNG")
+# --- Label maps as pictures ------------------------------------------------------------------
 
 
 def fits_palette(labels: Labels) -> bool:

@@ -102,6 +102,7 @@ class RefineResult:
         (n, 3) uint8 RGB, by default `pictures.class_palette`.
 
         All files are whole: where anything fails, those that were there before stay as they were.
+        They appear in the order of `formats`, by default labels.png last.
         The arrays of result.npz: what of `labels`, `coarse_labels` (H, W) int32 and `logits`
         (C, H, W) float32 the result has; one row for each region in `region_classes` (Q,) int32,
         `region_boxes_xyxy` (Q, 4) int32, `region_scores` and `region_predicted_ious` (Q,) float32,

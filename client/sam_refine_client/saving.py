@@ -126,20 +126,23 @@ class _Files:
     ignore_label: int | None
 
     def all_there_is(self) -> list[SaveFormat]:
-        """What is saved unless told otherwise: all but COCO, of what the result has."""
+        """What is saved unless told otherwise: all but COCO, of what the result has.
+
+        Labels come last: where they are, all is.
+        """
         from sam_refine_client.pictures import fits_palette
 
         labels, coarse_labels = self.result.labels, self.result.coarse_labels
         formats = []
-        if labels is not None:
-            formats.append(SaveFormat.LABELS)
-            if fits_palette(labels):
-                formats.append(SaveFormat.PALETTE)
+        if labels is not None and fits_palette(labels):
+            formats.append(SaveFormat.PALETTE)
         if self.result.regions is not None:
             formats.append(SaveFormat.REGIONS)
         formats.append(SaveFormat.NPZ)
         if self.image is not None and labels is not None and coarse_labels is not None:
             formats.append(SaveFormat.BEFORE_AFTER)
+        if labels is not None:
+            formats.append(SaveFormat.LABELS)
         return formats
 
     def prepared(self, format_: SaveFormat) -> Write:

@@ -38,7 +38,7 @@ def test_demo_runs_from_an_exported_repository(repository, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
     assert int(rows["regions"]) == int(rows["kept"]) + int(rows["failed"])
-    for name in ("labels.png", "regions.json", "before_after.png"):
+    for name in ("labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"):
         assert (tmp_path / name).stat().st_size > 100
         assert str(tmp_path / name) in done.stdout
 

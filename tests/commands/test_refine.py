@@ -17,15 +17,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
+from sam_refine_cli.refine import Activation, Format
 from sam_refine_cli.refine_options import HELP
-from sam_refine_client import RefineClient, RefineOptions
+from sam_refine_client import RefineClient, RefineOptions, SaveFormat
+from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, one_line, run, start
 from support.fake_triton import FakeTriton, hang, right, status
 
 PHOTO, SCORES = DEMO_DATA / "photo.jpg", DEMO_DATA / "coarse_scores.npy"
 FAST = ["--min-region-area", 225, "--mask-prompt", "none"]
-FILES = {"labels.png", "regions.json", "before_after.png"}
+FILES = {"labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"}
+LABELS_ONLY = ["--format", "labels"]
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def records(done):
 
 def read_labels(path):
     with Image.open(path) as picture:
-        assert picture.mode == "P"
+        assert picture.mode == "L"
         return np.asarray(picture)
 
 
@@ -101,17 +104,58 @@ def test_refine_of_raw_output_labels_and_an_embedding(server, tmp_path):
 
 @pytest.mark.triton
 def test_refine_in_this_process_is_as_by_the_server(server, repository, tmp_path):
-    arguments = ["refine", PHOTO, "--logits", SCORES, "--no-picture", *FAST, "--out"]
+    arguments = ["refine", PHOTO, "--logits", SCORES, *LABELS_ONLY, *FAST, "--out"]
     for out, where in (
         ("server", ["--url", f"127.0.0.1:{server.grpc_port}"]),
         ("local", ["--local", repository]),
     ):
         done = run(*arguments, tmp_path / out, *where)
         assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "local").iterdir()} == FILES - {"before_after.png"}
+    assert {path.name for path in (tmp_path / "local").iterdir()} == {"labels.png"}
     np.testing.assert_array_equal(
         read_labels(tmp_path / "local/labels.png"), read_labels(tmp_path / "server/labels.png")
     )
+
+
+def test_formats_and_activations_are_those_of_the_client():
+    assert [each.value for each in Format] == [each.value for each in SaveFormat]
+    assert [each.value for each in Activation] == [each.value for each in ClientActivation]
+
+
+@pytest.mark.triton
+def test_refine_writes_coco_with_class_names(server, tmp_path):
+    names = ["background", "table", "saucer", "cup", "coffee", "spoon"]
+    (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8")
+    done = run(
+        "refine", PHOTO, "--logits", SCORES, *FAST, "--out", tmp_path / "out",
+        "--format", "coco_rle", "--format", "regions", "--class-names", tmp_path / "names.txt",
+        "--url", f"127.0.0.1:{server.grpc_port}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rle, regions = (tmp_path / "out" / name for name in ("coco_rle.json", "regions.json"))
+    assert set((tmp_path / "out").iterdir()) == {rle, regions}
+    dataset = json.loads(rle.read_text())
+    assert [category["name"] for category in dataset["categories"]] == names
+    assert dataset["images"][0]["file_name"] == "photo.jpg"
+    assert {row["class_name"] for row in json.loads(regions.read_text())} <= set(names)
+
+
+def test_class_names_too_few_or_no_text_are_one_line(images):
+    """The first is found when a result is there, and named with its image."""
+    (images / "few.txt").write_text("only one", encoding="utf-8")
+    (images / "no.txt").write_bytes(b"\xff\xfe\x00")
+    with FakeTriton(right) as server:
+        for name, message in (
+            ("few.txt", "class_names must have a name of each class"),
+            ("no.txt", "no.txt must be a text file in UTF-8"),
+        ):
+            done = run(
+                *folder_arguments(images), "--url", server.address,
+                "--class-names", images / name,
+            )  # fmt: skip
+            assert done.returncode == 1
+            assert message in done.stderr
+            assert "Traceback" not in done.stderr
 
 
 # --- Folders ---------------------------------------------------------------------------------
@@ -170,7 +214,7 @@ def test_folder_whose_server_is_gone_ends_at_once(images):
 
 def test_folder_goes_on_after_an_error_of_the_server(images):
     with FakeTriton(status(grpc.StatusCode.INTERNAL)) as server:
-        arguments = [*folder_arguments(images), "--concurrency", 1, "--no-picture", "--json"]
+        arguments = [*folder_arguments(images), "--concurrency", 1, *LABELS_ONLY, "--json"]
         done = run(*arguments, "--url", server.address)
         assert [record["status"] for record in records(done)] == ["failed", "ok", "ok"]
         assert records(done)[0]["error"] == "ServerError"
@@ -290,7 +334,7 @@ def test_results_that_cannot_be_written_are_an_error(images):
     (images / "out").mkdir()
     (images / "out/a").touch()
     with FakeTriton() as server:
-        done = run(*folder_arguments(images), "--url", server.address, "--json", "--no-picture")
+        done = run(*folder_arguments(images), "--url", server.address, "--json", *LABELS_ONLY)
     assert [record["status"] for record in records(done)] == ["failed", "ok", "ok"]
     assert done.returncode == 1
 
@@ -317,7 +361,7 @@ def test_without_its_extra_says_what_to_install(monkeypatch, tmp_path, command, 
 @pytest.mark.parametrize("command", ["refine", "embed"])
 def test_interrupted_folder_ends_at_once_and_says_how_far_it_came(images, command):
     arguments = {
-        "refine": [*folder_arguments(images), "--concurrency", 1, "--no-picture"],
+        "refine": [*folder_arguments(images), "--concurrency", 1, *LABELS_ONLY],
         "embed": ["embed", images / "images", "--out", images / "out"],
     }[command]
     with FakeTriton(right, hang) as server:
@@ -333,7 +377,7 @@ def test_interrupted_folder_ends_at_once_and_says_how_far_it_came(images, comman
 
 def test_killed_folder_has_whole_results_only_and_goes_on(images):
     with FakeTriton(right, hang) as server:
-        arguments = [*folder_arguments(images), "--url", server.address, "--no-picture"]
+        arguments = [*folder_arguments(images), "--url", server.address]
         process = start(*arguments, "--concurrency", 1, "--json")
         assert json.loads(process.stdout.readline())["status"] == "ok"
         server.wait_for(2)
@@ -341,15 +385,12 @@ def test_killed_folder_has_whole_results_only_and_goes_on(images):
         process.communicate(timeout=10)
         done = [path.parent.name for path in (images / "out").glob("*/labels.png")]
         assert done == ["a"]
-        (images / "out/b/.labels.png.partial").mkdir(parents=True)  # killed as it wrote
-        (images / "out/b/.labels.png.partial/labels.png").touch()
+        (images / "out/b").mkdir()
+        (images / "out/b/palette.png").touch()  # killed as it wrote
         again = run(*arguments, "--skip-existing", "--json")
         assert [record["status"] for record in records(again)] == ["skipped", "ok", "ok"]
     for name in "abc":
-        assert {path.name for path in (images / "out" / name).iterdir()} == {
-            "labels.png",
-            "regions.json",
-        }
+        assert {path.name for path in (images / "out" / name).iterdir()} == FILES
 
 
 def test_folder_shows_how_far_it_is_on_a_terminal(images):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine_client.pictures import before_after, class_palette, overlay, save_label_png
+from sam_refine_client.pictures import (
+    before_after,
+    class_palette,
+    grey_picture,
+    overlay,
+    palette_picture,
+)
 
 
 def contains_colour(picture: Image.Image, colour: tuple[int, int, int], *, below: float) -> bool:
@@ -49,48 +55,40 @@ def test_class_palette_outside_its_range_is_refused(count):
         class_palette(count)
 
 
-# --- save_label_png --------------------------------------------------------------------------
+# --- Label maps as pictures ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 @pytest.mark.parametrize("top", [0, 1, 3, 15, 16, 255])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (23, 31)])
-def test_save_label_png_up_to_255_is_a_palette_png_of_the_labels(tmp_path, dtype, top, shape):
+def test_palette_picture_has_the_labels_as_pixel_values_and_the_class_colours(dtype, top, shape):
     labels = np.random.default_rng(top).integers(0, top + 1, shape).astype(dtype)
     labels[0, 0] = top
-    save_label_png(labels, tmp_path / "labels.png")
-    with Image.open(tmp_path / "labels.png") as picture:
-        assert (picture.format, picture.mode) == ("PNG", "P")
-        np.testing.assert_array_equal(np.asarray(picture), labels)
-        colours = np.asarray(picture.convert("RGB"))
-    np.testing.assert_array_equal(colours, class_palette(256)[labels])
+    before = labels.copy()
+    picture = palette_picture(labels)
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), labels)
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), class_palette(256)[labels])
+    np.testing.assert_array_equal(np.asarray(grey_picture(labels)), labels)
+    np.testing.assert_array_equal(labels, before)
 
 
 @pytest.mark.parametrize("top", [256, 65535])
-def test_save_label_png_above_255_is_a_16_bit_png_of_the_labels(tmp_path, top):
+def test_grey_picture_above_255_is_a_16_bit_png_of_the_labels(tmp_path, top):
     labels = np.array([[0, 1, 255], [256 % top, 7, top]], np.int32)
-    save_label_png(labels, str(tmp_path / "labels.png"))
+    grey_picture(labels).save(tmp_path / "labels.png")
     header = (tmp_path / "labels.png").read_bytes()[:26]
     assert header[24:26] == b"\x10\x00"  # IHDR: 16 bits, grey
     with Image.open(tmp_path / "labels.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), labels)
 
 
-def test_save_label_png_with_a_palette_uses_it_and_black_past_its_end(tmp_path):
+def test_palette_picture_with_a_palette_uses_it_and_black_past_its_end():
     palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    save_label_png(np.array([[0, 1, 2, 255]]), tmp_path / "labels.png", palette)
-    with Image.open(tmp_path / "labels.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), [[0, 1, 2, 255]])
-        colours = np.asarray(picture.convert("RGB"))
+    picture = palette_picture(np.array([[0, 1, 2, 255]]), palette)
+    np.testing.assert_array_equal(np.asarray(picture), [[0, 1, 2, 255]])
+    colours = np.asarray(picture.convert("RGB"))
     np.testing.assert_array_equal(colours, [[[1, 2, 3], [4, 5, 6], [0, 0, 0], [0, 0, 0]]])
-
-
-def test_save_label_png_leaves_its_labels_and_any_file_name_alone(tmp_path):
-    labels = np.arange(6).reshape(2, 3)[:, ::-1]
-    save_label_png(labels, tmp_path / "map.labels")
-    np.testing.assert_array_equal(labels, [[2, 1, 0], [5, 4, 3]])
-    with Image.open(tmp_path / "map.labels") as picture:
-        np.testing.assert_array_equal(np.asarray(picture), labels)
 
 
 @pytest.mark.parametrize(
@@ -104,17 +102,16 @@ def test_save_label_png_leaves_its_labels_and_any_file_name_alone(tmp_path):
         (np.zeros((0, 4), np.int32), "H and W at least 1, got (0, 4) int32"),
     ],
 )
-def test_save_label_png_of_what_is_no_label_map_is_refused(tmp_path, labels, message):
+def test_grey_picture_of_what_is_no_label_map_is_refused(labels, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        save_label_png(labels, tmp_path / "labels.png")
-    assert not (tmp_path / "labels.png").exists()
+        grey_picture(labels)
 
 
 @pytest.mark.parametrize("palette", [np.zeros((2, 4), np.uint8), np.zeros((2, 3), np.float32)])
-def test_save_label_png_with_what_is_no_palette_is_refused(tmp_path, palette):
+def test_palette_picture_with_what_is_no_palette_is_refused(palette):
     message = f"palette must be (n, 3) uint8, got {palette.shape} {palette.dtype}"
     with pytest.raises(ValueError, match=re.escape(message)):
-        save_label_png(np.zeros((2, 2), np.int32), tmp_path / "labels.png", palette)
+        palette_picture(np.zeros((2, 2), np.int32), palette)
 
 
 # --- before_after ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client.pictures import save_label_png
+from sam_refine_client.pictures import grey_picture, palette_picture
 from sam_refine_ui.uploads import read_labels, read_photo, read_scores
 
 LABELS = np.array([[0, 1, 2], [3, 255, 1]], np.uint8)
@@ -94,12 +94,12 @@ def test_read_labels_of_a_png_are_its_pixel_values(tmp_path, form):
     path = tmp_path / "labels.PNG"
     labels = LABELS.astype(np.int32)
     if form == "palette":
-        save_label_png(labels, path)
+        palette_picture(labels).save(path)
     elif form == "grey":
         Image.fromarray(LABELS).save(path)
     else:
         labels = labels * 257
-        save_label_png(labels, path)
+        grey_picture(labels).save(path)
     np.testing.assert_array_equal(read_labels(path, (2, 3)), labels)
 
 
