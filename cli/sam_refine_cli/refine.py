@@ -152,8 +152,10 @@ def refine(
         list[Format] | None,
         typer.Option(
             "--format",
-            help="Write this, and nothing else unless given again. COCO needs the extra coco; "
-            "before_after takes longer than all else on a fast server.",
+            metavar="FORMAT",
+            help="Write this, and nothing else unless given again: labels, palette, regions, npz, "
+            "before_after (which takes longest), coco_rle or "
+            "coco_polygons (extra coco).",
             show_default="all but COCO",
             rich_help_panel="Output",
         ),

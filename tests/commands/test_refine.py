@@ -96,7 +96,7 @@ def test_refine_of_raw_output_labels_and_an_embedding(server, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (record,) = records(done)
-    assert record["timings_ms"]["embed"] == 0
+    assert record["timings_ms"]["embed"] < 1
     refined = read_labels(tmp_path / "out/labels.png")
     assert (refined[:20] == 255).all()
     assert set(np.unique(refined[20:])) == {0, 3}
@@ -200,7 +200,7 @@ def test_embeddings_of_a_folder_refine_it(server, images):
     with_embeddings = [*folder_arguments(images), *url, "--embedding", images / "embeddings"]
     done = run(*with_embeddings, *FAST, "--json")
     assert done.returncode == 0, done.stderr
-    assert [record["timings_ms"]["embed"] for record in records(done)] == [0, 0, 0]
+    assert max(record["timings_ms"]["embed"] for record in records(done)) < 1
 
 
 def test_folder_whose_server_is_gone_ends_at_once(images):
@@ -308,7 +308,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, message):
         (["--logits", SCORES, "--labels", DEMO_DATA], "photo.npy or photo.png, got none"),
         (
             ["--logits", SCORES, "--embedding", SCORES],
-            "must be an embedding that",
+            "must be a file that Embedding.save wrote",
         ),
         (["--logits", SCORES, "--attempts", "1"], "is the server running there"),
     ],

@@ -60,12 +60,12 @@ def pixels(path, mode=None):
 @pytest.mark.parametrize(
     ("changed", "has_image", "expected"),
     [
-        ({}, False, "labels.png palette.png regions.json result.npz"),
-        ({}, True, "labels.png palette.png regions.json result.npz before_after.png"),
-        ({"coarse_labels": None}, True, "labels.png palette.png regions.json result.npz"),
-        ({"regions": None}, False, "labels.png palette.png result.npz"),
+        ({}, False, "palette.png regions.json result.npz labels.png"),
+        ({}, True, "palette.png regions.json result.npz before_after.png labels.png"),
+        ({"coarse_labels": None}, True, "palette.png regions.json result.npz labels.png"),
+        ({"regions": None}, False, "palette.png result.npz labels.png"),
         ({"labels": None}, True, "regions.json result.npz"),
-        ({"labels": np.full((6, 8), 256)}, False, "labels.png regions.json result.npz"),
+        ({"labels": np.full((6, 8), 256)}, False, "regions.json result.npz labels.png"),
     ],
 )
 def test_save_writes_what_the_result_has_and_no_coco(
