@@ -33,9 +33,9 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def networks(repository: Path) -> Any:
     """The exported networks in process."""
-    from support.networks import Networks
+    from sam_refine_client.networks import CPU, Networks
 
-    return Networks(repository)
+    return Networks(repository, [CPU])
 
 
 @pytest.fixture(scope="session")

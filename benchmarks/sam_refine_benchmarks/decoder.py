@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from onnxruntime import InferenceSession
 
-from sam_refine.contract import MASK_SIDE, MaskPrompt
 from sam_refine.postprocess import low_res_size
 from sam_refine.preprocess import to_canvas
+from sam_refine.prompts import Prompts
 from sam_refine_benchmarks import inputs, operations, straight
 from sam_refine_benchmarks.networks import (
-    ExportedNetworks,
+    exported_networks,
     plain_decoder,
     pytorch_networks,
 )
@@ -33,6 +33,7 @@ from sam_refine_benchmarks.results import (
     milliseconds,
 )
 from sam_refine_benchmarks.setting import Setting
+from sam_refine_client.networks import Networks
 from sam_refine_export.networks import SamNetworks
 
 Float32 = npt.NDArray[np.float32]
@@ -44,7 +45,7 @@ LARGEST_LOGIT_DIFFERENCE: Final = 1e-2
 
 def run(setting: Setting) -> Result:
     """At N = 32 prompts of K = 4 classes, P = 3; then per prompt against N."""
-    exported = ExportedNetworks(setting.model_repository)
+    exported = exported_networks(setting.model_repository)
     networks = pytorch_networks()
     embedding = exported.embed(*to_canvas(inputs.photo(*SIZE_IMAGE)))
     plain = operations.session(plain_decoder(networks, setting.scratch))
@@ -58,7 +59,7 @@ def run(setting: Setting) -> Result:
     }
     kept = sides.kept_prompts()
     multiply_adds = operations.count_multiply_adds(
-        exported.decoder_onnx, {"image_embedding": embedding, **sides.prompts}
+        exported.decoder_onnx, {"image_embedding": embedding, **sides.prompts.decoder_inputs()}
     )
     timings = interleave(
         {
@@ -97,25 +98,20 @@ class Sides:
 
     networks: SamNetworks
     plain_session: InferenceSession
-    exported: ExportedNetworks
+    exported: Networks
     embedding: Float32
     count: int
 
     @cached_property
-    def prompts(self) -> dict[str, npt.NDArray[np.generic]]:
-        classes = -(-self.count // PROMPTS_OF_A_CLASS)
-        return {
-            **inputs.decoder_prompts(self.count, classes),
-            "mask_prompt_mode": np.array([MaskPrompt.SAM.mode]),
-            "multimask_output": np.array([False]),
-            "iou_threshold": np.array([-np.inf], np.float32),  # all masks, as the others compute
-            "low_res_size": np.array([MASK_SIDE, MASK_SIDE]),
-        }
+    def prompts(self) -> Prompts:
+        return inputs.decoder_prompts(self.count, -(-self.count // PROMPTS_OF_A_CLASS))
 
     @torch.inference_mode()
     def straight(self) -> Float32:
         """One call for each class."""
-        prompts = {name: torch.from_numpy(array) for name, array in self.prompts.items()}
+        prompts = {
+            name: torch.from_numpy(array) for name, array in self.prompts.decoder_inputs().items()
+        }
         embedding = torch.from_numpy(self.embedding)
         logits = []
         for class_id, mask_prompt in enumerate(prompts["mask_prompts"]):
@@ -128,7 +124,7 @@ class Sides:
 
     def plain(self) -> Float32:
         """All prompts in one call, each with a mask prompt of its own."""
-        prompts = self.prompts
+        prompts = self.prompts.decoder_inputs()
         coords = prompts["point_coords"]
         feeds = {
             "image_embedding": self.embedding,
@@ -144,14 +140,14 @@ class Sides:
         """All prompts in one call, as the pipeline makes it."""
         return self.exported.decode(self.embedding, self.prompts)[0][:, 0]
 
-    def kept_prompts(self) -> dict[str, npt.NDArray[np.generic]]:
+    def kept_prompts(self) -> Prompts:
         """What Algorithm 4 asks for: masks above a predicted IoU, as far as the image goes."""
         ious = self.exported.decode(self.embedding, self.prompts)[1]
-        return {
-            **self.prompts,
-            "iou_threshold": np.median(ious, keepdims=True)[0],
-            "low_res_size": np.array(low_res_size(SIZE_IMAGE)),
-        }
+        return replace(
+            self.prompts,
+            iou_threshold=float(np.median(ious)),
+            low_res_size=low_res_size(SIZE_IMAGE),
+        )
 
 
 def largest_difference(logits: Sequence[Float32]) -> float:
@@ -168,7 +164,7 @@ def largest_difference(logits: Sequence[Float32]) -> float:
 def against_count(
     networks: SamNetworks,
     plain: InferenceSession,
-    exported: ExportedNetworks,
+    exported: Networks,
     embedding: Float32,
     counts: tuple[int, ...],
     setting: Setting,

@@ -8,7 +8,7 @@ import torch
 from sam_refine.preprocess import to_canvas
 from sam_refine_benchmarks import inputs, operations, straight
 from sam_refine_benchmarks.decoder import limit_claim
-from sam_refine_benchmarks.networks import ExportedNetworks, published_encoder, pytorch_networks
+from sam_refine_benchmarks.networks import exported_networks, published_encoder, pytorch_networks
 from sam_refine_benchmarks.pairs import interleave
 from sam_refine_benchmarks.results import Result, faster
 from sam_refine_benchmarks.setting import Setting
@@ -18,7 +18,7 @@ LARGEST_DIFFERENCE = 1e-2
 
 def run(setting: Setting) -> Result:
     """One image of 1024 x 768; normalisation and padding are part of our graph only."""
-    exported = ExportedNetworks(setting.model_repository)
+    exported = exported_networks(setting.model_repository)
     networks = pytorch_networks()
     published = operations.session(published_encoder())
     image = inputs.photo(768, 1024)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sam_refine.contract import MASK_SIDE, MODEL_SIDE
+from sam_refine.contract import MASK_SIDE, MODEL_SIDE, MaskPrompt
+from sam_refine.prompts import Prompts
 from sam_refine_cli.demo import DATA
 
 Float32 = npt.NDArray[np.float32]
@@ -93,20 +94,24 @@ def mask_logits(boxes_xyxy: npt.NDArray[np.int32], size_hw: tuple[int, int]) -> 
     return logits
 
 
-def decoder_prompts(prompts: int, classes: int) -> dict[str, npt.NDArray[np.generic]]:
-    """Random prompts of a point and a box each, in the terms of `contract.SAM_MASK_DECODER`.
+def decoder_prompts(prompts: int, classes: int) -> Prompts:
+    """Random prompts of a point and a box each, of whole masks whatever their IoU.
 
     Prompts of a class are neighbours; mask prompts are the probabilities of noise times 0.005.
     """
     random = np.random.default_rng(0)
     corners = np.sort(random.uniform(0, MODEL_SIDE, (prompts, 2, 2)), axis=1)
     points = corners.mean(axis=1, keepdims=True)
-    return {
-        "point_coords": np.concatenate([points, corners], axis=1).astype(np.float32),
-        "point_labels": np.tile(np.array([1, 2, 3], np.float32), (prompts, 1)),
-        "mask_prompts": 0.005 * noise_scores(classes, MASK_SIDE, MASK_SIDE, 32)[:, None],
-        "mask_index": np.arange(prompts) * classes // prompts,
-    }
+    return Prompts(
+        point_coords=np.concatenate([points, corners], axis=1).astype(np.float32),
+        point_labels=np.tile(np.array([1, 2, 3], np.float32), (prompts, 1)),
+        mask_prompts=0.005 * noise_scores(classes, MASK_SIDE, MASK_SIDE, 32)[:, None],
+        mask_index=np.arange(prompts) * classes // prompts,
+        mask_prompt=MaskPrompt.SAM,
+        multimask_output=False,
+        iou_threshold=-np.inf,
+        low_res_size=(MASK_SIDE, MASK_SIDE),
+    )
 
 
 def _softmax(logits: Float32) -> Float32:

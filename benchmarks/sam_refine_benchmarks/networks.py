@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
 from sam_refine_benchmarks.machine import available_cores
-from sam_refine_benchmarks.operations import session
+from sam_refine_client.networks import CPU, Networks
 from sam_refine_export import export_repository, is_current
 from sam_refine_export.mobile_sam import load_mobile_sam
 from sam_refine_export.networks import SamNetworks
@@ -34,29 +33,9 @@ def ensure_exported(repository: Path, on_step: Callable[[str], None]) -> None:
         export_repository(repository)
 
 
-class ExportedNetworks:
-    """Image encoder and mask decoder of a model repository, in this process."""
-
-    def __init__(self, repository: Path) -> None:
-        self.encoder_onnx, self.decoder_onnx = (
-            repository / model.name / "1" / "model.onnx"
-            for model in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER)
-        )
-        self._encoder, self._decoder = session(self.encoder_onnx), session(self.decoder_onnx)
-
-    def embed(self, canvas: npt.NDArray[np.uint8], canvas_size: tuple[int, int]) -> Float32:
-        """A canvas (1024, 1024, 3) and the image's size on it to (1, 256, 64, 64)."""
-        inputs = {"canvas": canvas[None], "canvas_size": np.array([canvas_size], np.int64)}
-        embedding: Float32 = self._encoder.run(["image_embedding"], inputs)[0]
-        return embedding
-
-    def decode(
-        self, embedding: Float32, prompts: Mapping[str, npt.NDArray[Any]]
-    ) -> tuple[Float32, Float32]:
-        """Logits (V, 1, 256, 256) and predicted IoUs (N, 1)."""
-        inputs = {"image_embedding": embedding, **prompts}
-        low_res_logits, ious = self._decoder.run(["low_res_logits", "iou_predictions"], inputs)
-        return low_res_logits, ious
+def exported_networks(repository: Path) -> Networks:
+    """Image encoder and mask decoder of a model repository, on the CPU as PyTorch is here."""
+    return Networks(repository, [CPU])
 
 
 def pytorch_networks() -> SamNetworks:

@@ -15,7 +15,7 @@ from sam_refine.pipeline import refine as refine_by_pipeline
 from sam_refine.preprocess import to_canvas
 from sam_refine.regions import Regions, split_regions
 from sam_refine.scores import ClassScores, GridScores
-from sam_refine_benchmarks.networks import ExportedNetworks
+from sam_refine_client.networks import Networks
 
 MANY_REGIONS = 2**20
 """Above every count that is measured."""
@@ -64,7 +64,7 @@ def merge(
 
 
 def refine(
-    networks: ExportedNetworks,
+    networks: Networks,
     image: npt.NDArray[np.uint8],
     scores: npt.NDArray[np.float16] | Float32,
     options: RefineOptions,
@@ -75,6 +75,6 @@ def refine(
         None,
         options,
         embed=lambda: networks.embed(*to_canvas(image)),
-        decode=lambda embedding, prompts: networks.decode(embedding, prompts.decoder_inputs()),
+        decode=networks.decode,
         free_memory_bytes=free_memory_bytes(),
     )

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from sam_refine.contract import MaskPrompt, RefineOptions
 from sam_refine_benchmarks import inputs, ours, server, straight
-from sam_refine_benchmarks.networks import ExportedNetworks, pytorch_networks
+from sam_refine_benchmarks.networks import exported_networks, pytorch_networks
 from sam_refine_benchmarks.pairs import Latest, Timing, interleave, ratio_range
 from sam_refine_benchmarks.results import Claim, Result, duration, faster, milliseconds
 from sam_refine_benchmarks.setting import Setting
 from sam_refine_client import RefineClient, RefineResult
+from sam_refine_client.networks import Networks
 from sam_refine_export.networks import SamNetworks
 
 SAME_LABELS = 0.999
@@ -67,7 +68,7 @@ def run(setting: Setting) -> Result:
     """Both scenes; every call has an image that was never seen before."""
     scenes = (CAMVID,) if setting.quick else (CAMVID, CITYSCAPES)
     networks = pytorch_networks()
-    exported = ExportedNetworks(setting.model_repository)
+    exported = exported_networks(setting.model_repository)
     claims: list[Claim] = []
     data, remarks = {}, []
     with (
@@ -84,7 +85,7 @@ def run(setting: Setting) -> Result:
 def _measure(
     scene: Scene,
     networks: SamNetworks,
-    exported: ExportedNetworks,
+    exported: Networks,
     client: RefineClient,
     setting: Setting,
 ) -> tuple[list[Claim], dict[str, Any], str]:

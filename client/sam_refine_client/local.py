@@ -5,11 +5,10 @@ Needs the extra `local`. No other module of the client knows more of `sam_refine
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnxruntime as ort
@@ -31,10 +30,11 @@ from sam_refine.resize import Float32
 from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
 from sam_refine_client.health import Readiness
 from sam_refine_client.info import ModelInfo, ModelState, ServerInfo
+from sam_refine_client.networks import Networks
 from sam_refine_client.steps import Steps, Work
 from sam_refine_client.transport import Call, Tensors
 
-_PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_MODELS: Final = (SAM_IMAGE_ENCODER.name, SAM_MASK_DECODER.name)
 _LOADED_BEFORE_FORK: Final = "the networks were loaded before this process was forked"
 
 
@@ -44,12 +44,7 @@ class LocalTransport:
     def __init__(self, repository: Path, limits: Limits | None = None) -> None:
         """`repository` is what `sam-refine export` wrote. Raises `InvalidRequestError`."""
         self._limits = limits or Limits()
-        self._encoder = _session(repository / SAM_IMAGE_ENCODER.name / "1" / "model.onnx")
-        self._decoder = _session(repository / SAM_MASK_DECODER.name / "1" / "model.onnx")
-        self._sessions = {
-            SAM_IMAGE_ENCODER.name: self._encoder,
-            SAM_MASK_DECODER.name: self._decoder,
-        }
+        self._networks = Networks(repository)
         self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
         self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
         self._is_of_parent = False
@@ -70,11 +65,11 @@ class LocalTransport:
                     ModelState.READY,
                     versions=("1",),
                     backend="onnxruntime",
-                    device="GPU" if _PROVIDERS[0] in session.get_providers() else "CPU",
+                    device="GPU" if self._networks.is_on_gpu else "CPU",
                     instances=1,
                     max_batch_size=0,
                 )
-                for name, session in self._sessions.items()
+                for name in _MODELS
             ),
             self._limits,
             ArrayLibrary.NUMPY,
@@ -86,8 +81,8 @@ class LocalTransport:
         yield from ()
         if self._is_of_parent:
             text = f"{_LOADED_BEFORE_FORK}; make a client in each process"
-            return Readiness(False, False, dict.fromkeys(self._sessions, False), (text,))
-        return Readiness(True, True, dict.fromkeys(self._sessions, True), ())
+            return Readiness(False, False, dict.fromkeys(_MODELS, False), (text,))
+        return Readiness(True, True, dict.fromkeys(_MODELS, True), ())
 
     def close(self) -> Steps[None]:
         """Forget the embeddings."""
@@ -107,15 +102,13 @@ class LocalTransport:
             embedding = self._cache.get(key)
             if embedding is None:
                 call.remaining_s()
-                embedding = self._encode(image)
+                embedding = self._networks.embed(*to_canvas(image))
                 self._cache.put(key, embedding)
             return embedding
 
         def decode(embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
             call.remaining_s()
-            inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
-            low_res_logits, ious = self._decoder.run(list(SAM_MASK_DECODER.output_names), inputs)
-            return low_res_logits, ious
+            return self._networks.decode(embedding, prompts)
 
         return answer(
             call.tensors, call.parameters, call.outputs, self._limits, embed=embed, decode=decode
@@ -125,13 +118,8 @@ class LocalTransport:
         image = read_image(call.tensors, self._limits)
         call.remaining_s()
         size_hw = np.array(image.shape[:2], np.int64)
-        return {"EMBEDDING": self._encode(image), "IMAGE_SIZE": size_hw}
-
-    def _encode(self, image: UInt8) -> Float32:
-        canvas, canvas_size = to_canvas(image)
-        inputs = {"canvas": canvas[None], "canvas_size": np.array([canvas_size], np.int64)}
-        embedding: Float32 = self._encoder.run(list(SAM_IMAGE_ENCODER.output_names), inputs)[0]
-        return embedding
+        embedding = self._networks.embed(*to_canvas(image))
+        return {"EMBEDDING": embedding, "IMAGE_SIZE": size_hw}
 
 
 def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
@@ -144,13 +132,3 @@ def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
         raise
     except InvalidRequestError as error:
         raise call.failed(RejectedError, str(error)) from error
-
-
-def _session(graph: Path) -> ort.InferenceSession:
-    if not graph.is_file():
-        raise InvalidRequestError(f"{graph} is not there: `sam-refine export` makes it")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    available = ort.get_available_providers()
-    providers: list[Any] = [name for name in _PROVIDERS if name in available]
-    return ort.InferenceSession(graph, options, providers=providers)

@@ -46,6 +46,6 @@ def test_mask_logits_are_positive_inside_their_box():
 
 def test_decoder_prompts_of_a_class_are_neighbours():
     prompts = inputs.decoder_prompts(10, 3)
-    assert prompts["mask_index"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert prompts["point_coords"].shape == (10, 3, 2)
-    assert prompts["mask_prompts"].shape == (3, 1, 256, 256)
+    assert prompts.mask_index.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert prompts.point_coords.shape == (10, 3, 2)
+    assert prompts.mask_prompts.shape == (3, 1, 256, 256)
