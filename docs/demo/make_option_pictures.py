@@ -72,14 +72,16 @@ def main() -> None:
         print(f"{path} {path.stat().st_size // 1024} KiB")
 
 
-def make_pictures(model_repository: Path, out: Path) -> list[Path]:
-    """Write one JPEG for each of `PICTURES`, named by its option; returns their paths."""
+def make_pictures(
+    model_repository: Path, out: Path, pictures: Sequence[Picture] = PICTURES
+) -> list[Path]:
+    """Write a JPEG for each picture, named by its option; returns their paths."""
     scores = np.load(DEMO_DATA / "coarse_scores.npy")
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     with RefineClient.local(model_repository) as client:
         embedding = client.embed(DEMO_DATA / "photo.jpg")
-        for picture in PICTURES:
+        for picture in pictures:
             paths.append(out / f"{picture.option}.jpg")
             page = _page(_panels(client, embedding, scores, picture))
             page.save(paths[-1], quality=_JPEG_QUALITY, optimize=True)
