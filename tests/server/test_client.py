@@ -349,7 +349,7 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
         exec(block.replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), names)
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d+% changed, \d+ regions", printed[0])
-    files = ["labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"]
+    files = ["palette.png", "regions.json", "result.npz", "before_after.png", "labels.png"]
     assert printed[1:6] == files
     assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
     assert names["picture"].size > (600, 400)
@@ -358,6 +358,8 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
     )
     assert printed[7:] == [f"{i} (400, 600)" for i in range(3)]
     assert "ConnectionOptions(" in blocks[4]  # names certificates that are not here
+    exec(blocks[5].replace("127.0.0.1:8001", f"127.0.0.1:{server.grpc_port}"), names)
+    assert capsys.readouterr().out == "True\ntriton 4096 classes at most\n"
 
 
 def test_many_jobs_come_back_in_order_and_one_that_fails_is_named(client):
