@@ -299,7 +299,7 @@ def test_cancelled_awaited_call_ends_at_once(server):
                 await call
             return time.monotonic() - started
 
-    assert asyncio.run(cancel()) < 0.5
+    assert asyncio.run(cancel()) < 0.9
 
 
 def test_many_awaited_calls_at_once_each_have_their_own_answer(server):
@@ -411,7 +411,7 @@ def test_unreachable_server_is_not_waited_for_beyond_the_deadline():
         started = time.monotonic()
         with pytest.raises((UnreachableError, DeadlineError)):
             client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.5)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2
 
 
 def test_several_addresses_go_on_where_one_does_not_answer(server):

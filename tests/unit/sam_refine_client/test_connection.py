@@ -135,7 +135,7 @@ def error_within(client_of, url, call, timeout_s, **options):
         started = time.monotonic()
         with pytest.raises(RefineError) as caught:
             client.refine(**call, timeout_s=timeout_s)
-        assert time.monotonic() - started < timeout_s + 0.3
+        assert time.monotonic() - started < timeout_s + 2
     assert "\n" not in str(caught.value)
     return caught.value
 
