@@ -59,7 +59,7 @@ QUICK_CASE = Case(40, 192, 256, 22)
 
 
 class Problem:
-    """A case in the terms of both sides."""
+    """A case in the terms of both sides: PyTorch has a mask of every region, ours of kept ones."""
 
     def __init__(self, case: Case) -> None:
         height, width = case.height, case.width
@@ -72,8 +72,8 @@ class Problem:
         kept = random.random(len(regions)) < KEPT_SHARE
         if case.most_regions is not None:
             kept &= random.permutation(len(regions)) < case.most_regions
-        masks = inputs.mask_logits(regions.boxes_xyxy_grid, (height // 2, width // 2))
-        self.decoded = ours.Decoded(regions, masks, kept)
+        self.masks = inputs.mask_logits(regions.boxes_xyxy_grid, (height // 2, width // 2))
+        self.decoded = ours.Decoded(regions, kept, self.masks[kept])
 
     def merge_ours(self, *, want_logits: bool) -> RefinedMap:
         return ours.merge(self.decoded, self.scores, self.labels, OPTIONS, want_logits=want_logits)
@@ -94,7 +94,7 @@ class Problem:
                     torch.from_numpy(regions.scores[chosen]),
                 )
             )
-            masks.append(torch.from_numpy(self.decoded.low_res_logits[chosen]))
+            masks.append(torch.from_numpy(self.masks[chosen]))
             kept.append(torch.from_numpy(self.decoded.kept[chosen]))
         scores, labels = torch.from_numpy(self.scores), torch.from_numpy(self.labels).long()
         return partial(straight.merge, split, masks, kept, scores, labels)

@@ -26,13 +26,13 @@ Labels = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Decoded:
-    """Regions and what SAM says of them."""
+    """Regions and what our decoder says of them."""
 
     regions: Regions
-    low_res_logits: Float32
-    """(Q, 256, 256)."""
     kept: npt.NDArray[np.bool_]
     """(Q,)."""
+    low_res_logits: Float32
+    """(N, 256, 256), of the kept ones."""
 
 
 def split(labels_grid: Labels, scores_grid: Float32, options: RefineOptions) -> Regions:
@@ -53,7 +53,7 @@ def merge(
     """PostprocessMasks, MapRefinement, the fallback and MapFailedRegions."""
     kept, regions = decoded.kept, decoded.regions
     return merge_maps(
-        decoded.low_res_logits[kept],
+        decoded.low_res_logits,
         regions.classes[kept],
         regions.mask_grid(~kept),
         ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2])),

@@ -15,15 +15,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from sam_refine.arrays import Array, beside, take, tiles, to_float32
+from sam_refine.arrays import BAND, Array, bands, beside, take, to_float32
 from sam_refine.resize import Float32, Indices, bilinear_taps
 
 ROUNDING: Final = 2.0**-19
 """By how much of the largest magnitude, at most, rounding takes a bilinear value out of the range
 of what it is made of: a dozen roundings of 2^-24 each."""
-
-BAND: Final = 2**18
-"""Low-resolution scores, or pixels, looked at at once: a few arrays of it stay in a CPU's cache."""
 
 
 class RunningBest:
@@ -59,20 +56,20 @@ def argmax(values: Array, size_image: tuple[int, int]) -> Array:
     labels = xp.empty(size_image, dtype=xp.int32, device=device(values))
     classes, height, width = values.shape
     if (height, width) == size_image:
-        for tile in tiles(size_image, values):
-            labels[tile] = _argmax_of_pixels(values[:, tile.rows, tile.columns])
+        for band in bands(size_image, values):
+            labels[band] = _argmax_of_pixels(values[:, band.rows, band.columns])
         return labels
     down, across = _blocks(size_image[0], height), _blocks(size_image[1], width)
     block = max(classes, len(down.pixels) * len(across.pixels))
     step = max(1, BAND // (block * len(across.lower)))
     for start in range(0, len(down.lower), step):
-        band = down.part(start, min(start + step, len(down.lower)))
-        labels[band.pixel_range] = _argmax_of_blocks(values, band, across)
+        part = down.part(start, min(start + step, len(down.lower)))
+        labels[part.pixel_range] = _argmax_of_blocks(values, part, across)
     return labels
 
 
 def _argmax_of_pixels(values: Array) -> Array:
-    """Of scores (C, H, W) as large as the image, or of a tile of them."""
+    """Of scores (C, H, W) as large as the image, or of a band of them."""
     best = RunningBest(to_float32(values[0]) + 0)  # a copy
     for class_id in range(1, len(values)):
         best.add(class_id, to_float32(values[class_id]))

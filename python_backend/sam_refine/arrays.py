@@ -18,8 +18,9 @@ Array: TypeAlias = Any
 """A numpy array or a torch tensor; docstrings have shape and dtype."""
 
 TILE_HW: Final = (256, 256)
-"""On a CPU: small enough that a few float32 arrays of it stay in the cache, large enough that a
-numpy call on it is mostly work."""
+BAND: Final = 2**18
+"""Pixels, on a CPU: so few that some float32 arrays of them stay in its cache, so many that a numpy
+call on them is mostly work."""
 
 
 class Window(NamedTuple):
@@ -48,17 +49,29 @@ def full_window(size_hw: tuple[int, int]) -> Window:
 
 
 def tiles(size_hw: tuple[int, int], like: Array) -> Iterator[Window]:
-    """Windows that cover a map, row by row: what work on `like`'s device is cut into.
+    """Windows that cover a map, row by row: for work that most of the map can be spared.
 
-    A CPU is fastest on tiles that stay in its cache, a GPU on all at once.
+    A CPU is fastest on parts that stay in its cache, a GPU, if `like` is on one, on all at once.
     """
     height, width = size_hw
-    rows, columns = TILE_HW if str(device(like)) == "cpu" else size_hw
+    rows, columns = TILE_HW if _is_on_cpu(like) else size_hw
     for top in range(0, height, rows):
         for left in range(0, width, columns):
             yield Window(
                 slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
             )
+
+
+def bands(size_hw: tuple[int, int], like: Array) -> Iterator[Window]:
+    """Windows as wide as the map that cover it: for work on all of it, which runs along memory."""
+    height, width = size_hw
+    rows = max(1, BAND // width) if _is_on_cpu(like) else height
+    for top in range(0, height, rows):
+        yield Window(slice(top, min(top + rows, height)), slice(0, width))
+
+
+def _is_on_cpu(array: Array) -> bool:
+    return str(device(array)) == "cpu"
 
 
 def to_float32(array: Array) -> Array:

@@ -8,7 +8,7 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from sam_refine.argmax import RunningBest
-from sam_refine.arrays import Array, Window, beside, tiles
+from sam_refine.arrays import Array, Window, bands, beside, tiles
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.postprocess import MaskPostprocessor
 from sam_refine.resize import resize_nearest
@@ -124,23 +124,44 @@ def merge_maps(
     if failed_grid is not None and options.failed_regions is FailedRegions.COMPETE:
         best_classes = scores.argmax()
     labels = xp.empty(size, dtype=xp.int32, device=on)
-    logits = None
-    if want_logits:  # not zeros: for empty arrays numpy asks for huge pages, several times as fast
-        logits = xp.empty((len(scores), *size), dtype=xp.float32, device=on)
+    failed = None
+    if failed_grid is not None:
+        failed = resize_nearest(beside(failed_grid, labels), size)
+    logits = failed_scores(failed, scores) if want_logits else None
 
     for tile in tiles(size, scores.values):
         coarse = labels_image[tile]
-        failed = None
-        if failed_grid is not None:
-            failed = resize_nearest(beside(failed_grid, labels), size, tile)
+        failed_tile = None if failed is None else failed[tile]
         out = None if logits is None else logits[:, tile.rows, tile.columns]
-        refined = map_refinement(masks, scores, tile, failed, out)
+        refined = map_refinement(masks, scores, tile, failed_tile, out)
         refined = keep_coarse_where_empty(refined, coarse)
-        if failed is not None:
+        if failed_tile is not None:
             best = None if best_classes is None else scores.at(best_classes[tile], tile)
-            refined = map_failed_regions(refined, failed, coarse, best, options)
+            refined = map_failed_regions(refined, failed_tile, coarse, best, options)
         labels[tile] = keep_ignored(refined, coarse, options).labels
     return RefinedMap(labels, logits)
+
+
+def failed_scores(failed: Array | None, scores: ClassScores) -> Array:
+    """max(0, F * L) (C, H, W) float32: L' after MapFailedRegions wherever a class has no mask.
+
+    F is `failed` (H, W) bool, or 0 where that is None. Class by class: a processor writes one plane
+    after the other several times as fast as a part of each in turn.
+    """
+    xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image
+    # Not zeros: for empty arrays numpy asks for huge pages, which are several times as fast.
+    result = xp.empty((len(scores), *size), dtype=xp.float32, device=on)
+    if failed is None or not xp.any(failed):
+        result[...] = 0
+        return result
+    factor = xp.astype(failed, xp.float32)
+    for class_id in range(len(scores)):
+        for band in bands(size, scores.values):
+            plane = scores.plane(class_id, band)
+            if xp.min(plane) < 0:
+                plane = xp.clip(plane, 0, None)
+            xp.multiply(plane, factor[band], out=result[class_id][band])
+    return result
 
 
 def map_refinement(
@@ -154,8 +175,8 @@ def map_refinement(
 
     Where L_i >= 0 the maximum is at the highest l_k, and only masks that are positive matter; where
     L_i < 0 it is at the lowest, which any mask of the class may have. On ties the lowest class id
-    wins. A class without masks has L'_i = 0. `out` (C, h, w), where it is given, is what L' is
-    written to: MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
+    wins. A class without masks has L'_i = 0. `out` (C, h, w), where it is given, is `failed_scores`
+    and becomes L': MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
     """
     xp, on = array_namespace(scores.values), device(scores.values)
     reaching = masks.reaching(tile)
@@ -169,8 +190,6 @@ def map_refinement(
         total = xp.zeros(tile.size_hw, dtype=xp.float32, device=on)
         absent = next((i for i in range(len(scores)) if i not in reaching), 0)
         windows = dict.fromkeys(sorted({absent, *reaching}), tile)
-    if out is not None:
-        _write_failed_scores(failed, scores, tile, () if nonnegative else windows, out)
 
     for class_id, window in windows.items():
         highest = masks.highest(reaching.get(class_id, {}), window)
@@ -186,8 +205,9 @@ def map_refinement(
         if not nonnegative:
             total += refined
         if out is not None:
-            part = out[class_id][inside]
-            part[...] = refined if failed is None else xp.maximum(part, refined)
+            if failed is not None:
+                refined = xp.maximum(refined, xp.where(failed[inside], plane, 0))
+            out[class_id][inside] = refined
     return RefinedTile(best.class_id, best.score, total == 0)
 
 
@@ -198,26 +218,6 @@ def _sigmoid_times(logits: Array, scores: Array) -> Array:
     xp.exp(divisor, out=divisor)
     divisor += 1
     return scores / divisor
-
-
-def _write_failed_scores(
-    failed: Array | None, scores: ClassScores, tile: Window, whole: Collection[int], out: Array
-) -> None:
-    """F * L, which the maximum with L' is yet to be taken of, to `out` (C, h, w) of a tile.
-
-    max(0, F * L) of classes whose L' is not given on the `whole` tile: it is 0 on the rest. Where
-    nothing failed F is 0, or None.
-    """
-    xp = array_namespace(scores.values)
-    if failed is None or not xp.any(failed):
-        out[...] = 0
-        return
-    factor = xp.astype(failed, xp.float32)
-    for class_id in range(len(scores)):
-        plane = scores.plane(class_id, tile)
-        if class_id not in whole and xp.min(plane) < 0:
-            plane = xp.clip(plane, 0, None)
-        xp.multiply(plane, factor, out=out[class_id])
 
 
 def _around(windows: Iterable[Window]) -> Window:

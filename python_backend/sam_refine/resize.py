@@ -147,16 +147,11 @@ def _interpolation(
     return interpolate
 
 
-def resize_nearest(plane: Array, size_hw: tuple[int, int], window: Window | None = None) -> Array:
-    """Resize (h, w) of any dtype to `size_hw`: source row floor(i * h / H), column likewise.
-
-    With `window`, that part of the result only.
-    """
+def resize_nearest(plane: Array, size_hw: tuple[int, int]) -> Array:
+    """Resize (h, w) of any dtype to `size_hw`: source row floor(i * h / H), column likewise."""
     rows, columns = (
-        np.arange(side.start, side.stop) * size_in // size_out
-        for side, size_out, size_in in zip(
-            window or full_window(size_hw), size_hw, plane.shape, strict=True
-        )
+        np.arange(size_out) * size_in // size_out
+        for size_out, size_in in zip(size_hw, plane.shape, strict=True)
     )
     return take(take(plane, rows, 0), columns, 1)
 

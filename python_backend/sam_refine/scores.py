@@ -17,7 +17,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from sam_refine.argmax import ROUNDING, argmax
-from sam_refine.arrays import Array, Window, beside, tiles, to_float32, to_numpy
+from sam_refine.arrays import Array, Window, bands, beside, to_float32, to_numpy
 from sam_refine.resize import (
     Float32,
     Indices,
@@ -69,8 +69,8 @@ class ClassScores:
         shape = len(self), *self.size_image
         image = xp.empty(shape, dtype=xp.float32, device=device(self.values))
         for class_id in range(len(self)):
-            for tile in tiles(self.size_image, self.values):
-                image[class_id][tile] = self.plane(class_id, tile)
+            for band in bands(self.size_image, self.values):
+                image[class_id][band] = self.plane(class_id, band)
         return image
 
 
@@ -98,9 +98,9 @@ class GridScores:
         if math.prod(values.shape) < reads:
             values = to_float32(values)
         own = np.empty(labels_grid.shape, np.float32)
-        for tile in tiles(self.size_grid, values):
-            rows, columns = np.ogrid[tile]
-            own[tile] = self._gather(values, labels_grid[tile], rows, columns)
+        for band in bands(self.size_grid, values):
+            rows, columns = np.ogrid[band]
+            own[band] = self._gather(values, labels_grid[band], rows, columns)
         return own
 
     def reached(self, threshold: float, cells: Mask, class_ids: Iterable[int]) -> Mask:

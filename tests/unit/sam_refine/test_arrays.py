@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_refine.arrays import Window, beside, full_window, take, tiles, to_float32, to_numpy
+from sam_refine.arrays import Window, bands, beside, full_window, take, tiles, to_float32, to_numpy
 
 
 def test_to_float32_of_every_half_equals_the_conversion_value_by_value():
@@ -34,8 +34,19 @@ def test_tiles_on_a_cpu_cover_each_pixel_once(size):
     assert (covered == 1).all()
 
 
-def test_tiles_elsewhere_are_the_whole_map():
-    assert list(tiles((300, 700), torch.empty(0, device="meta"))) == [full_window((300, 700))]
+@pytest.mark.parametrize("size", [(1, 1), (300, 700), (1000, 1000), (2, 300_000)])
+def test_bands_on_a_cpu_are_as_wide_as_the_map_and_cover_it_once(size):
+    covered = np.zeros(size[0], int)
+    for rows, columns in bands(size, torch.empty(0)):
+        covered[rows] += 1
+        assert columns == slice(0, size[1])
+        assert rows.stop - rows.start == 1 or (rows.stop - rows.start) * size[1] <= 2**18
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("parts", [tiles, bands])
+def test_parts_elsewhere_are_the_whole_map(parts):
+    assert list(parts((300, 700), torch.empty(0, device="meta"))) == [full_window((300, 700))]
 
 
 def test_window_inside_counts_from_the_outer_corner():

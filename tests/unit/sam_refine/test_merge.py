@@ -1,3 +1,4 @@
+import math
 import tracemalloc
 
 import numpy as np
@@ -12,6 +13,7 @@ from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.merge import (
     KeptMasks,
     RefinedTile,
+    failed_scores,
     keep_coarse_where_empty,
     keep_ignored,
     map_failed_regions,
@@ -131,6 +133,7 @@ def test_merge_equals_the_formulas_on_full_size_masks(library, drawn, tile):
     expected_labels, expected_logits, unsure = merge_straight(*drawn)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "TILE_HW", tile)
+        patch.setattr(arrays, "BAND", math.prod(tile))
         refined, labels_only = (
             merge_maps(
                 library(masks),
@@ -159,7 +162,7 @@ def refine_all(masks, classes, scores, library=np.asarray):
     """MapRefinement of the whole map as one tile: the tile and L'."""
     scores = ClassScores(library(scores), scores.shape[1:])
     kept = KeptMasks.of(library(masks), np.asarray(classes, np.int32), scores.size_image)
-    out = library(np.full(scores.values.shape, np.nan, np.float32))
+    out = failed_scores(None, scores)
     return map_refinement(kept, scores, full_window(scores.size_image), out=out), to_numpy(out)
 
 

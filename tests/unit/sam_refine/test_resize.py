@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sam_refine.arrays import Window, full_window, to_numpy
+from sam_refine.arrays import Window, to_numpy
 from sam_refine.resize import (
     LinearAxis,
     bilinear_sources,
@@ -132,13 +132,3 @@ def test_nearest_takes_the_floored_source_cell(library, dtype):
         [plane[1, 0], plane[1, 1]],
     ]
     assert resized.dtype == dtype
-
-
-@given(SIDES, SIDES, SIDES, SIDES, st.data())
-def test_nearest_window_equals_part_of_the_whole(h, w, height, width, data):
-    plane = np.arange(h * w).reshape(h, w)
-    window = some_window(data, (height, width))
-    whole = resize_nearest(plane, (height, width))
-    np.testing.assert_array_equal(resize_nearest(plane, (height, width), window), whole[window])
-    everything = full_window((height, width))
-    np.testing.assert_array_equal(resize_nearest(plane, (height, width), everything), whole)
