@@ -26,19 +26,18 @@ from sam_refine_client.health import (
     problem,
     wrong_in_canary,
 )
+from sam_refine_client.images import ImageLike
 from sam_refine_client.info import ServerInfo
 from sam_refine_client.request import (
     Activation,
     ArrayLike,
-    ImageLike,
-    Output,
     ScoresDtype,
     image_tensors,
     label_tensors,
-    output_names,
     score_tensors,
 )
-from sam_refine_client.result import RefineResult, result_of
+from sam_refine_client.response import Output, output_names, result_of
+from sam_refine_client.result import RefineResult
 from sam_refine_client.steps import Steps
 from sam_refine_client.transport import Call, Transport
 

@@ -21,6 +21,7 @@ from sam_refine.contract import (
     ArrayLibrary,
     InvalidRequestError,
     Limits,
+    Tensors,
 )
 from sam_refine.embedding_cache import EmbeddingCache, content_key
 from sam_refine.preprocess import UInt8, to_canvas
@@ -32,7 +33,7 @@ from sam_refine_client.health import Readiness
 from sam_refine_client.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.networks import Networks
 from sam_refine_client.steps import Steps, Work
-from sam_refine_client.transport import Call, Tensors
+from sam_refine_client.transport import Call
 
 _MODELS: Final = (SAM_IMAGE_ENCODER.name, SAM_MASK_DECODER.name)
 _LOADED_BEFORE_FORK: Final = "the networks were loaded before this process was forked"

@@ -5,20 +5,16 @@ Needs numpy and Pillow only.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from functools import cache
-from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from sam_refine_client.request import ImageLike
+from sam_refine_client.images import UInt8, check_rgb
 
-UInt8 = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 """(H, W) class ids of any integer dtype."""
 Colour: TypeAlias = tuple[int, int, int]
@@ -173,7 +169,7 @@ def before_after(
     by its number. Wide images are stacked, others stand side by side; small ones are scaled up,
     large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
     """
-    _check_image(image)
+    check_rgb(image)
     _check_fits("coarse_labels", coarse_labels, image)
     _check_fits("refined_labels", refined_labels, image)
     maps = _before_and_after(coarse_labels, refined_labels)
@@ -222,7 +218,7 @@ def _titled(
 
 def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image.Image:
     """One map over the photo in grey, with outlines, as in `before_after` and with its sizes."""
-    _check_image(image)
+    check_rgb(image)
     _check_fits("labels", labels, image)
     if palette is not None:
         check_palette(palette)
@@ -332,43 +328,7 @@ def _cut(text: str, font: Font, width: int) -> str:
     return text + "..."
 
 
-# --- Photos ----------------------------------------------------------------------------------
-
-
-def rgb_of(image: ImageLike) -> UInt8:
-    """(H, W, 3) uint8 of what `refine` takes as an image; the pixels as stored, as it does.
-
-    Raises `ValueError` for what is no image of 8 bits per channel, and `OSError` for a file that
-    cannot be read.
-    """
-    if isinstance(image, np.ndarray):
-        _check_image(image)
-        return image
-    if isinstance(image, Image.Image):
-        return _converted(image)
-    if not isinstance(image, bytes | str | PathLike):
-        raise ValueError(
-            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
-        )
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        return _converted(opened)
-
-
-def _converted(image: Image.Image) -> UInt8:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"image must have 8 bits per channel, got the mode {image.mode}")
-    pixels: UInt8 = np.asarray(image.convert("RGB"))
-    return pixels
-
-
 # --- Checks ----------------------------------------------------------------------------------
-
-
-def _check_image(image: UInt8) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"image must be (H, W, 3) uint8, H and W at least 1, got {image.shape} {image.dtype}"
-        )
 
 
 def _check_fits(field: str, labels: Labels, image: UInt8) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from enum import Enum
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from sam_refine.contract import InvalidRequestError, RefineOptions, choice
+from sam_refine.contract import InvalidRequestError, Tensors, choice
 from sam_refine_client.embedding import Embedding
-from sam_refine_client.result import REGION_TENSORS
-from sam_refine_client.transport import Tensors
+from sam_refine_client.images import ImageLike, rgb_of
 
-ImageLike: TypeAlias = npt.NDArray[np.uint8] | Image.Image | bytes | str | PathLike[str]
-"""RGB (H, W, 3) uint8, a PIL image of 8 bits per channel, or a JPEG or PNG as bytes or path."""
 ArrayLike: TypeAlias = Any
 """A numpy array, or a torch tensor on any device: torch itself is never imported."""
-Output = Literal["labels", "coarse_labels", "logits", "regions"]
 
 
 class Activation(str, Enum):
@@ -45,34 +39,18 @@ def image_tensors(image: ImageLike | None, embedding: Embedding | None) -> Tenso
     if (image is None) == (embedding is None):
         found = "none" if image is None else "both"
         raise InvalidRequestError(f"exactly one of image and embedding must be given, got {found}")
-    if isinstance(embedding, Embedding):
-        return {
-            "EMBEDDING": embedding.values,
-            "IMAGE_SIZE": np.array(embedding.size_hw, np.int64),
-        }
-    if embedding is not None:
-        raise InvalidRequestError(
-            f"embedding must be what embed() gave, got {type(embedding).__name__}"
-        )
+    if image is None:
+        if not isinstance(embedding, Embedding):
+            raise InvalidRequestError(
+                f"embedding must be what embed() gave, got {type(embedding).__name__}"
+            )
+        size_hw = np.array(embedding.size_hw, np.int64)
+        return {"EMBEDDING": embedding.values, "IMAGE_SIZE": size_hw}
     if isinstance(image, str | PathLike):
         image = Path(image).read_bytes()
     if isinstance(image, bytes):
         return {"ENCODED_IMAGE": np.array([image], np.object_)}
-    if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise InvalidRequestError(
-                f"image must have 8 bits per channel, got the mode {image.mode}"
-            )
-        return {"IMAGE": np.asarray(image.convert("RGB"))}
-    if not isinstance(image, np.ndarray):
-        raise InvalidRequestError(
-            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
-        )
-    if image.dtype != np.uint8:
-        raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise InvalidRequestError(f"image must have shape (H, W, 3), got {image.shape}")
-    return {"IMAGE": np.ascontiguousarray(image)}
+    return {"IMAGE": np.ascontiguousarray(rgb_of(image))}
 
 
 def score_tensors(
@@ -106,27 +84,6 @@ def label_tensors(labels: ArrayLike | None) -> Tensors:
     if labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
         raise InvalidRequestError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
     return {"LABELS": np.ascontiguousarray(labels, np.int32)}
-
-
-def output_names(
-    outputs: Collection[Output], classes: int, options: RefineOptions
-) -> tuple[str, ...]:
-    """The tensors of some outputs; labels take one byte per pixel where each fits into one."""
-    if isinstance(outputs, str):
-        raise InvalidRequestError(f"outputs must be several names, got the text {outputs!r}")
-    is_small = classes <= 256 and 0 <= (options.ignore_label or 0) <= 255
-    suffix = "_UINT8" if is_small else ""
-    tensors = {
-        "labels": (f"REFINED_LABELS{suffix}",),
-        "coarse_labels": (f"COARSE_LABELS{suffix}",),
-        "logits": ("REFINED_LOGITS",),
-        "regions": REGION_TENSORS,
-    }
-    for output in outputs:
-        if output not in tensors:
-            raise InvalidRequestError(f"outputs must be among {', '.join(tensors)}, got {output!r}")
-    names = [name for output in dict.fromkeys(outputs) for name in tensors[output]]
-    return (*names, "STAGE_TIMES_MS")
 
 
 def _is_half_enough(scores: npt.NDArray[Any]) -> bool:

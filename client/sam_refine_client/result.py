@@ -7,29 +7,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import STAGES
 from sam_refine_client.saving import SaveFormat, save
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.pictures import UInt8
-    from sam_refine_client.request import ImageLike
+    from sam_refine_client.images import ImageLike, UInt8
 
 Labels = npt.NDArray[np.int32]
-
-REGION_TENSORS: Final = (
-    "REGION_CLASSES",
-    "REGION_BOXES",
-    "REGION_SCORES",
-    "REGION_IOUS",
-    "REGION_KEPT",
-)
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,8 @@ class RefineResult:
         called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` where one of
         the maps was not asked for or the image does not fit, and `OSError` where it cannot be read.
         """
-        from sam_refine_client.pictures import before_after, rgb_of
+        from sam_refine_client.images import rgb_of
+        from sam_refine_client.pictures import before_after
 
         if self.labels is None or self.coarse_labels is None:
             raise ValueError('overlay needs the outputs "labels" and "coarse_labels"')
@@ -170,28 +161,3 @@ class RefineResult:
         file = io.BytesIO()
         without_photo(self.coarse_labels, self.labels).save(file, format="PNG")
         return file.getvalue()
-
-
-def result_of(tensors: dict[str, npt.NDArray[Any]], request_id: str) -> RefineResult:
-    """The outputs of `contract.SAM_REFINE` that came."""
-    return RefineResult(
-        labels=_labels(tensors, "REFINED_LABELS"),
-        coarse_labels=_labels(tensors, "COARSE_LABELS"),
-        logits=tensors.get("REFINED_LOGITS"),
-        regions=_regions(tensors) if "REGION_KEPT" in tensors else None,
-        timings=dict(zip(STAGES, tensors["STAGE_TIMES_MS"].tolist(), strict=True)),
-        request_id=request_id,
-    )
-
-
-def _labels(tensors: dict[str, npt.NDArray[Any]], name: str) -> Labels | None:
-    labels = tensors.get(f"{name}_UINT8", tensors.get(name))
-    return None if labels is None else labels.astype(np.int32, copy=False)
-
-
-def _regions(tensors: dict[str, npt.NDArray[Any]]) -> tuple[Region, ...]:
-    columns = (tensors[name].tolist() for name in REGION_TENSORS)
-    return tuple(
-        Region(class_id, tuple(box), score, predicted_iou, kept)
-        for class_id, box, score, predicted_iou, kept in zip(*columns, strict=True)
-    )

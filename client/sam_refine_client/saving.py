@@ -20,8 +20,7 @@ from sam_refine_client.whole_files import write_whole
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.pictures import UInt8
-    from sam_refine_client.request import ImageLike
+    from sam_refine_client.images import ImageLike, UInt8
     from sam_refine_client.result import Labels, RefineResult
 
 Write: TypeAlias = Callable[[BinaryIO], object]

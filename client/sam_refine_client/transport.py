@@ -6,13 +6,19 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, ModelSpec, TensorSpec
+from sam_refine.contract import (
+    MAX_MESSAGE_BYTES,
+    InvalidRequestError,
+    ModelSpec,
+    Tensors,
+    TensorSpec,
+)
 from sam_refine_client.connection import ConnectionOptions, Retries, SharedMemoryUse
 from sam_refine_client.deadline import remaining_s
 from sam_refine_client.errors import (
@@ -30,8 +36,6 @@ from sam_refine_client.info import ServerInfo
 from sam_refine_client.server import Questions
 from sam_refine_client.shared_memory import Placement, Region, Regions
 from sam_refine_client.steps import Pause, Remote, Steps, Work
-
-Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _LIVENESS_TIMEOUT_S = 1.0
 

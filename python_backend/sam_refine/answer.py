@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from sam_refine.arrays import Array
-from sam_refine.contract import Limits
+from sam_refine.contract import Limits, Tensors
 from sam_refine.memory import free_memory_bytes
 from sam_refine.pipeline import refine
 from sam_refine.predict import Decode
@@ -24,7 +24,7 @@ Place = Callable[[npt.NDArray[Any]], Array]
 
 
 def answer(
-    tensors: Mapping[str, npt.NDArray[Any]],
+    tensors: Tensors,
     parameters: Mapping[str, object],
     outputs: Collection[str],
     limits: Limits,
@@ -32,7 +32,7 @@ def answer(
     embed: Embed,
     decode: Decode,
     place: Place = lambda array: array,
-) -> dict[str, npt.NDArray[Any]]:
+) -> Tensors:
     """The outputs that are named, by name.
 
     Raises `InvalidRequestError` for a request that breaks a rule, and whatever `embed` and `decode`

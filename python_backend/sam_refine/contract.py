@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, SupportsFloat, SupportsInt, TypeVar
+from typing import Any, Final, SupportsFloat, SupportsInt, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ class InvalidRequestError(ValueError):
 
 
 # --- Tensors and models ----------------------------------------------------------------------
+
+Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
+"""A call's inputs or outputs by name; BYTES as objects."""
 
 _NUMPY_DTYPES: Final[Mapping[str, npt.DTypeLike]] = MappingProxyType(
     {

@@ -19,14 +19,13 @@ from sam_refine.contract import (
     InvalidRequestError,
     Limits,
     RefineOptions,
+    Tensors,
 )
 from sam_refine.preprocess import UInt8, check_size, decode_image
 from sam_refine.resize import Float32
 from sam_refine.scores import ClassScores, Labels, grid_size
 
 UINT8_OUTPUTS: Final = frozenset({"REFINED_LABELS_UINT8", "COARSE_LABELS_UINT8"})
-
-Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from sam_refine.arrays import Array, to_numpy
+from sam_refine.contract import Tensors
 from sam_refine.pipeline import Refinement
 
 LABEL_OUTPUTS: Final = frozenset({"REFINED_LABELS", "REFINED_LABELS_UINT8"})
@@ -34,7 +34,7 @@ _OUTPUTS: Final[Mapping[str, Callable[[Refinement], Any]]] = MappingProxyType(
 )
 
 
-def output_tensors(refinement: Refinement, names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+def output_tensors(refinement: Refinement, names: Collection[str]) -> Tensors:
     """The named outputs of `contract.SAM_REFINE`, contiguous, with the contract's dtypes."""
     return {
         name: np.ascontiguousarray(to_numpy(read(refinement)))

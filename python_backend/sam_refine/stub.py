@@ -26,14 +26,14 @@ from sam_refine.contract import (
     InvalidRequestError,
     Limits,
     ModelSpec,
+    Tensors,
 )
 from sam_refine.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.preprocess import UInt8
 from sam_refine.prompts import Prompts
 from sam_refine.resize import Float32
 
-Tensors = dict[str, npt.NDArray[Any]]
-Respond = Callable[[Any], Mapping[str, npt.NDArray[Any]]]
+Respond = Callable[[Any], Tensors]
 
 
 class CancelledError(Exception):

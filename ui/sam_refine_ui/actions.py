@@ -15,7 +15,7 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client import RefineClient, RefineError, RefineOptions
-from sam_refine_client.pictures import UInt8
+from sam_refine_client.images import UInt8
 from sam_refine_ui import view
 from sam_refine_ui.classes import BRUSHES, names_or_numbers, palette, split_names
 from sam_refine_ui.coarse_map import CoarseMap

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_refine_client.pictures import UInt8
+from sam_refine_client.images import UInt8
 
 Labels = npt.NDArray[np.int32]
 

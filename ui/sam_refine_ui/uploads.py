@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
-from sam_refine_client.pictures import UInt8
+from sam_refine_client.images import UInt8
 
 Labels = npt.NDArray[np.int32]
 

@@ -1,0 +1,51 @@
+"""Images, in the forms that callers have them in."""
+
+from __future__ import annotations
+
+import io
+from os import PathLike
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError
+
+UInt8 = npt.NDArray[np.uint8]
+ImageLike: TypeAlias = UInt8 | Image.Image | bytes | str | PathLike[str]
+"""RGB (H, W, 3) uint8, a PIL image of 8 bits per channel, or a JPEG or PNG as bytes or path."""
+
+
+def rgb_of(image: ImageLike) -> UInt8:
+    """(H, W, 3) uint8: the pixels as stored, as the server reads them; an array as it is.
+
+    Raises `InvalidRequestError` for what is no image of 8 bits per channel, and `OSError` for a
+    file that cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        check_rgb(image)
+        return image
+    if isinstance(image, Image.Image):
+        return _converted(image)
+    if not isinstance(image, bytes | str | PathLike):
+        raise InvalidRequestError(
+            f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+        )
+    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        return _converted(opened)
+
+
+def check_rgb(image: UInt8) -> None:
+    """Raise `InvalidRequestError` for an array that is not (H, W, 3) uint8 with pixels."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InvalidRequestError(
+            f"image must be (H, W, 3) uint8, H and W at least 1, got {image.shape} {image.dtype}"
+        )
+
+
+def _converted(image: Image.Image) -> UInt8:
+    if image.mode.startswith(("I", "F")):
+        raise InvalidRequestError(f"image must have 8 bits per channel, got the mode {image.mode}")
+    pixels: UInt8 = np.asarray(image.convert("RGB"))
+    return pixels
