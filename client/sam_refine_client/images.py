@@ -38,9 +38,11 @@ def rgb_of(image: ImageLike) -> UInt8:
 
 def check_rgb(image: UInt8) -> None:
     """Raise `InvalidRequestError` for an array that is not (H, W, 3) uint8 with pixels."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+    if image.dtype != np.uint8:
+        raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InvalidRequestError(
-            f"image must be (H, W, 3) uint8, H and W at least 1, got {image.shape} {image.dtype}"
+            f"image must have shape (H, W, 3), H and W at least 1, got {image.shape}"
         )
 
 
