@@ -367,17 +367,18 @@ class Upscaling(nn.Module):
         """(N, S, D), (N, 32), V indices into N and (h_l, w_l) to (V, 1, h_l, w_l)."""
         rows = torch.nonzero(4 * self.rows < size[0])  # (h_l / 4, 1)
         columns = torch.nonzero(4 * self.columns < size[1])[:, 0]  # (w_l / 4)
-        places = (rows * len(self.columns) + columns).flatten()  # (S')
+        places = (rows * self.columns.shape[0] + columns).flatten()  # (S')
         image = F.embedding(kept[:, None] * image.shape[1] + places, image.flatten(0, 1))
 
         x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S', 4, 64)
         x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S', 4, 4 * 32)
         filters = filters.index_select(0, kept)[:, :, None]
-        x = x.reshape(len(kept), 16 * len(places), filters.shape[1]) @ filters
-        # y, x, then twice (dy, dx)
-        x = x.reshape(len(kept), len(rows), len(columns), 2, 2, 2, 2)
+        # Not len(): for that torch would want to know them as it exports.
+        v, h, w = kept.shape[0], rows.shape[0], columns.shape[0]
+        x = x.reshape(v, 16 * h * w, filters.shape[1]) @ filters
+        x = x.reshape(v, h, w, 2, 2, 2, 2)  # y, x, then twice (dy, dx)
         x = x.permute(0, 1, 3, 5, 2, 4, 6)
-        return x.reshape(len(kept), 1, 4 * len(rows), 4 * len(columns))
+        return x.reshape(v, 1, 4 * h, 4 * w)
 
 
 def _projections(attention: SamModule) -> tuple[SamModule, ...]:
