@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -227,6 +228,7 @@ def extra_memory_bytes(case: Case, side: str) -> int:
 def _measure_here(case: Case, side: str) -> int:
     Problem(QUICK_CASE).prepare(side)()  # libraries, threads and tables are there before
     run_once = Problem(case).prepare(side)
+    ctypes.CDLL(None).malloc_trim(0)  # what is free already would not be seen to be taken
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
     before = _status_bytes("VmRSS")
     result = run_once()
