@@ -140,7 +140,7 @@ class RefineClient(_Client):
         Jobs are taken as they are needed, and what became of each is given out as it is ready, in
         the jobs' order or as they complete: however many there are, a few lie in memory. A job that
         fails is an outcome with an error; the others go on. Where you stop early, what is under way
-        is cancelled.
+        is cancelled; where `jobs` raises, the outcomes of the jobs before come first.
         """
         check_concurrency(concurrency)
         return self._stream(jobs, concurrency, in_order)

@@ -16,7 +16,7 @@ def deadline_after(timeout_s: float | None) -> float | None:
     """The deadline of a call that begins now. Raises `InvalidRequestError`."""
     if timeout_s is None:
         return None
-    if not timeout_s > 0:
+    if not isinstance(timeout_s, int | float) or not timeout_s > 0:
         raise InvalidRequestError(f"timeout_s must be > 0, got {timeout_s!r}")
     return time.monotonic() + timeout_s
 

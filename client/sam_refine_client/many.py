@@ -52,22 +52,34 @@ def stream(
     """`refine` each job, `concurrency` at a time.
 
     No job is taken from `jobs` while twice as many results as that wait for the caller. Where the
-    caller stops early, what has not begun is dropped, and `end` ends what has.
+    caller stops early, what has not begun is dropped, and `end` ends what has. What `jobs` raises
+    comes after the outcomes of the jobs before it.
     """
     pending: deque[Future[Outcome]] = deque()
+    raised: list[Exception] = []
     room = 2 * concurrency if in_order else concurrency
     with ThreadPoolExecutor(concurrency, thread_name_prefix="refine_many") as pool:
         try:
-            for index, job in enumerate(jobs):
+            for index, job in enumerate(_until_raised(jobs, raised)):
                 pending.append(pool.submit(_outcome, refine, index, job))
                 while len(pending) >= room or (pending and pending[0].done()):
                     yield _next(pending, in_order=in_order)
             while pending:
                 yield _next(pending, in_order=in_order)
+            if raised:
+                raise raised[0]
         finally:
             for future in pending:
                 future.cancel()
             end()
+
+
+def _until_raised(jobs: Iterable[Job], raised: list[Exception]) -> Iterator[Job]:
+    """The jobs up to the first exception, which goes into `raised`."""
+    try:
+        yield from jobs
+    except Exception as error:
+        raised.append(error)
 
 
 def _next(pending: deque[Future[Outcome]], *, in_order: bool) -> Outcome:
@@ -95,6 +107,7 @@ async def stream_async(
 ) -> AsyncIterator[Outcome]:
     """`stream`, awaited; `jobs` may come asynchronously."""
     pending: deque[asyncio.Task[Outcome]] = deque()
+    raised: list[Exception] = []
     places = asyncio.Semaphore(concurrency)
     room = 2 * concurrency if in_order else concurrency
 
@@ -107,13 +120,15 @@ async def stream_async(
 
     try:
         index = 0
-        async for job in _asynchronous(jobs):
+        async for job in _until_raised_async(jobs, raised):
             pending.append(asyncio.create_task(outcome(index, job)))
             index += 1
             while len(pending) >= room or (pending and pending[0].done()):
                 yield await _next_async(pending, in_order=in_order)
         while pending:
             yield await _next_async(pending, in_order=in_order)
+        if raised:
+            raise raised[0]
     finally:
         for task in pending:
             task.cancel()
@@ -129,10 +144,15 @@ async def _next_async(pending: deque[asyncio.Task[Outcome]], *, in_order: bool) 
     return first.result()
 
 
-async def _asynchronous(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[Job]:
-    if isinstance(jobs, AsyncIterable):
+async def _until_raised_async(
+    jobs: Iterable[Job] | AsyncIterable[Job], raised: list[Exception]
+) -> AsyncIterator[Job]:
+    if not isinstance(jobs, AsyncIterable):
+        for job in _until_raised(jobs, raised):
+            yield job
+        return
+    try:
         async for job in jobs:
             yield job
-    else:
-        for job in jobs:
-            yield job
+    except Exception as error:
+        raised.append(error)

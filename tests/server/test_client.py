@@ -154,6 +154,7 @@ def test_labels_beyond_a_byte_come_back(client):
             "scores_dtype must be one of auto, .*, got 'int8'",
         ),
         ({"timeout_s": 0}, "timeout_s must be > 0, got 0"),
+        ({"timeout_s": "5"}, "timeout_s must be > 0, got '5'"),
         ({"labels": np.zeros(4, np.int32)}, r"labels must have shape \(H, W\), got \(4,\)"),
         ({"outputs": ("label",)}, "outputs must be among labels, coarse_labels, logits, regions"),
         ({"image": np.zeros((4, 4, 3))}, "image must be uint8, got float64"),

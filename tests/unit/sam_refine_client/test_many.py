@@ -108,6 +108,34 @@ def test_refine_many_fault_of_the_caller_is_raised(outcomes_of):
 
 
 @pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("kind", ["blocking", "awaited", "awaited jobs"])
+def test_refine_many_jobs_that_raise_do_so_after_the_outcomes_before(calls, kind, in_order):
+    def jobs():
+        yield from JOBS[:5]
+        raise KeyError("mine")
+
+    async def awaited_jobs():
+        for job in jobs():
+            yield job
+
+    outcomes = []
+
+    def collect():
+        end = calls.ended.set
+        for outcome in stream(calls.refine, jobs(), 3, in_order=in_order, end=end):
+            outcomes.append(outcome.index)
+
+    async def collect_async():
+        source = jobs() if kind == "awaited" else awaited_jobs()
+        async for outcome in stream_async(calls.refine_async, source, 3, in_order=in_order):
+            outcomes.append(outcome.index)
+
+    with pytest.raises(KeyError, match="mine"):
+        collect() if kind == "blocking" else asyncio.run(collect_async())
+    assert sorted(outcomes) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("in_order", [True, False])
 def test_refine_many_takes_jobs_only_as_they_are_needed(calls, in_order):
     taken = 0
 
