@@ -81,7 +81,9 @@ def to_float32(array: Array) -> Array:
     probabilities are. As integers all at once: exponent and fraction move to float32's place, and
     a power of two makes up for the other exponent bias, exactly. Values must be finite.
     """
-    if not (isinstance(array, np.ndarray) and array.dtype == np.float16):
+    if array.dtype == np.float32:
+        return array
+    if not isinstance(array, np.ndarray):
         xp = array_namespace(array)
         return xp.astype(array, xp.float32, copy=False)
     bits = array.view(np.uint16).astype(np.uint32)

@@ -158,7 +158,7 @@ def failed_scores(failed: Array | None, scores: ClassScores) -> Array:
     for class_id in range(len(scores)):
         for band in bands(size, scores.values):
             plane = scores.plane(class_id, band)
-            if xp.min(plane) < 0:
+            if scores.lowest[class_id] < 0:
                 plane = xp.clip(plane, 0, None)
             xp.multiply(plane, factor[band], out=result[class_id][band])
     return result

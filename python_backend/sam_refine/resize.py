@@ -55,6 +55,8 @@ def resize_bilinear(plane: Array, size_hw: tuple[int, int], window: Window | Non
     `plane`.
     """
     window = window or full_window(size_hw)
+    if plane.shape == size_hw:
+        return to_float32(plane[window])
     _, rows = _read(size_hw[0], plane.shape[0], window.rows)
     _, columns = _read(size_hw[1], plane.shape[1], window.columns)
     part = to_float32(part_read(plane, size_hw, window))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -46,8 +47,16 @@ class ClassScores:
         """L of one class in image resolution, (H, W) or the window of it, float32."""
         return resize_bilinear(self.values[class_id], self.size_image, window=window)
 
+    @cached_property
+    def lowest(self) -> Float32:
+        """min L of each class, (C,) float32."""
+        xp = array_namespace(self.values)
+        return to_numpy(xp.stack([xp.min(to_float32(plane)) for plane in self.values]))
+
     def nonnegative(self, class_id: int, window: Window) -> bool:
         """Whether none of the scores that a window of `plane` is made of is negative."""
+        if self.lowest[class_id] >= 0:
+            return True
         part = to_float32(part_read(self.values[class_id], self.size_image, window))
         return bool(array_namespace(part).min(part) >= 0)
 
