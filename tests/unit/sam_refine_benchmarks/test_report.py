@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from sam_refine_benchmarks import plots, report
 from sam_refine_benchmarks.results import Claim, Figure, Measured, Result, Series
 
@@ -74,3 +76,20 @@ def test_draw_writes_a_picture(tmp_path):
     path = plots.draw(Figure("lines", "Lines", "x", "y", series, logarithmic=True), tmp_path)
     assert path == tmp_path / "lines.png"
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("x", "logarithmic", "ticks"),
+    [
+        ((32_768, 2_097_152), True, ["32,768", "2,097,152"]),
+        ((1, 2, 4), False, ["1", "2", "3", "4"]),
+    ],
+)
+def test_label_writes_counts_as_whole_numbers(x, logarithmic, ticks):
+    canvas, axes = plots.plt.subplots()
+    axes.plot(x, x)
+    plots.label(axes, Figure("f", "F", "x", "y", (Series("a", x, x),), logarithmic=logarithmic))
+    low, high = axes.get_xlim()
+    places = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert axes.xaxis.get_major_formatter().format_ticks(places) == ticks
+    plots.plt.close(canvas)
