@@ -153,7 +153,7 @@ def at_most_claim(
 
 
 def milliseconds(timing: Timing, share: int = 1) -> str:
-    """The median with two or three digits: "0.24 ms", "24 ms", "24.1 s"."""
+    """The median with two or three digits: "0.24 ms", "24 ms", "2.4 s"."""
     return duration(timing.median_s / share)
 
 
