@@ -20,5 +20,3 @@ Letters in shapes, everywhere in this project:
 Frames in names: `_image` (H, W), `_grid` (h_d, w_d), `_model` (SAM's 1024 x 1024 canvas).
 Boxes are (x_min, y_min, x_max, y_max), inclusive pixel indices; points (x, y); sizes (h, w).
 """
-
-__version__ = "0.1.0"
