@@ -84,7 +84,7 @@ class DecoderCase:
 
 
 def _mask_prompts(count: int, random: torch.Generator) -> Tensor:
-    """Noise, and last a smooth mask of large values, as SAM's own logits are: (count, 1, L, L)."""
+    """(count, 1, 256, 256): noise, and last a smooth mask of large values, as SAM's logits are."""
     noise = torch.randn(count - 1, 1, MASK_SIDE, MASK_SIDE, generator=random)
     coarse = 20 * torch.randn(1, 1, 8, 8, generator=random)
     smooth = functional.interpolate(coarse, (MASK_SIDE, MASK_SIDE), mode="bilinear")

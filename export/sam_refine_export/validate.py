@@ -321,7 +321,10 @@ def _decode(session: InferenceSession, inputs: Mapping[str, Tensor]) -> list[Arr
 
 
 def _nearest(found: Array, masks: Array, is_allowed: Array) -> Array:
-    """For each prompt the allowed mask nearest to `found`: (N, 1, L, L), (N, M, L, L), (N, M)."""
+    """For each prompt the allowed mask nearest to `found`, (N, 1, 256, 256).
+
+    `masks` are (N, M, 256, 256), `is_allowed` (N, M).
+    """
     if found.shape != masks[:, :1].shape:
         return masks[:, :1]
     differences = np.abs(found - masks).max(axis=(2, 3))

@@ -25,7 +25,7 @@ MODEL_SIDE: Final = 1024
 EMBEDDING_SHAPE: Final = (256, 64, 64)
 """Channels and grid of an image embedding."""
 MASK_SIDE: Final = 256
-"""Side L of a mask prompt and of a low-resolution mask."""
+"""Side of a mask prompt and of a low-resolution mask."""
 MAX_SCORE: Final = 1e30
 """Largest magnitude of a class score: sums and differences of such stay finite in float32."""
 MAX_MESSAGE_BYTES: Final = 2**31 - 1
@@ -138,14 +138,14 @@ SAM_REFINE: Final = ModelSpec(
         TensorSpec("STAGE_TIMES_MS", "FP32", (len(STAGES),)),
     ),
 )
-"""What callers call. One of IMAGE, ENCODED_IMAGE, EMBEDDING with IMAGE_SIZE (h, w); one of LOGITS,
+"""What callers call. One of IMAGE, ENCODED_IMAGE, EMBEDDING with IMAGE_SIZE (H, W); one of LOGITS,
 LOGITS_FP16; LABELS where the coarse map is not the argmax of the scores. COARSE_LABELS is the map
 that was refined; the UINT8 outputs need C <= 256. Boxes are in image pixels."""
 
 SAM_EMBED: Final = ModelSpec(
     "sam_embed", inputs=(_IMAGE, _ENCODED_IMAGE), outputs=(_EMBEDDING, _IMAGE_SIZE)
 )
-"""Ensemble: one of IMAGE, ENCODED_IMAGE to its embedding and its size (h, w)."""
+"""Ensemble: one of IMAGE, ENCODED_IMAGE to its embedding and its size (H, W)."""
 
 SAM_PREPROCESS: Final = ModelSpec(
     "sam_preprocess",
@@ -320,7 +320,7 @@ class Limits:
     max_classes: int = 4096
     """C of the scores."""
     max_grid_scores: int = 2**28
-    """C * h_d * w_d: class scores on the working grid, 4 bytes each."""
+    """C * h_d * w_d: class scores on the working grid."""
     max_regions: int = 4096
     """Q: regions of one coarse map; each is a prompt for the decoder."""
     max_cached_embeddings: int = field(default=64, metadata={"minimum": 0})

@@ -106,7 +106,7 @@ def _read_image(
         image = read_image(tensors, limits)
         return image, None, (image.shape[0], image.shape[1])
     if "IMAGE_SIZE" not in tensors:
-        raise InvalidRequestError("EMBEDDING needs IMAGE_SIZE (h, w), got none")
+        raise InvalidRequestError("EMBEDDING needs IMAGE_SIZE (H, W), got none")
     height, width = (int(side) for side in tensors["IMAGE_SIZE"])
     if min(height, width) < 1:
         raise InvalidRequestError(f"IMAGE_SIZE must be two positive sizes, got {height}, {width}")
