@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +13,26 @@ import numpy.typing as npt
 from sam_refine.contract import InvalidRequestError
 
 _LABEL_MODES: Final = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
+_NO_ARRAY: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
     """A .npy file; raises `InvalidRequestError` where it is none (never unpickles)."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, MemoryError, tokenize.TokenError) as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except _NO_ARRAY as error:
         raise InvalidRequestError(f"{path} must be a .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InvalidRequestError(f"{path} must be a .npy file, got an archive of arrays")
@@ -42,7 +56,14 @@ def load_labels(path: Path) -> npt.NDArray[Any]:
                     f"the mode {picture.mode}"
                 )
             return np.asarray(picture).astype(np.int32)
-    except (SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except InvalidRequestError:
+        raise
+    except (
+        ValueError,
+        SyntaxError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
         raise InvalidRequestError(f"{path} must be a PNG: {error}") from error
 
 

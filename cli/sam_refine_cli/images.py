@@ -42,7 +42,8 @@ class ImageFile:
 def find_images(path: Path) -> list[ImageFile]:
     """The image, or the JPEG and PNG files of a folder, by name; those of its folders are not seen.
 
-    Raises `InvalidRequestError` where a folder has none, or two of one stem.
+    Raises `InvalidRequestError` where a folder has none, or two of one stem, or a stem that names a
+    folder itself.
     """
     if not path.is_dir():
         return [ImageFile(path, False)]
@@ -53,6 +54,10 @@ def find_images(path: Path) -> list[ImageFile]:
         raise InvalidRequestError(f"{path} has no image: {', '.join(IMAGE_SUFFIXES)}")
     by_stem: dict[str, Path] = {}
     for each in found:
+        if each.stem in (".", ".."):  # its results would go elsewhere
+            raise InvalidRequestError(
+                f"{path} must have images with a name before the ending, got {each.name}"
+            )
         if (other := by_stem.setdefault(each.stem, each)) is not each:
             raise InvalidRequestError(
                 f"{path} must have one image of a name, got {other.name} and {each.name}"

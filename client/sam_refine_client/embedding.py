@@ -18,6 +18,8 @@ from sam_refine_client.whole_files import write_whole
 
 _NOT_READABLE: Final = (
     ValueError,
+    TypeError,
+    OverflowError,
     EOFError,
     KeyError,
     SyntaxError,

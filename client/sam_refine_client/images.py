@@ -32,8 +32,11 @@ def rgb_of(image: ImageLike) -> UInt8:
         raise InvalidRequestError(
             f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
         )
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        return _converted(opened)
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            return _converted(opened)
+    except (SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
+        raise InvalidRequestError(f"image must be an undamaged picture: {error}") from error
 
 
 def check_rgb(image: UInt8) -> None:

@@ -225,6 +225,7 @@ def test_folder_goes_on_after_an_error_of_the_server(images):
     ("change", "message"),
     [
         (lambda folder: (folder / "a.png").touch(), "one image of a name, got a.jpg and a.png"),
+        (lambda folder: (folder / "...jpg").touch(), "a name before the ending, got ...jpg"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "has no image: .jpg, .jpeg,"),
     ],
 )
