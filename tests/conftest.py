@@ -33,7 +33,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def networks(repository: Path) -> Any:
     """The exported networks in process."""
-    from sam_refine_client.networks import CPU, Networks
+    from sam_refine_client.transport.local_networks import CPU, Networks
 
     return Networks(repository, [CPU])
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sam_refine_benchmarks.machine import ROOT
+from sam_refine_benchmarks.measuring.machine import ROOT
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

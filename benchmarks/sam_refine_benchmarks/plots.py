@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sam_refine_benchmarks.results import Figure
+from sam_refine_benchmarks.measuring.results import Figure
 
 mpl.use("agg")  # no screen needed
 import matplotlib.pyplot as plt

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sam_refine_benchmarks.machine import MOST_OTHERS
-from sam_refine_benchmarks.results import Claim, Measured
+from sam_refine_benchmarks.measuring.machine import MOST_OTHERS
+from sam_refine_benchmarks.measuring.results import Claim, Measured
 
 TABLE: Final = "table.md"
 

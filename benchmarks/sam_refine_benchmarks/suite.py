@@ -9,22 +9,21 @@ from typing import Final
 
 import psutil
 
-from sam_refine_benchmarks import (
+from sam_refine_benchmarks import plots, report
+from sam_refine_benchmarks.measuring import machine
+from sam_refine_benchmarks.measuring.results import Measured, Result
+from sam_refine_benchmarks.sections import (
     decoder,
     encoder,
-    machine,
     merge,
-    plots,
-    report,
     request,
     same_image,
     server_memory,
     split_regions,
     throughput,
 )
-from sam_refine_benchmarks.networks import ensure_exported
-from sam_refine_benchmarks.results import Measured, Result
 from sam_refine_benchmarks.setting import Setting
+from sam_refine_benchmarks.sides.networks import ensure_exported
 
 BENCHMARKS: Final[Mapping[str, Callable[[Setting], Result]]] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sam_refine_cli import demo, embed, export, health, info, refine, serve, ui
+from sam_refine_cli.commands import demo, embed, export, health, info, refine, serve, ui
 from sam_refine_cli.console import INTERRUPTED, print_error
 
 app = typer.Typer(

@@ -8,7 +8,6 @@ from sam_refine.contract import (
     RefineOptions,
 )
 from sam_refine_client.client import AsyncRefineClient, RefineClient
-from sam_refine_client.connection import ConnectionOptions, Keepalive, Retries, SharedMemoryUse, Tls
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import (
     CancelledError,
@@ -21,12 +20,19 @@ from sam_refine_client.errors import (
     ServerError,
     UnreachableError,
 )
-from sam_refine_client.health import Health
-from sam_refine_client.info import ModelInfo, ModelState, ServerInfo
+from sam_refine_client.files.saving import SaveFormat
 from sam_refine_client.many import Outcome
 from sam_refine_client.request import Activation, ScoresDtype
 from sam_refine_client.result import RefineResult, Region
-from sam_refine_client.saving import SaveFormat
+from sam_refine_client.status.health import Health
+from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
+from sam_refine_client.transport.connection import (
+    ConnectionOptions,
+    Keepalive,
+    Retries,
+    SharedMemoryUse,
+    Tls,
+)
 
 __all__ = [
     "Activation",

@@ -19,15 +19,7 @@ from sam_refine.contract import (
 from sam_refine_client.deadline import deadline_after, remaining_s
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import RefineError
-from sam_refine_client.health import (
-    Health,
-    canary_image,
-    canary_scores,
-    problem,
-    wrong_in_canary,
-)
 from sam_refine_client.images import ImageLike
-from sam_refine_client.info import ServerInfo
 from sam_refine_client.request import (
     Activation,
     ArrayLike,
@@ -38,8 +30,16 @@ from sam_refine_client.request import (
 )
 from sam_refine_client.response import Output, output_names, result_of
 from sam_refine_client.result import RefineResult
+from sam_refine_client.status.health import (
+    Health,
+    canary_image,
+    canary_scores,
+    problem,
+    wrong_in_canary,
+)
+from sam_refine_client.status.info import ServerInfo
 from sam_refine_client.steps import Steps
-from sam_refine_client.transport import Call, Transport
+from sam_refine_client.transport.grpc import Call, Transport
 
 
 def refine(

@@ -25,12 +25,16 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 
 from sam_refine_client import calls
-from sam_refine_client.connection import ConnectionOptions, is_same_machine, triton_arguments
 from sam_refine_client.errors import UnreachableError
 from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
 from sam_refine_client.result import RefineResult
 from sam_refine_client.steps import Steps, Stop, run, run_async
-from sam_refine_client.transport import GrpcTransport, Transport
+from sam_refine_client.transport.connection import (
+    ConnectionOptions,
+    is_same_machine,
+    triton_arguments,
+)
+from sam_refine_client.transport.grpc import GrpcTransport, Transport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +81,7 @@ class _Client:
         `repository` is what `sam-refine export` wrote. Needs the extra `local`. Raises
         `InvalidRequestError` where there is none.
         """
-        from sam_refine_client.local import LocalTransport
+        from sam_refine_client.transport.local import LocalTransport
 
         client = cls()
         client._transport = LocalTransport(Path(repository))

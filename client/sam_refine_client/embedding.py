@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import EMBEDDING_SHAPE, InvalidRequestError
-from sam_refine_client.whole_files import write_whole
+from sam_refine_client.files.whole_files import write_whole
 
 _NOT_READABLE: Final = (
     ValueError,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine_client.saving import SaveFormat, save
+from sam_refine_client.files.saving import SaveFormat, save
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,8 +127,8 @@ class RefineResult:
         called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` where one of
         the maps was not asked for or the image does not fit, and `OSError` where it cannot be read.
         """
+        from sam_refine_client.files.pictures import before_after
         from sam_refine_client.images import rgb_of
-        from sam_refine_client.pictures import before_after
 
         if self.labels is None or self.coarse_labels is None:
             raise ValueError('overlay needs the outputs "labels" and "coarse_labels"')
@@ -154,7 +154,7 @@ class RefineResult:
 
     def _repr_png_(self) -> bytes | None:
         """What notebooks show: the maps without the photo; None where there is none."""
-        from sam_refine_client.pictures import without_photo
+        from sam_refine_client.files.pictures import without_photo
 
         if self.labels is None:
             return None

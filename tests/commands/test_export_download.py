@@ -9,9 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sam_refine_cli.export import download_checkpoint
-from sam_refine_export import official
+from sam_refine_cli.commands.export import download_checkpoint
 from sam_refine_export.options import Model
+from sam_refine_export.weights import meta as official
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_cli.refine import Activation, Format
-from sam_refine_cli.refine_options import HELP
+from sam_refine_cli.commands.refine import Activation, Format
+from sam_refine_cli.options.refinement import HELP
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
 from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores

@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_cli.demo import free_ports
+from sam_refine_cli.commands.demo import free_ports
 from sam_refine_client import RefineClient, RefineOptions
-from sam_refine_client.pictures import class_palette
+from sam_refine_client.files.pictures import class_palette
 from support.cases import DEMO_DATA, coarse_scores
 
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"

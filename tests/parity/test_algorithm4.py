@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_refine.algorithm.pipeline import refine
+from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import SAM_REFINE
-from sam_refine.pipeline import refine
-from sam_refine.preprocess import to_canvas
-from sam_refine.response import output_tensors
-from sam_refine.scores import ClassScores
+from sam_refine.service.images import to_canvas
+from sam_refine.service.response import output_tensors
 from support import straight
 from support.cases import CASES, Case
 

@@ -9,11 +9,11 @@ import torch
 
 from sam_refine.contract import MaskPrompt
 from sam_refine_export import ExportOptions, Precision, export_repository
-from sam_refine_export.checkpoint import load_checkpoint
-from sam_refine_export.repository import DECODER_ONNX
-from sam_refine_export.sam_modules import build_sam
-from sam_refine_export.samples import DecoderCase
-from sam_refine_export.validate import TOLERANCES, check_mask_decoder
+from sam_refine_export.networks.sam_modules import build_sam
+from sam_refine_export.repository.repository import DECODER_ONNX
+from sam_refine_export.validation.samples import DecoderCase
+from sam_refine_export.validation.validate import TOLERANCES, check_mask_decoder
+from sam_refine_export.weights.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam_refine_cli.demo import free_ports
+from sam_refine_cli.commands.demo import free_ports
 
 
 def server_ports() -> dict[str, int]:

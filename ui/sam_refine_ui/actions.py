@@ -18,11 +18,11 @@ from sam_refine_client import RefineClient, RefineError, RefineOptions
 from sam_refine_client.images import UInt8
 from sam_refine_ui import view
 from sam_refine_ui.classes import BRUSHES, names_or_numbers, palette, split_names
-from sam_refine_ui.coarse_map import CoarseMap
+from sam_refine_ui.coarse.coarse_map import CoarseMap
+from sam_refine_ui.coarse.scribbles import labels_of_scribbles
+from sam_refine_ui.coarse.uploads import read_labels, read_photo, read_scores
 from sam_refine_ui.example import Example
 from sam_refine_ui.knobs import KNOBS, options_of
-from sam_refine_ui.scribbles import labels_of_scribbles
-from sam_refine_ui.uploads import read_labels, read_photo, read_scores
 
 ALREADY_SCORES: Final = "none"
 """The choice that stands for no activation."""

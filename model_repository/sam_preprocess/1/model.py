@@ -3,9 +3,9 @@
 import numpy as np
 
 from sam_refine.contract import SAM_PREPROCESS, Limits
-from sam_refine.preprocess import to_canvas
-from sam_refine.request import read_image
-from sam_refine.stub import input_tensors, read_parameters, respond_to
+from sam_refine.service.images import to_canvas
+from sam_refine.service.request import read_image
+from sam_refine.triton.requests import answer_each, input_tensors, read_parameters
 
 
 class TritonPythonModel:
@@ -13,9 +13,9 @@ class TritonPythonModel:
         self.limits = Limits.from_parameters(read_parameters(args))
 
     def execute(self, requests):
-        return respond_to(requests, self.respond)
+        return answer_each(requests, self.answer)
 
-    def respond(self, request):
+    def answer(self, request):
         image = read_image(input_tensors(request, SAM_PREPROCESS), self.limits)
         canvas, canvas_size = to_canvas(image)
         return {

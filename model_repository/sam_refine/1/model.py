@@ -2,16 +2,15 @@
 
 from functools import partial
 
-from sam_refine.answer import answer
 from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
-from sam_refine.stub import (
-    ImageEmbedder,
-    arrays_of,
-    decode,
+from sam_refine.service.answer import answer
+from sam_refine.triton.devices import arrays_of
+from sam_refine.triton.models import ImageEmbedder, decode
+from sam_refine.triton.requests import (
+    answer_each,
     input_tensors,
     read_parameters,
     request_parameters,
-    respond_to,
 )
 
 
@@ -26,9 +25,9 @@ class TritonPythonModel:
         self.embed.close()
 
     def execute(self, requests):
-        return respond_to(requests, self.respond)
+        return answer_each(requests, self.answer)
 
-    def respond(self, request):
+    def answer(self, request):
         return answer(
             input_tensors(request, SAM_REFINE),
             request_parameters(request),

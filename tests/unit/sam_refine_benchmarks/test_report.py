@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sam_refine_benchmarks import plots, report
-from sam_refine_benchmarks.results import Claim, Figure, Measured, Result, Series
+from sam_refine_benchmarks.measuring.results import Claim, Figure, Measured, Result, Series
 
 MACHINE = {
     "cpu": "EPYC avx2",

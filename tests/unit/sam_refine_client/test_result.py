@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sam_refine_client import RefineResult, Region
-from sam_refine_client.pictures import before_after, class_palette
+from sam_refine_client.files.pictures import before_after, class_palette
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 

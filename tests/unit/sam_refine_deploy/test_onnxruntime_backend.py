@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sam_refine_deploy.backend_directory import ONNXRUNTIME_BACKEND
+from sam_refine_deploy.launcher.backend_directory import ONNXRUNTIME_BACKEND
 from support.tiny_models import batch_size_network
 
 CONFIG = {

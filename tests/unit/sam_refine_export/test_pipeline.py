@@ -14,18 +14,12 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from sam_refine_export import (
-    ExportError,
-    ExportOptions,
-    export_repository,
-    is_current,
-    onnx_graph,
-    pipeline,
-)
-from sam_refine_export.model_card import CARD_NAME, read_card
-from sam_refine_export.onnx_graph import export_graph
-from sam_refine_export.repository import DECODER_ONNX, ENCODER_ONNX
-from sam_refine_export.samples import DECODER_CASES
+from sam_refine_export import ExportError, ExportOptions, export_repository, is_current, pipeline
+from sam_refine_export.graphs import onnx_graph
+from sam_refine_export.graphs.onnx_graph import export_graph
+from sam_refine_export.repository.model_card import CARD_NAME, read_card
+from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
+from sam_refine_export.validation.samples import DECODER_CASES
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam_refine_client.pictures import class_palette
+from sam_refine_client.files.pictures import class_palette
 from sam_refine_ui.classes import (
     class_name,
     css_colour,

@@ -1,0 +1,1 @@
+"""Timing in pairs, the machine and its limits, results as data."""

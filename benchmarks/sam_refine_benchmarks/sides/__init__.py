@@ -1,0 +1,1 @@
+"""What is compared: ours, the straight version, their inputs and networks."""

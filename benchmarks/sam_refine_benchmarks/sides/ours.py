@@ -1,0 +1,80 @@
+"""The calls of `sam_refine` that are measured, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.algorithm.merge import RefinedMap, merge_maps
+from sam_refine.algorithm.pipeline import Refinement
+from sam_refine.algorithm.pipeline import refine as refine_by_pipeline
+from sam_refine.algorithm.regions import Regions, split_regions
+from sam_refine.algorithm.scores import ClassScores, GridScores
+from sam_refine.contract import RefineOptions
+from sam_refine.service.images import to_canvas
+from sam_refine.service.memory import free_memory_bytes
+from sam_refine_client.transport.local_networks import Networks
+
+MANY_REGIONS = 2**20
+"""Above every count that is measured."""
+
+Float32 = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Regions and what our decoder says of them."""
+
+    regions: Regions
+    kept: npt.NDArray[np.bool_]
+    """(Q,)."""
+    low_res_logits: Float32
+    """(N, 256, 256), of the kept ones."""
+
+
+def split(labels_grid: Labels, scores_grid: Float32, options: RefineOptions) -> Regions:
+    """SplitRegions of a grid that is its own image: `scores_grid` are all of L_d."""
+    size = labels_grid.shape[0], labels_grid.shape[1]
+    scores = GridScores(ClassScores(scores_grid, size), size)
+    return split_regions(labels_grid, scores, options, MANY_REGIONS)
+
+
+def merge(
+    decoded: Decoded,
+    scores_image: Float32,
+    labels_image: Labels,
+    options: RefineOptions,
+    *,
+    want_logits: bool,
+) -> RefinedMap:
+    """PostprocessMasks, MapRefinement, the fallback and MapFailedRegions."""
+    kept, regions = decoded.kept, decoded.regions
+    return merge_maps(
+        decoded.low_res_logits,
+        regions.classes[kept],
+        regions.mask_grid(~kept),
+        ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2])),
+        labels_image,
+        options,
+        want_logits=want_logits,
+    )
+
+
+def refine(
+    networks: Networks,
+    image: npt.NDArray[np.uint8],
+    scores: npt.NDArray[np.float16] | Float32,
+    options: RefineOptions,
+) -> Refinement:
+    """The whole algorithm in this process, as the server runs it; labels only."""
+    return refine_by_pipeline(
+        ClassScores(scores, (image.shape[0], image.shape[1])),
+        None,
+        options,
+        embed=lambda: networks.embed(*to_canvas(image)),
+        decode=networks.decode,
+        free_memory_bytes=free_memory_bytes(),
+    )

@@ -1,0 +1,88 @@
+"""`sam-refine embed`: SAM's embeddings of images, to refine many maps of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
+from sam_refine_cli.inputs.images import find_images
+from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.groups import with_options
+from sam_refine_cli.report import Report
+
+
+@with_options(connection=CONNECTION)
+def embed(
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG, or a folder of them.", exists=True),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where the embeddings go: for street.jpg DIR/street.npz, 4 MiB each.",
+            file_okay=False,
+        ),
+    ],
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave images alone that have one: go on where a run was stopped.",
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one line of JSON for each image on stdout, nothing else."
+        ),
+    ] = False,
+    *,
+    connection: Connection,
+) -> None:
+    """Write SAM's embedding of an image, or of each image of a folder.
+
+    It refines any number of maps of the image, which is not encoded again
+    nor sent:
+
+        sam-refine embed photo.jpg --out embeddings/
+
+        sam-refine refine photo.jpg --logits photo.npy \\
+            --embedding embeddings/ --out refined/
+
+    The server keeps embeddings of the latest images by itself; write them
+    where there are more images than it keeps (`sam-refine info` says how
+    many), or for another day.
+
+    Ends with 0 where all went well, 1 where something failed, 2 for wrong
+    usage.
+    """
+    need_extra("client", "tritonclient", "grpc", "PIL")
+    from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError
+
+    with errors_in_one_line(InvalidRequestError, OSError):
+        images = find_images(image)
+    with connection.open() as client, Report(len(images), is_json=json) as report:
+        for each in images:
+            path = out / f"{each.stem}.npz"
+            if skip_existing and path.exists():
+                report.skipped(each.path)
+                continue
+            try:
+                embedding = client.embed(each.path, timeout_s=connection.timeout_s)
+                out.mkdir(parents=True, exist_ok=True)
+                embedding.save(path)
+            except (UnreachableError, ForbiddenError, ProtocolError) as error:
+                report.ended(each.path, error)
+            except (InvalidRequestError, RefineError, OSError) as error:
+                report.failed(each.path, error)
+            else:
+                report.done(each.path, [path], {"size_hw": embedding.size_hw})
+                if not (json or each.is_of_folder):
+                    stdout.print(f"{path}", soft_wrap=True)
+        report.finish(out, {})

@@ -1,0 +1,348 @@
+"""`sam-refine refine`: one image or a folder of them, with their coarse maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
+from sam_refine_cli.inputs.files import load_array, load_class_names, load_labels
+from sam_refine_cli.inputs.images import ImageFile, find_images
+from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.groups import usage_errors, with_options
+from sam_refine_cli.options.refinement import REFINE_OPTIONS
+from sam_refine_cli.report import Report
+
+if TYPE_CHECKING:
+    from sam_refine_client import RefineClient, RefineResult
+
+
+OUTPUTS: Final = ("labels", "coarse_labels", "regions")
+
+
+class Activation(str, Enum):
+    """What the client takes; known here without it."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
+class Format(str, Enum):
+    """The client's `SaveFormat`."""
+
+    LABELS = "labels"
+    PALETTE = "palette"
+    REGIONS = "regions"
+    NPZ = "npz"
+    BEFORE_AFTER = "before_after"
+    COCO_RLE = "coco_rle"
+    COCO_POLYGONS = "coco_polygons"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the coarse maps of the images are: files, or folders of files of the images' names."""
+
+    logits: Path
+    labels: Path | None
+    embedding: Path | None
+    activation: Activation | None
+    image_id: str | None
+
+    def check(self, image: Path) -> None:
+        """Raise `InvalidRequestError` where a folder of images goes with something for one."""
+        if not image.is_dir():
+            return
+        for name, place in (
+            ("logits", self.logits),
+            ("labels", self.labels),
+            ("embedding", self.embedding),
+        ):
+            if place is not None and not place.is_dir():
+                raise InvalidRequestError(
+                    f"{image} is a folder, so --{name} must be one, too, got the file {place}"
+                )
+        if self.image_id is not None:
+            raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
+
+    def job(self, image: ImageFile) -> dict[str, Any]:
+        """The client's arguments. Raises `InvalidRequestError`, `OSError`."""
+        job: dict[str, Any] = {"logits": load_array(image.companion(self.logits, (".npy",)))}
+        if self.labels is not None:
+            job["labels"] = load_labels(image.companion(self.labels, (".npy", ".png")))
+        if self.embedding is None:
+            job["image"] = image.path
+        else:
+            from sam_refine_client import Embedding
+
+            job["embedding"] = Embedding.load(image.companion(self.embedding, (".npz",)))
+        if self.activation is not None:
+            job["activation"] = self.activation.value
+        if self.image_id is not None:
+            job["image_id"] = self.image_id
+        return job
+
+
+@with_options(options=REFINE_OPTIONS, connection=CONNECTION)
+def refine(
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG, or a folder of them.", exists=True),
+    ],
+    logits: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Class scores (C, h, w) as .npy, at most as large as the image; for a folder of "
+            "images the folder of their scores: for street.jpg it has street.npy.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Where the results go: labels.png, palette.png, regions.json, result.npz and "
+            "before_after.png; for a folder of images in DIR/street/.",
+            file_okay=False,
+            rich_help_panel="Output",
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Coarse maps (H, W) where they are not the argmax of the scores: .npy, or PNG "
+            "with a palette or in grey. A file, or a folder as with --logits.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    activation: Annotated[
+        Activation | None,
+        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+    ] = None,
+    embedding: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="What `sam-refine embed` wrote for the image, which then is not sent: street.npz "
+            "or a folder of such.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    image_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Your own name of the image: a later request of the same name takes the "
+            "embedding that the server keeps, and its pixels are not looked at.",
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    format_: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Write this, and nothing else unless given again: labels, palette, regions, npz, "
+            "before_after (which takes longest), coco_rle or "
+            "coco_polygons (extra coco).",
+            show_default="all but COCO",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Names of classes 0, 1, ..., a line each, for the picture's legend, regions.json "
+            "and COCO.",
+            exists=True,
+            dir_okay=False,
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave images alone that have their results: go on where a run was stopped.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one line of JSON for each image on stdout, nothing else.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images of a folder that are under way at a time.",
+            min=1,
+            show_default="4, with --local 1",
+        ),
+    ] = None,
+    *,
+    options: RefineOptions,
+    connection: Connection,
+) -> None:
+    """Refine the coarse map of an image, or those of a folder of images.
+
+    One image, and its class scores as a network gives them, at any
+    resolution up to the image's:
+
+        sam-refine refine photo.jpg --logits photo.npy --out refined/
+
+    A folder: scores/street.npy goes with images/street.jpg. An image that
+    fails is named on stderr and the others go on. Where the server is gone,
+    or lets nobody in, all ends; the same command goes on later:
+
+        sam-refine refine images/ --logits scores/ --out refined/ \\
+            --skip-existing
+
+    Raw output of a network, small specks left alone, more regions kept:
+
+        sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
+            --activation softmax --min-region-area 225 --iou-threshold 0.7
+
+    Masks and outlines for annotation tools, and nothing else:
+
+        sam-refine refine images/ --logits scores/ --out refined/ \\
+            --format coco_rle --format coco_polygons --class-names names.txt
+
+    Ends with 0 where all went well, 1 where something failed, 2 for wrong
+    usage.
+    """
+    inputs = Inputs(logits, labels, embedding, activation, image_id)
+    with usage_errors():
+        inputs.check(image)
+    if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
+        need_extra("coco", "pycocotools", "shapely")
+    with errors_in_one_line(InvalidRequestError, OSError):
+        images = find_images(image)
+        names = None if class_names is None else load_class_names(class_names)
+    files: dict[str, Any] = {
+        "formats": format_,
+        "class_names": names,
+        "ignore_label": options.ignore_label,
+    }
+    totals = Totals()
+    with connection.open() as client, Report(len(images), is_json=json) as report:
+        todo = []
+        for each in images:
+            if skip_existing and has_results(directory_of(each, out), format_):
+                report.skipped(each.path)
+            else:
+                todo.append(each)
+        request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
+        at_a_time = concurrency or (1 if connection.local else 4)
+        for each, result in refined(client, todo, inputs, request, at_a_time, report):
+            try:
+                paths = result.save(directory_of(each, out), image=each.path, **files)
+            except (ValueError, OSError) as error:
+                report.failed(each.path, error)
+                continue
+            totals.add(result)
+            report.done(each.path, paths, facts_of(result))
+            if not (json or each.is_of_folder):
+                print_result(result)
+                for path in paths:
+                    stdout.print(f"{path}", soft_wrap=True)
+        report.finish(out, totals.facts())
+
+
+def directory_of(image: ImageFile, out: Path) -> Path:
+    """Where the results of an image go."""
+    return out / image.stem if image.is_of_folder else out
+
+
+def has_results(directory: Path, formats: list[Format] | None) -> bool:
+    """Whether an earlier run wrote all files there; of the usual ones labels.png comes last."""
+    from sam_refine_client.files.saving import FILE_NAMES, SaveFormat
+
+    needed = formats or [Format.LABELS]
+    return all((directory / FILE_NAMES[SaveFormat(each.value)]).exists() for each in needed)
+
+
+def refined(
+    client: RefineClient,
+    images: list[ImageFile],
+    inputs: Inputs,
+    request: dict[str, Any],
+    concurrency: int,
+    report: Report,
+) -> Iterator[tuple[ImageFile, RefineResult]]:
+    """The results of the images that have one, in order; the others are reported."""
+    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
+
+    sent: list[ImageFile] = []
+
+    def jobs() -> Iterator[dict[str, Any]]:
+        for image in images:
+            try:
+                job = inputs.job(image)
+            except (InvalidRequestError, OSError) as error:
+                report.failed(image.path, error)
+                continue
+            sent.append(image)
+            yield {**job, **request}
+
+    for outcome in client.refine_many(jobs(), concurrency=concurrency):
+        image = sent[outcome.index]
+        if isinstance(outcome.error, UnreachableError | ForbiddenError | ProtocolError):
+            report.ended(image.path, outcome.error)
+        elif outcome.error is not None:
+            report.failed(image.path, outcome.error)
+        elif outcome.result is not None:
+            yield image, outcome.result
+
+
+def facts_of(result: RefineResult) -> dict[str, Any]:
+    """What a program may want to know of a result without its files."""
+    regions = result.regions or ()
+    return {
+        "regions": len(regions),
+        "kept": sum(region.kept for region in regions),
+        "changed_fraction": result.changed_fraction,
+        "timings_ms": result.timings,
+        "request_id": result.request_id,
+    }
+
+
+@dataclass
+class Totals:
+    """Of all results."""
+
+    images: int = 0
+    regions: int = 0
+    kept: int = 0
+    changed: float = 0.0
+
+    def add(self, result: RefineResult) -> None:
+        self.images += 1
+        self.regions += len(result.regions or ())
+        self.kept += sum(region.kept for region in result.regions or ())
+        self.changed += result.changed_fraction
+
+    def facts(self) -> dict[str, str]:
+        if not self.images:
+            return {}
+        return {
+            "regions": str(self.regions),
+            "kept": str(self.kept),
+            "pixels changed": f"{self.changed / self.images:.1%}",
+        }

@@ -1,0 +1,62 @@
+"""`sam-refine serve`: Triton on a model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sam_refine_cli.commands.export import DEFAULT_REPOSITORY
+from sam_refine_cli.console import errors_in_one_line, stdout
+
+
+def serve(
+    model_repository: Annotated[
+        Path, typer.Option(help="Made by `sam-refine export`.", file_okay=False)
+    ] = DEFAULT_REPOSITORY,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; anyone who reaches it may send requests.")
+    ] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
+    http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
+    tritonserver: Annotated[
+        Path | None, typer.Option(help="The server; else from PATH, else nvidia-pytriton's.")
+    ] = None,
+    log_file: Annotated[Path | None, typer.Option(help="Keep the server's log here.")] = None,
+    start_timeout_s: Annotated[float, typer.Option(help="Give up after.", min=1)] = 120,
+) -> None:
+    """Serve a model repository with Triton until SIGINT or SIGTERM.
+
+    On this machine only, or for those who reach an address of it:
+
+        sam-refine serve
+
+        sam-refine serve --host 10.0.0.1 --grpc-port 9001
+
+    Ready it says so in one line; then `sam-refine health` finds it.
+    """
+    from sam_refine_deploy import ServeError, Server, ServerOptions
+    from sam_refine_deploy import serve as serve_until_signal
+
+    options = ServerOptions(
+        model_repository=model_repository,
+        host=host,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        tritonserver=tritonserver,
+        log_file=log_file,
+        start_timeout_s=start_timeout_s,
+    )
+
+    def ready(server: Server) -> None:
+        stdout.print(
+            f"ready: gRPC {server.grpc_address}, HTTP {server.http_address}, "
+            f"metrics http://{server.metrics_address}/metrics",
+            soft_wrap=True,
+        )
+
+    with errors_in_one_line(ServeError, OSError):
+        raise typer.Exit(serve_until_signal(options, ready))

@@ -1,0 +1,264 @@
+"""A result as files."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.contract import choice
+from sam_refine_client.files.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sam_refine_client.images import ImageLike, UInt8
+    from sam_refine_client.result import Labels, RefineResult
+
+Write: TypeAlias = Callable[[BinaryIO], object]
+"""Writes a file's content."""
+
+
+class SaveFormat(str, Enum):
+    """A file that a result can be saved as."""
+
+    LABELS = "labels"
+    """labels.png: grey, of 8 bits or, with labels above 255, of 16; pixel values are labels."""
+    PALETTE = "palette"
+    """palette.png: the same in colours, for labels up to 255; pixel values are labels, too."""
+    REGIONS = "regions"
+    """regions.json: a list with what each `Region` has, and `class_name` where names are given."""
+    NPZ = "npz"
+    """result.npz: all that the result has, as arrays."""
+    BEFORE_AFTER = "before_after"
+    """before_after.png: what `RefineResult.overlay` draws."""
+    COCO_RLE = "coco_rle"
+    """coco_rle.json: the mask of each class. Needs the extra `coco`."""
+    COCO_POLYGONS = "coco_polygons"
+    """coco_polygons.json: the outlines of each 4-connected area. Needs the extra `coco`."""
+
+
+FILE_NAMES: Final = {
+    SaveFormat.LABELS: "labels.png",
+    SaveFormat.PALETTE: "palette.png",
+    SaveFormat.REGIONS: "regions.json",
+    SaveFormat.NPZ: "result.npz",
+    SaveFormat.BEFORE_AFTER: "before_after.png",
+    SaveFormat.COCO_RLE: "coco_rle.json",
+    SaveFormat.COCO_POLYGONS: "coco_polygons.json",
+}
+
+
+def save(
+    result: RefineResult,
+    directory: str | PathLike[str],
+    *,
+    formats: Collection[SaveFormat | str] | None,
+    image: ImageLike | None,
+    image_name: str | PathLike[str] | None,
+    class_names: Sequence[str] | None,
+    palette: UInt8 | None,
+    ignore_label: int | None,
+) -> tuple[Path, ...]:
+    """`RefineResult.save`."""
+    directory = Path(directory)
+    if class_names is not None:
+        _check_class_names(class_names, result, ignore_label)
+    if image_name is None:
+        image_name = Path(image).name if isinstance(image, str | PathLike) else "image"
+    files = _Files(result, image, fspath(image_name), class_names, palette, ignore_label)
+    chosen = files.all_there_is() if formats is None else _chosen(formats)
+    prepared = {directory / FILE_NAMES[format_]: files.prepared(format_) for format_ in chosen}
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(
+            errno.ENOTDIR, "directory must be one, and there is a file", str(directory)
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(prepared)
+    return tuple(prepared)
+
+
+def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:
+    """Each once, in the caller's order."""
+    if isinstance(formats, str):
+        raise ValueError(f"formats must be several, got {formats!r} alone")
+    return list(dict.fromkeys(choice("formats", each, SaveFormat) for each in formats))
+
+
+def _check_class_names(
+    class_names: Sequence[str], result: RefineResult, ignore_label: int | None
+) -> None:
+    """Each class of the maps and the regions must have a name."""
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"class_names must be several texts, got {class_names!r:.80}")
+    classes: set[int] = set()
+    for labels in (result.labels, result.coarse_labels):
+        if labels is not None and not 0 <= labels.min() <= labels.max() < len(class_names):
+            classes.update(np.unique(labels).tolist())
+    classes -= {ignore_label}
+    classes.update(region.class_id for region in result.regions or ())
+    nameless = sorted(classes - set(range(len(class_names))))
+    if nameless:
+        raise ValueError(
+            f"class_names must have a name of each class, got {len(class_names)} and the label "
+            f"{nameless[0]}; a label that is no class goes into ignore_label"
+        )
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What the files of a result are made of."""
+
+    result: RefineResult
+    image: ImageLike | None
+    image_name: str
+    class_names: Sequence[str] | None
+    palette: UInt8 | None
+    ignore_label: int | None
+
+    def all_there_is(self) -> list[SaveFormat]:
+        """What is saved unless told otherwise: all but COCO, of what the result has.
+
+        Labels come last: where they are, all is.
+        """
+        from sam_refine_client.files.pictures import fits_palette
+
+        labels, coarse_labels = self.result.labels, self.result.coarse_labels
+        formats = []
+        if labels is not None and fits_palette(labels):
+            formats.append(SaveFormat.PALETTE)
+        if self.result.regions is not None:
+            formats.append(SaveFormat.REGIONS)
+        formats.append(SaveFormat.NPZ)
+        if self.image is not None and labels is not None and coarse_labels is not None:
+            formats.append(SaveFormat.BEFORE_AFTER)
+        if labels is not None:
+            formats.append(SaveFormat.LABELS)
+        return formats
+
+    def prepared(self, format_: SaveFormat) -> Write:
+        """What writes the file; all that can be wrong with it is found here."""
+        prepare = {
+            SaveFormat.LABELS: self._labels,
+            SaveFormat.PALETTE: self._palette,
+            SaveFormat.REGIONS: self._regions,
+            SaveFormat.NPZ: self._npz,
+            SaveFormat.BEFORE_AFTER: self._before_after,
+            SaveFormat.COCO_RLE: self._coco_rle,
+            SaveFormat.COCO_POLYGONS: self._coco_polygons,
+        }
+        return prepare[format_]()
+
+    def _labels(self) -> Write:
+        from sam_refine_client.files.pictures import grey_picture
+
+        return _png(grey_picture(self._refined(SaveFormat.LABELS)))
+
+    def _palette(self) -> Write:
+        from sam_refine_client.files.pictures import palette_picture
+
+        labels = self._refined(SaveFormat.PALETTE)
+        return _png(palette_picture(labels, self.palette, self.ignore_label))
+
+    def _regions(self) -> Write:
+        if self.result.regions is None:
+            raise ValueError(f'{SaveFormat.REGIONS.value} needs the output "regions"')
+        rows = []
+        for region in self.result.regions:
+            row = asdict(region)
+            if self.class_names is not None:
+                row["class_name"] = self.class_names[region.class_id]
+            rows.append(row)
+        return _json(rows, indent=1)
+
+    def _npz(self) -> Write:
+        arrays = _arrays(self.result)
+        # Scores are many and hardly get smaller; maps get ten times smaller.
+        write = np.savez_compressed if self.result.logits is None else np.savez
+        return lambda file: write(file, **arrays)
+
+    def _before_after(self) -> Write:
+        if self.image is None:
+            raise ValueError(f"{SaveFormat.BEFORE_AFTER.value} needs the image")
+        picture = self.result.overlay(
+            self.image,
+            class_names=self.class_names,
+            palette=self.palette,
+            ignore_label=self.ignore_label,
+        )
+        return _png(picture)
+
+    def _coco_rle(self) -> Write:
+        from sam_refine_client.files.coco import rle_annotations
+
+        labels = self._refined(SaveFormat.COCO_RLE)
+        return self._coco(labels, rle_annotations(labels, self.ignore_label))
+
+    def _coco_polygons(self) -> Write:
+        from sam_refine_client.files.coco import polygon_annotations
+
+        labels = self._refined(SaveFormat.COCO_POLYGONS)
+        return self._coco(labels, polygon_annotations(labels, self.ignore_label))
+
+    def _coco(self, labels: Labels, annotations: list[dict[str, Any]]) -> Write:
+        from sam_refine_client.files.coco import dataset
+
+        if self.class_names is None:
+            present = sorted({annotation["category_id"] for annotation in annotations})
+            categories = {class_id: str(class_id) for class_id in present}
+        else:
+            categories = dict(enumerate(self.class_names))
+            if self.ignore_label is not None:
+                categories.pop(self.ignore_label, None)
+        height, width = labels.shape
+        return _json(dataset(annotations, (height, width), self.image_name, categories))
+
+    def _refined(self, format_: SaveFormat) -> Labels:
+        if self.result.labels is None:
+            raise ValueError(f'{format_.value} needs the output "labels"')
+        return self.result.labels
+
+
+def _arrays(result: RefineResult) -> dict[str, npt.NDArray[Any]]:
+    """What result.npz has: nothing for an output that was not asked for."""
+    arrays: dict[str, npt.NDArray[Any] | None] = {
+        "labels": result.labels,
+        "coarse_labels": result.coarse_labels,
+        "logits": result.logits,
+        "stages": np.array(list(result.timings), np.str_),
+        "stage_times_ms": np.array(list(result.timings.values()), np.float32),
+        "request_id": np.array(result.request_id),
+    }
+    if result.regions is not None:
+        regions = result.regions
+        boxes_xyxy = np.array([region.box_xyxy for region in regions], np.int32)
+        arrays |= {
+            "region_classes": np.array([region.class_id for region in regions], np.int32),
+            "region_boxes_xyxy": boxes_xyxy.reshape(-1, 4),
+            "region_scores": np.array([region.score for region in regions], np.float32),
+            "region_predicted_ious": np.array(
+                [region.predicted_iou for region in regions], np.float32
+            ),
+            "region_kept": np.array([region.kept for region in regions], np.bool_),
+        }
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _png(picture: Image.Image) -> Write:
+    # Photos hardly get smaller by zlib's higher levels, which take ten times as long.
+    level = 3 if picture.mode == "RGB" else 9
+    return lambda file: picture.save(file, format="PNG", compress_level=level)
+
+
+def _json(content: Any, indent: int | None = None) -> Write:
+    # In ASCII, as pycocotools reads files in whatever encoding the system has.
+    text = json.dumps(content, indent=indent) + "\n"
+    return lambda file: file.write(text.encode("ascii"))

@@ -1,0 +1,1 @@
+"""What a server says of itself: `info` and `health`."""

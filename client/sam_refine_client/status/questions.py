@@ -1,0 +1,117 @@
+"""Triton's own questions: each is asked once, for it is how things stand now that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tritonclient.utils import InferenceServerException
+
+from sam_refine.contract import MODELS, SAM_REFINE
+from sam_refine_client.deadline import remaining_s
+from sam_refine_client.errors import ProtocolError, RefineError, error_of
+from sam_refine_client.status.health import Readiness, problem
+from sam_refine_client.status.info import (
+    ModelInfo,
+    ModelState,
+    ServerInfo,
+    deployment,
+    differences,
+    model_info,
+)
+from sam_refine_client.steps import Remote, Steps
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Asked with these headers until the deadline, by `time.monotonic`."""
+
+    headers: Mapping[str, str]
+    deadline_s: float | None
+
+    def info(self) -> Steps[ServerInfo]:
+        """What the server is. Raises `RefineError`."""
+        server = yield from self._ask("get_server_metadata")
+        index = yield from self._ask("get_model_repository_index")
+        ready = {entry.name for entry in index.models if entry.state == "READY"}
+        configs = {}
+        for spec in MODELS:
+            if spec.name in ready:
+                answer = yield from self._ask("get_model_config", model_name=spec.name)
+                configs[spec.name] = answer.config
+        limits, array_library = (
+            deployment(configs[SAM_REFINE.name]) if SAM_REFINE.name in configs else (None, None)
+        )
+        return ServerInfo(
+            server.name,
+            server.version,
+            tuple(model_info(spec.name, index.models, configs.get(spec.name)) for spec in MODELS),
+            limits,
+            array_library,
+            differences(configs),
+        )
+
+    def readiness(self) -> Steps[Readiness]:
+        """Whether the server says that it and its models are ready; raises nothing."""
+        try:
+            is_live = yield from self._ask("is_server_live")
+        except ProtocolError as error:
+            text = f"no Triton server answers: {error.message}; is this its gRPC port?"
+            return Readiness(False, False, {}, (text,))
+        except RefineError as error:
+            return Readiness(False, False, {}, (problem("no answer", error),))
+        if not is_live:
+            text = "the server says that it is not live; its log says why"
+            return Readiness(False, False, {}, (text,))
+        models: dict[str, bool] = {}
+        is_ready = False
+        try:
+            is_ready = yield from self._ask("is_server_ready")
+            for spec in MODELS:
+                models[spec.name] = yield from self._ask("is_model_ready", model_name=spec.name)
+        except RefineError as error:
+            text = problem("the server does not say whether it is ready", error)
+            return Readiness(True, is_ready, models, (text,))
+        problems = yield from self._problems_of(models)
+        if not is_ready and not problems:
+            text = (
+                "the server is not ready though all models of sam-refine are: another model of it "
+                "is not, or it is about to end; its log says why"
+            )
+            problems = (text,)
+        return Readiness(True, is_ready, models, problems)
+
+    def _problems_of(self, models: Mapping[str, bool]) -> Steps[tuple[str, ...]]:
+        if all(models.values()):
+            return ()
+        try:
+            index = yield from self._ask("get_model_repository_index")
+        except RefineError:  # which some deployments restrict: then its reasons are not known
+            return tuple(
+                f"{name} is not ready; the server's log says why"
+                for name, is_ready in models.items()
+                if not is_ready
+            )
+        return tuple(
+            _not_ready(model_info(name, index.models, None))
+            for name, is_ready in models.items()
+            if not is_ready
+        )
+
+    def _ask(self, method: str, **arguments: object) -> Steps[Any]:
+        asked = {"headers": dict(self.headers), "client_timeout": remaining_s(self.deadline_s)}
+        try:
+            answer = yield Remote(method, {**arguments, **asked})
+        except InferenceServerException as raised:
+            raise error_of(raised.status(), raised.message()) from raised
+        return answer
+
+
+def _not_ready(model: ModelInfo) -> str:
+    if model.state is ModelState.MISSING:
+        return f"{model.name} is not there; serve what `sam-refine export` wrote"
+    reason = f" ({' '.join(model.reason.split())})" if model.reason else ""
+    if model.state in (ModelState.LOADING, ModelState.UNLOADING):
+        return f"{model.name} is {model.state.value}{reason}; ask again later"
+    return f"{model.name} is not ready{reason}; the server's log says why"

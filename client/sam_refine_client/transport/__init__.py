@@ -1,0 +1,1 @@
+"""How calls reach the models: by gRPC, or in this process."""

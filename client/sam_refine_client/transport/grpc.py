@@ -1,0 +1,312 @@
+"""How tensors get to the models and back: by gRPC, or within this process (`local`)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from sam_refine.contract import (
+    MAX_MESSAGE_BYTES,
+    InvalidRequestError,
+    ModelSpec,
+    Tensors,
+    TensorSpec,
+)
+from sam_refine_client.deadline import remaining_s
+from sam_refine_client.errors import (
+    OUTCOME_UNKNOWN,
+    UNAVAILABLE,
+    DeadlineError,
+    OverloadedError,
+    ProtocolError,
+    RefineError,
+    UnreachableError,
+    error_of,
+)
+from sam_refine_client.status.health import Readiness
+from sam_refine_client.status.info import ServerInfo
+from sam_refine_client.status.questions import Questions
+from sam_refine_client.steps import Pause, Remote, Steps, Work
+from sam_refine_client.transport.connection import ConnectionOptions, Retries, SharedMemoryUse
+from sam_refine_client.transport.shared_memory import Placement, Region, Regions
+
+_LIVENESS_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to a model."""
+
+    model: ModelSpec
+    tensors: Tensors
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, str | int | float | bool]
+    request_id: str
+    deadline_s: float | None
+    """By `time.monotonic`."""
+
+    def remaining_s(self) -> float | None:
+        """Seconds left. Raises `DeadlineError` where there are none."""
+        try:
+            return remaining_s(self.deadline_s)
+        except DeadlineError as error:
+            raise self.failed(DeadlineError, error.message) from None
+
+    def is_over_in(self, seconds: float) -> bool:
+        """Whether the deadline will have passed."""
+        return self.deadline_s is not None and time.monotonic() + seconds >= self.deadline_s
+
+    def placement(self) -> Placement:
+        """What of it can lie in shared memory."""
+        sizes = known_sizes(self.model, self.tensors)
+        outputs = {}
+        for spec in self.model.outputs:
+            shape = tuple(
+                sizes.get(size, -1) if isinstance(size, str) else size for size in spec.shape
+            )
+            if spec.name in self.outputs and -1 not in shape:
+                outputs[spec.name] = spec.dtype, shape
+        return Placement.of(self.tensors, outputs)
+
+    def failed(self, kind: type[RefineError], message: str) -> RefineError:
+        """An error of this call."""
+        return kind(message, model=self.model.name, request_id=self.request_id)
+
+
+def known_sizes(model: ModelSpec, tensors: Tensors) -> dict[str, int]:
+    """The contract's letters that a request's tensors give a size to."""
+    sizes = {
+        letter: size
+        for spec in model.inputs
+        if spec.name in tensors
+        for letter, size in zip(spec.shape, tensors[spec.name].shape, strict=True)
+        if isinstance(letter, str)
+    }
+    if "IMAGE_SIZE" in tensors:
+        sizes["H"], sizes["W"] = tensors["IMAGE_SIZE"].tolist()
+    return sizes
+
+
+class Transport(Protocol):
+    """What a client sends its calls through."""
+
+    def infer(self, call: Call) -> Steps[Tensors]:
+        """The outputs by name. Raises `RefineError`."""
+
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What is called. Raises `RefineError`."""
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """Whether it is ready to be called; raises nothing."""
+
+    def close(self) -> Steps[None]:
+        """Let go of what it holds."""
+
+    def begin_in_fork(self) -> None:
+        """Leave what it holds to the parent process."""
+
+
+class GrpcTransport:
+    """Calls a server, again where it was not reached or had no room."""
+
+    def __init__(self, options: ConnectionOptions, *, is_same_machine: bool) -> None:
+        """`is_same_machine` is whether shared memory is worth a try."""
+        self._headers = dict(options.headers)
+        self._retries = options.retries
+        self._shared_memory = options.shared_memory
+        self._regions = Regions(options.headers)
+        self._shares_memory = (
+            is_same_machine
+            if options.shared_memory is SharedMemoryUse.AUTO
+            else options.shared_memory is SharedMemoryUse.ALWAYS
+        )
+
+    def infer(self, call: Call) -> Steps[Tensors]:
+        """The outputs by name. Raises `RefineError`."""
+        attempts, wait_s = 0, 0.0
+        while True:
+            try:
+                if wait_s > 0:
+                    yield Pause(wait_s)
+                return (yield from self._attempt(call))
+            except InferenceServerException as raised:
+                error = yield from self._error(call, raised)
+                attempts += 1
+                wait_s = _wait_s(self._retries, attempts)
+                if (
+                    not isinstance(error, UnreachableError | OverloadedError)
+                    or raised.status() != UNAVAILABLE
+                    or attempts >= self._retries.attempts
+                    or call.is_over_in(wait_s)
+                ):
+                    raise error from raised
+
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What the server is. Raises `RefineError`."""
+        return Questions(self._headers, deadline_s).info()
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """What the server says of itself; raises nothing."""
+        return Questions(self._headers, deadline_s).readiness()
+
+    def close(self) -> Steps[None]:
+        """Let go of what the server holds for this client."""
+        yield from self._regions.close()
+
+    def begin_in_fork(self) -> None:
+        """Leave the shared memory to the parent process."""
+        self._regions.begin_in_fork()
+
+    def _attempt(self, call: Call, *, is_again: bool = False) -> Steps[Tensors]:
+        """Raises `InferenceServerException`, and `ProtocolError` for an answer that is none."""
+        call.remaining_s()
+        placement = call.placement() if self._shares_memory else Placement({}, {})
+        if placement.size_bytes == 0:
+            return (yield from self._send(call, placement, None))
+        try:
+            region = yield from self._regions.take(placement.size_bytes, call.deadline_s)
+        except (InferenceServerException, OSError) as error:
+            if self._shared_memory is SharedMemoryUse.ALWAYS:
+                raise
+            if (
+                isinstance(error, InferenceServerException)
+                and error.status() not in OUTCOME_UNKNOWN
+            ):
+                self._shares_memory = False  # another machine or container behind a local address
+            return (yield from self._send(call, Placement({}, {}), None))
+        is_done = False
+        try:
+            tensors = yield from self._send(call, placement, region)
+            is_done = True
+            return tensors
+        except InferenceServerException as error:
+            if is_again or error.status() in OUTCOME_UNKNOWN:
+                raise
+            if not (yield from self._regions.is_forgotten(region, call.deadline_s)):
+                raise  # else the server was started anew: once more, with a new region
+        finally:
+            if is_done:
+                self._regions.give_back(region)
+            else:
+                self._regions.doom(region)
+        return (yield from self._attempt(call, is_again=True))
+
+    def _send(self, call: Call, placement: Placement, region: Region | None) -> Steps[Tensors]:
+        specs = {spec.name: spec for spec in call.model.inputs if spec.name in call.tensors}
+        inputs = {
+            name: triton.InferInput(name, list(call.tensors[name].shape), spec.datatype)
+            for name, spec in specs.items()
+        }
+        outputs = {name: triton.InferRequestedOutput(name) for name in call.outputs}
+
+        def write() -> None:
+            if region is not None:
+                placement.fill(region, inputs, outputs)
+            for name in inputs.keys() - placement.inputs.keys():
+                _check_fits(name, call.tensors[name])
+                inputs[name].set_data_from_numpy(call.tensors[name])
+
+        yield Work(write)
+        response = yield Remote(
+            "infer",
+            {
+                "model_name": call.model.name,
+                "inputs": list(inputs.values()),
+                "outputs": list(outputs.values()),
+                "parameters": dict(call.parameters),
+                "request_id": call.request_id,
+                "headers": self._headers,
+                "client_timeout": call.remaining_s(),
+            },
+        )
+
+        def read() -> Tensors:
+            _check_answer(call, response)
+            shared = {} if region is None else placement.read(region)
+            return {
+                name: shared[name] if name in shared else _array(call, response, name)
+                for name in call.outputs
+            }
+
+        tensors: Tensors = yield Work(read)
+        return tensors
+
+    def _error(self, call: Call, raised: InferenceServerException) -> Steps[RefineError]:
+        """What a status means. A server that is live and still says UNAVAILABLE is overloaded."""
+        error = error_of(
+            raised.status(), raised.message(), model=call.model.name, request_id=call.request_id
+        )
+        if isinstance(error, UnreachableError) and not call.is_over_in(0):
+            timeout_s = min(_LIVENESS_TIMEOUT_S, call.remaining_s() or _LIVENESS_TIMEOUT_S)
+            try:
+                arguments = {"headers": self._headers, "client_timeout": timeout_s}
+                is_live = yield Remote("is_server_live", arguments)
+            except InferenceServerException:
+                is_live = False
+            if is_live:
+                return call.failed(OverloadedError, error.message)
+        return error
+
+
+def _wait_s(retries: Retries, attempt: int) -> float:
+    doublings = min(attempt - 1, 100)  # a float cannot hold two to the power of any number
+    longest = min(retries.longest_wait_s, retries.first_wait_s * 2**doublings)
+    return random.uniform(longest / 2, longest)
+
+
+def _check_fits(name: str, tensor: npt.NDArray[Any]) -> None:
+    if tensor.nbytes > MAX_MESSAGE_BYTES:
+        raise InvalidRequestError(
+            f"{name} must fit one message of {MAX_MESSAGE_BYTES} bytes, has {tensor.nbytes}"
+        )
+
+
+def _check_answer(call: Call, response: triton.InferResult) -> None:
+    """Raise `ProtocolError` where the outputs are not those of the contract, of one size."""
+    sizes = known_sizes(call.model, call.tensors)
+    specs = {spec.name: spec for spec in call.model.outputs}
+    found = {name: response.get_output(name) for name in call.outputs}
+    missing = [name for name, output in found.items() if output is None]
+    if missing:
+        raise call.failed(ProtocolError, f"the answer lacks {', '.join(missing)}")
+    wrong = [
+        f"{name} must be {specs[name].datatype} {_shape_text(specs[name].shape, sizes)}, "
+        f"got {output.datatype} {_shape_text(output.shape, {})}"
+        for name, output in found.items()
+        if not _is_of(specs[name], sizes, output)
+    ]
+    if wrong:
+        raise call.failed(ProtocolError, f"in the answer {'; '.join(wrong)}")
+
+
+def _is_of(spec: TensorSpec, sizes: dict[str, int], output: Any) -> bool:
+    """Whether an output is of a spec; takes note of sizes that were not known."""
+    if output.datatype != spec.datatype or len(output.shape) != len(spec.shape):
+        return False
+    return all(
+        size >= 0 and size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(spec.shape, output.shape, strict=True)
+    )
+
+
+def _shape_text(shape: Iterable[int | str], sizes: Mapping[str, int]) -> str:
+    axes = (sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in shape)
+    return f"({', '.join(map(str, axes))})"
+
+
+def _array(call: Call, response: triton.InferResult, name: str) -> npt.NDArray[Any]:
+    """The caller's own: an array on the message itself could not be written to."""
+    try:
+        array: npt.NDArray[Any] = response.as_numpy(name).copy()
+        return array
+    except ValueError as error:
+        raise call.failed(
+            ProtocolError, f"in the answer {name} has not the bytes of its shape"
+        ) from error

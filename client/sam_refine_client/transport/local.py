@@ -1,0 +1,135 @@
+"""The server's work in this process: ONNX Runtime instead of Triton, the same library otherwise.
+
+Needs the extra `local`. No other module of the client knows more of `sam_refine` than its contract.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime as ort
+
+from sam_refine.algorithm.prompts import Prompts
+from sam_refine.contract import (
+    SAM_EMBED,
+    SAM_IMAGE_ENCODER,
+    SAM_MASK_DECODER,
+    ArrayLibrary,
+    InvalidRequestError,
+    Limits,
+    Tensors,
+)
+from sam_refine.numerics.arrays import Float32, UInt8
+from sam_refine.service.answer import answer
+from sam_refine.service.embedding_cache import EmbeddingCache, content_key
+from sam_refine.service.images import to_canvas
+from sam_refine.service.request import read_image
+from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
+from sam_refine_client.status.health import Readiness
+from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
+from sam_refine_client.steps import Steps, Work
+from sam_refine_client.transport.grpc import Call
+from sam_refine_client.transport.local_networks import Networks
+
+_MODELS: Final = (SAM_IMAGE_ENCODER.name, SAM_MASK_DECODER.name)
+_LOADED_BEFORE_FORK: Final = "the networks were loaded before this process was forked"
+
+
+class LocalTransport:
+    """A model repository's networks in this process; safe to use from several threads."""
+
+    def __init__(self, repository: Path, limits: Limits | None = None) -> None:
+        """`repository` is what `sam-refine export` wrote. Raises `InvalidRequestError`."""
+        self._limits = limits or Limits()
+        self._networks = Networks(repository)
+        self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
+        self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
+        self._is_of_parent = False
+
+    def begin_in_fork(self) -> None:
+        """ONNX Runtime's threads are left behind in the parent process."""
+        self._is_of_parent = True
+
+    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
+        """What is loaded here; `sam_refine` itself is this process."""
+        yield from ()
+        return ServerInfo(
+            "onnxruntime",
+            ort.__version__,
+            tuple(
+                ModelInfo(
+                    name,
+                    ModelState.READY,
+                    versions=("1",),
+                    backend="onnxruntime",
+                    device="GPU" if self._networks.is_on_gpu else "CPU",
+                    instances=1,
+                    max_batch_size=0,
+                )
+                for name in _MODELS
+            ),
+            self._limits,
+            ArrayLibrary.NUMPY,
+            (),
+        )
+
+    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
+        """The networks were loaded when this was made."""
+        yield from ()
+        if self._is_of_parent:
+            text = f"{_LOADED_BEFORE_FORK}; make a client in each process"
+            return Readiness(False, False, dict.fromkeys(_MODELS, False), (text,))
+        return Readiness(True, True, dict.fromkeys(_MODELS, True), ())
+
+    def close(self) -> Steps[None]:
+        """Forget the embeddings."""
+        yield Work(self._scratch.cleanup)
+
+    def infer(self, call: Call) -> Steps[Tensors]:
+        """The outputs by name. Raises `RefineError`."""
+        if self._is_of_parent:
+            raise UnreachableError(_LOADED_BEFORE_FORK, advice="make a client in each process")
+        work = self._embed if call.model is SAM_EMBED else self._refine
+        tensors: Tensors = yield Work(lambda: _answered(work, call))
+        return tensors
+
+    def _refine(self, call: Call) -> Tensors:
+        def embed(image: UInt8, image_id: str | None) -> Float32:
+            key = content_key(image, image_id, "")
+            embedding = self._cache.get(key)
+            if embedding is None:
+                call.remaining_s()
+                embedding = self._networks.embed(*to_canvas(image))
+                self._cache.put(key, embedding)
+            return embedding
+
+        def decode(embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+            call.remaining_s()
+            return self._networks.decode(embedding, prompts)
+
+        return answer(
+            call.tensors, call.parameters, call.outputs, self._limits, embed=embed, decode=decode
+        )
+
+    def _embed(self, call: Call) -> Tensors:
+        image = read_image(call.tensors, self._limits)
+        call.remaining_s()
+        size_hw = np.array(image.shape[:2], np.int64)
+        embedding = self._networks.embed(*to_canvas(image))
+        return {"EMBEDDING": embedding, "IMAGE_SIZE": size_hw}
+
+
+def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
+    """What a server makes of the caller's faults, and of a deadline that passed meanwhile."""
+    try:
+        tensors = work(call)
+        call.remaining_s()
+        return tensors
+    except RefineError:
+        raise
+    except InvalidRequestError as error:
+        raise call.failed(RejectedError, str(error)) from error

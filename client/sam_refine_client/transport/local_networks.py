@@ -1,0 +1,64 @@
+"""SAM's exported networks in this process, by ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime as ort
+
+from sam_refine.algorithm.prompts import Prompts
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, InvalidRequestError, ModelSpec
+from sam_refine.numerics.arrays import Float32, UInt8
+
+GPU: Final = "CUDAExecutionProvider"
+CPU: Final = "CPUExecutionProvider"
+
+
+class Networks:
+    """Image encoder and mask decoder of a model repository; safe to use from several threads."""
+
+    def __init__(self, repository: Path, providers: Sequence[str] = (GPU, CPU)) -> None:
+        """`repository` is what `sam-refine export` wrote; the first provider that is there runs it.
+
+        Raises `InvalidRequestError` where a graph is not there.
+        """
+        self.encoder_onnx = _graph(repository, SAM_IMAGE_ENCODER)
+        self.decoder_onnx = _graph(repository, SAM_MASK_DECODER)
+        self._encoder = _session(self.encoder_onnx, providers)
+        self._decoder = _session(self.decoder_onnx, providers)
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether a GPU runs them."""
+        return GPU in self._encoder.get_providers()
+
+    def embed(self, canvas: UInt8, canvas_size: tuple[int, int]) -> Float32:
+        """A canvas (1024, 1024, 3) and the image's size (h, w) on it to (1, 256, 64, 64)."""
+        inputs = {"canvas": canvas[None], "canvas_size": np.array([canvas_size], np.int64)}
+        embedding: Float32 = self._encoder.run(list(SAM_IMAGE_ENCODER.output_names), inputs)[0]
+        return embedding
+
+    def decode(self, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+        """Low-res logits (V, 1, h_l, w_l) and predicted IoUs (N, 1)."""
+        inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
+        low_res_logits, ious = self._decoder.run(list(SAM_MASK_DECODER.output_names), inputs)
+        return low_res_logits, ious
+
+
+def _graph(repository: Path, model: ModelSpec) -> Path:
+    graph = repository / model.name / "1" / "model.onnx"
+    if not graph.is_file():
+        raise InvalidRequestError(f"{graph} is not there: `sam-refine export` makes it")
+    return graph
+
+
+def _session(graph: Path, providers: Sequence[str]) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    available = ort.get_available_providers()
+    chosen = [name for name in providers if name in available]
+    return ort.InferenceSession(graph, options, providers=chosen)

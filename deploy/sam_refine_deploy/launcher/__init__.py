@@ -1,0 +1,1 @@
+"""Finds a tritonserver, starts it, watches it start, ends it."""

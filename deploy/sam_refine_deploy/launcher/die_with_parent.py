@@ -1,0 +1,26 @@
+"""Becomes a program that ends with its parent: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
+
+A process of its own instead of a `preexec_fn`, because that is unsafe where threads run.
+Linux only. The kernel watches the *thread* that started this process, not its whole process.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives execv
+
+
+def main() -> None:
+    parent_pid, program = int(sys.argv[1]), sys.argv[2:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent_pid:
+        sys.exit("the parent ended before the program could start")
+    os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main()

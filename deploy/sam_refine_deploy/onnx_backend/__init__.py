@@ -1,0 +1,1 @@
+"""A python-based `onnxruntime` backend for servers that lack the C++ one."""

@@ -1,0 +1,1 @@
+"""The networks rearranged for serving, and written as ONNX."""

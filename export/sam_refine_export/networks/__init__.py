@@ -1,0 +1,1 @@
+"""SAM's networks as PyTorch modules."""

@@ -1,0 +1,187 @@
+"""A model repository ready to serve: this project's `model_repository` with graphs in place."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sam_refine.contract import MODELS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER, tensors
+from sam_refine_export.errors import ExportError
+from sam_refine_export.repository.manifest import compare, manifest
+from sam_refine_export.repository.model_card import CARD_NAME, written_files
+
+ENCODER_ONNX: Final = f"{SAM_IMAGE_ENCODER.name}/1/model.onnx"
+DECODER_ONNX: Final = f"{SAM_MASK_DECODER.name}/1/model.onnx"
+"""Where the graphs lie, relative to the repository."""
+
+_SHOWN: Final = 5
+_LOCK: Final = "lock"
+_NEW: Final = "new"
+_OLD: Final = "old"
+"""In the scratch directory."""
+
+_log = logging.getLogger(__name__)
+
+
+def template() -> Path:
+    """The repository without graphs: inside this package if installed, else in the source tree."""
+    package = Path(__file__).parents[1]
+    installed = package / "model_repository"
+    return installed if installed.is_dir() else package.parents[1] / "model_repository"
+
+
+def template_files() -> dict[str, Path]:
+    """What is copied from the template, by its path in the repository."""
+    root = template()
+    return {
+        path.relative_to(root).as_posix(): path
+        for model in MODELS
+        for path in sorted((root / model.name).rglob("*"))
+        if path.is_file()
+        and path.name != ".gitkeep"
+        and path.suffix != ".onnx"
+        and "__pycache__" not in path.parts
+    }
+
+
+def recipe_sha256() -> str:
+    """One checksum of what decides how a repository comes out, apart from the packages used.
+
+    That is this package, the tensors of the contract and the template.
+    """
+    package = Path(__file__).parents[1]
+    code = {f"export/{path.relative_to(package)}": path for path in sorted(package.rglob("*.py"))}
+    recipe = hashlib.sha256()
+    for name, path in (code | {"tensors": Path(tensors.__file__)} | template_files()).items():
+        content = path.read_bytes()
+        recipe.update(f"{name} {len(content)}\n".encode() + content)
+    return recipe.hexdigest()
+
+
+@contextmanager
+def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A copy of the template, still without graphs, that becomes `output` when the block ends.
+
+    It lies beside `output`, so that moving it there is a rename; if the block raises, it is
+    deleted. A repository that an export wrote earlier is replaced, but with changed or added files
+    only if `replace` says so. Raises `ExportError` where `output` is or becomes anything else, and
+    where another process is exporting to it.
+    """
+    _require_possible(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(output) as scratch:
+        _require_replaceable(output, replace)
+        fresh = scratch / _NEW
+        for relative, source in template_files().items():
+            target = fresh / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        for graph in (ENCODER_ONNX, DECODER_ONNX):
+            (fresh / graph).parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
+        _require_replaceable(output, replace)  # the block may have taken minutes
+        _swap(fresh, output, scratch / _OLD)
+
+
+def _require_possible(output: Path) -> None:
+    """A repository may be put there, whatever is there now."""
+    root = template()
+    if output == root or root in output.parents or output in root.parents:
+        raise ExportError(f"{output} is where this project keeps its template, {root}")
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ExportError(f"{output} exists and is no directory")
+    if output.is_mount():
+        raise ExportError(
+            f"{output} is a mount point, which cannot be replaced as a whole; "
+            "choose a directory inside it"
+        )
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise ExportError(f"{output} cannot be replaced: no permission to write to it")
+
+
+def _require_replaceable(output: Path, replace: bool) -> None:
+    """Nothing is lost with what is there."""
+    _require_possible(output)
+    if not output.exists() or not any(output.iterdir()):
+        return
+    expected = written_files(output)
+    if expected is None:
+        raise ExportError(
+            f"{output} is not empty and no export wrote it (it has no {CARD_NAME} of one); "
+            "choose another directory or empty this one"
+        )
+    if replace:
+        return
+    comparison = compare(manifest(output, leave_out=CARD_NAME), expected)
+    differing = [*comparison.changed, *comparison.added]
+    if differing:
+        shown = ", ".join(differing[:_SHOWN])
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        raise ExportError(
+            f"{output} has been changed since it was exported ({shown}{more}); "
+            "choose another directory, or say --replace to lose these changes"
+        )
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """A directory beside `output` that is this process's alone, and goes when the block ends.
+
+    One that a killed process left behind is cleared first. Had that just moved the old repository
+    out of the way, it comes back.
+    """
+    scratch = output.with_name(f".{output.name}.export")
+    scratch.mkdir(exist_ok=True)
+    with (scratch / _LOCK).open("wb") as lock:
+        _lock(lock, scratch, output)
+        try:
+            if (scratch / _OLD).exists() and not output.exists():
+                (scratch / _OLD).rename(output)
+            for left_over in (scratch / _NEW, scratch / _OLD):
+                _remove(left_over)
+            yield scratch
+        finally:
+            _remove(scratch)
+
+
+def _lock(lock: BinaryIO, scratch: Path, output: Path) -> None:
+    busy = f"another process is exporting to {output}"
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExportError(busy) from error
+    # Another may have ended between the opening and the lock: then this is no longer its file.
+    path = scratch / _LOCK
+    if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+        raise ExportError(busy)
+
+
+def _remove(directory: Path) -> None:
+    """Delete a directory if it is there; one that cannot be deleted spoils nothing."""
+    if not directory.exists():
+        return
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        _log.warning("%s cannot be deleted: %s", directory, error)
+
+
+def _swap(fresh: Path, output: Path, old: Path) -> None:
+    """Put `fresh` where `output` is; if that fails or is interrupted `output` is what it was."""
+    try:
+        if output.exists():
+            output.rename(old)
+        fresh.rename(output)
+    except BaseException:  # a KeyboardInterrupt too: `old` goes with the scratch directory
+        if old.exists() and not output.exists():
+            old.rename(output)
+        raise

@@ -1,0 +1,1 @@
+"""Whether the graphs compute what PyTorch computes."""

@@ -1,0 +1,1 @@
+"""Where parameters come from: npm, Meta, a checkpoint of one's own."""

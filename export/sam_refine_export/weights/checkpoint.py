@@ -1,0 +1,127 @@
+"""SAM checkpoints (`sam_vit_b_01ec64.pth` and its like) to PyTorch networks."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from sam_refine_export.errors import ExportError
+from sam_refine_export.networks.sam_networks import SamNetworks, State, few, load_state, new_sam
+from sam_refine_export.weights.meta import OFFICIAL
+
+_KEY_OF_MOBILE_SAM: Final = "image_encoder.patch_embed.seq.0.c.weight"
+
+
+def load_checkpoint(model: str, checkpoint: Path) -> SamNetworks:
+    """The networks of `model` (`vit_b`, `vit_l`, `vit_h`) with a checkpoint's parameters.
+
+    Parameters of any floating dtype become float32. Raises `ExportError` where `read_state` does,
+    and where the checkpoint does not fit the model; then it says which one it fits, if any.
+    """
+    state = read_state(checkpoint)
+    _require_model(model, state, checkpoint)
+    _require_floating(state, checkpoint)
+    sam = new_sam(model)
+    load_state(sam, state, checkpoint)
+    return SamNetworks(sam.image_encoder, sam.prompt_encoder, sam.mask_decoder).eval()
+
+
+def read_state(checkpoint: Path) -> State:
+    """The tensors of a checkpoint file, by name; nothing but tensors is unpickled.
+
+    Raises `ExportError` where the file cannot be read, is damaged, holds something else, or has
+    values that float32 cannot hold.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        damaged = _damaged_record(checkpoint)
+    except Exception as error:  # by where the damage is, torch raises nearly anything
+        raise ExportError(f"{checkpoint} cannot be read as a PyTorch checkpoint") from error
+    if damaged is not None:
+        raise ExportError(f"{checkpoint} is damaged: its record {damaged} has another checksum")
+    if not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
+        raise ExportError(f"{checkpoint} holds no plain mapping of names to tensors")
+    _require_finite(state, checkpoint)
+    return state
+
+
+def _damaged_record(checkpoint: Path) -> str | None:
+    """The first record whose CRC-32 is not the one that was saved with it: torch checks none.
+
+    Files of before PyTorch 1.6 are no zip archives and have none.
+    """
+    if not zipfile.is_zipfile(checkpoint):
+        return None
+    with zipfile.ZipFile(checkpoint) as archive:
+        for record in archive.infolist():
+            # torch writes 0 where it was told to compute none
+            if record.CRC != 0 and not _is_intact(archive, record):
+                return record.filename
+    return None
+
+
+def _is_intact(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(record) as file:
+            while file.read(1 << 20):
+                pass  # the last block raises where the checksum is another
+    except zipfile.BadZipFile:
+        return False
+    return True
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """Whether it is a name and a dense tensor with values (one saved on `meta` has none)."""
+    name, value = item
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _require_finite(state: State, checkpoint: Path) -> None:
+    keys = [
+        key
+        for key, tensor in state.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all()
+    ]
+    if keys:
+        raise ExportError(f"{checkpoint} has values that are not finite in float32: {few(keys)}")
+
+
+def _require_model(model: str, state: State, checkpoint: Path) -> None:
+    """Refuse what fits another model; what fits none is left to `load_state`, which says why."""
+    if _fits(model, state):
+        return
+    others = [other for other in OFFICIAL if other != model and _fits(other, state)]
+    if _KEY_OF_MOBILE_SAM in state:
+        others = ["mobile"]
+    if others:
+        raise ExportError(
+            f"{checkpoint} does not fit {model}: "
+            f"this is a checkpoint of {others[0]} (--model {others[0]})"
+        )
+
+
+def _fits(model: str, state: State) -> bool:
+    """Whether names and shapes are those of `model`."""
+    expected = new_sam(model).state_dict()
+    return {key: tensor.shape for key, tensor in state.items()} == {
+        key: tensor.shape for key, tensor in expected.items()
+    }
+
+
+def _require_floating(state: State, checkpoint: Path) -> None:
+    keys = [
+        f"{key} {str(tensor.dtype).removeprefix('torch.')}"
+        for key, tensor in state.items()
+        if not tensor.is_floating_point()
+    ]
+    if keys:
+        raise ExportError(f"{checkpoint} has parameters of no floating dtype: {few(keys)}")

@@ -1,0 +1,120 @@
+"""Algorithm 4, Optimized SAM Refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.algorithm.merge import merge_maps, unrefined_map
+from sam_refine.algorithm.predict import Decode, Predictions, batch_size, no_predictions, predict
+from sam_refine.algorithm.prompts import transform_prompts
+from sam_refine.algorithm.regions import Regions, split_regions
+from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
+from sam_refine.algorithm.stages import StageClock
+from sam_refine.contract import Limits, RefineOptions
+from sam_refine.numerics.arrays import Float32, Labels
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """The Q regions of the coarse map, kept or failed, in the order of SplitRegions."""
+
+    classes: npt.NDArray[np.int32]
+    """(Q,) class ids."""
+    boxes_xyxy_image: npt.NDArray[np.int32]
+    """B * r: (Q, 4) x_min, y_min, x_max, y_max, inclusive cells of the grid times r."""
+    scores: Float32
+    """Q_b: (Q,) mean coarse score."""
+    ious: Float32
+    """(Q,) SAM's predicted IoU."""
+    kept: npt.NDArray[np.bool_]
+    """(Q,) whether that is above tau_iou: where it is, Q and B' of the algorithm."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What Algorithm 4 returns."""
+
+    labels: Labels | None
+    """S': (H, W) int32; None where it was not asked for."""
+    logits: Float32 | None
+    """L': (C, H, W); None where it was not asked for."""
+    coarse_labels: Labels
+    """S: (H, W) int32."""
+    regions: RegionReport
+    stage_times_ms: Float32
+    """(len(contract.STAGES),)."""
+
+
+def refine(
+    scores: ClassScores,
+    labels: Labels | None,
+    options: RefineOptions,
+    *,
+    embed: Callable[[], Float32],
+    decode: Decode,
+    free_memory_bytes: int,
+    max_regions: int = Limits.max_regions,
+    want_labels: bool = True,
+    want_logits: bool = False,
+) -> Refinement:
+    """Refine a coarse map: `scores` is L, `labels` is S (None: argmax of L), `embed` holds I.
+
+    `embed` gives SAM's embedding of the image, (1, 256, 64, 64), and is not called where the map
+    has no regions; `decode` is SAM's mask decoder; `free_memory_bytes` is M_free. Raises
+    `InvalidRequestError` for too many regions, and whatever `embed` and `decode` raise.
+    """
+    clock = StageClock()
+    with clock.stage("downsample"):
+        size_grid = grid_size(scores.size_image, options.downsample_ratio)
+        labels_image, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)
+    with clock.stage("split_regions"):
+        regions = split_regions(labels_grid, grid_scores, options, max_regions)
+
+    predictions = no_predictions()
+    if len(regions) > 0:
+        with clock.stage("embed"):
+            embedding = embed()
+        with clock.stage("prompts"):
+            prompts = transform_prompts(regions, grid_scores, options)
+        with clock.stage("decode"):
+            b_size = batch_size(free_memory_bytes)
+            predictions = predict(embedding, prompts, decode, b_size)
+    kept = predictions.kept
+
+    with clock.stage("merge"):
+        if not (want_labels or want_logits):
+            refined = None
+        elif not kept.any():
+            refined = unrefined_map(labels_image, scores, want_logits=want_logits)
+        else:
+            refined = merge_maps(
+                predictions.low_res_logits,
+                regions.classes[kept],
+                None if kept.all() else regions.mask_grid(~kept),
+                scores,
+                labels_image,
+                options,
+                want_logits=want_logits,
+            )
+
+    return Refinement(
+        labels=refined.labels if refined and want_labels else None,
+        logits=refined.logits if refined else None,
+        coarse_labels=labels_image,
+        regions=_report(regions, predictions, options),
+        stage_times_ms=clock.times_ms,
+    )
+
+
+def _report(regions: Regions, predictions: Predictions, options: RefineOptions) -> RegionReport:
+    return RegionReport(
+        classes=regions.classes,
+        boxes_xyxy_image=regions.boxes_xyxy_grid * np.int32(options.downsample_ratio),
+        scores=regions.scores,
+        ious=predictions.ious,
+        kept=predictions.kept,
+    )

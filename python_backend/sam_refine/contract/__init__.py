@@ -1,0 +1,72 @@
+"""The interface between callers, Triton models and exported networks, as data.
+
+Tensor names, datatypes, shapes, request options and deployment limits are written down here and
+nowhere else; every `config.pbtxt`, every exported ONNX graph and the client are held to this
+package by tests. Needs numpy and the standard library only.
+"""
+
+from sam_refine.contract.checks import (
+    InvalidRequestError,
+    choice,
+)
+from sam_refine.contract.limits import (
+    ArrayLibrary,
+    Limits,
+)
+from sam_refine.contract.options import (
+    IMAGE_ID,
+    MAX_IMAGE_ID,
+    FailedRegions,
+    MaskPrompt,
+    RefineOptions,
+)
+from sam_refine.contract.tensors import (
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    EMBEDDING_SHAPE,
+    MASK_SIDE,
+    MAX_MESSAGE_BYTES,
+    MAX_SCORE,
+    MODEL_SIDE,
+    MODELS,
+    POINT_POSITIVE,
+    SAM_EMBED,
+    SAM_IMAGE_ENCODER,
+    SAM_MASK_DECODER,
+    SAM_PREPROCESS,
+    SAM_REFINE,
+    STAGES,
+    ModelSpec,
+    Tensors,
+    TensorSpec,
+)
+
+__all__ = [
+    "BOX_BOTTOM_RIGHT",
+    "BOX_TOP_LEFT",
+    "EMBEDDING_SHAPE",
+    "IMAGE_ID",
+    "MASK_SIDE",
+    "MAX_IMAGE_ID",
+    "MAX_MESSAGE_BYTES",
+    "MAX_SCORE",
+    "MODELS",
+    "MODEL_SIDE",
+    "POINT_POSITIVE",
+    "SAM_EMBED",
+    "SAM_IMAGE_ENCODER",
+    "SAM_MASK_DECODER",
+    "SAM_PREPROCESS",
+    "SAM_REFINE",
+    "STAGES",
+    "ArrayLibrary",
+    "FailedRegions",
+    "InvalidRequestError",
+    "Limits",
+    "MaskPrompt",
+    "ModelSpec",
+    "RefineOptions",
+    "TensorSpec",
+    "Tensors",
+    "choice",
+]

@@ -1,0 +1,54 @@
+"""What one deployment accepts, and what computes in it: `parameters` of its `config.pbtxt`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+
+from sam_refine.contract.checks import choice, integer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one deployment accepts: `parameters` of `sam_refine/config.pbtxt`, by field name."""
+
+    max_image_pixels: int = 8192 * 8192
+    """H * W of an image."""
+    max_image_side: int = 16384
+    """H and W of an image."""
+    max_classes: int = 4096
+    """C of the scores."""
+    max_grid_scores: int = 2**28
+    """C * h_d * w_d: class scores on the working grid."""
+    max_regions: int = 4096
+    """Q: regions of one coarse map; each is a prompt for the decoder."""
+    max_cached_embeddings: int = field(default=64, metadata={"minimum": 0})
+    """Image embeddings kept for later requests on the same image, 4 MiB each; 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            minimum = limit.metadata.get("minimum", 1)
+            value = integer(limit.name, getattr(self, limit.name), minimum)
+            object.__setattr__(self, limit.name, value)
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Limits:
+        """Read a model's config parameters; names that are no limits are left to others."""
+        known = {limit.name for limit in fields(cls)}
+        return cls(**{k: v for k, v in parameters.items() if k in known})  # type: ignore[arg-type]
+
+
+class ArrayLibrary(str, Enum):
+    """What computes in a deployment: `array_library` of `sam_refine/config.pbtxt`."""
+
+    NUMPY = "numpy"
+    """On the CPU; embeddings and masks of networks on a GPU are copied to it."""
+    TORCH = "torch"
+    """On the GPU if torch sees one, so that those stay there; else on the CPU."""
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> ArrayLibrary:
+        """Read a model's config parameters; without one it is numpy."""
+        name = parameters.get("array_library", cls.NUMPY.value)
+        return choice("array_library", name, cls, "numpy or torch")

@@ -1,0 +1,1 @@
+"""One request, from tensors to tensors, wherever the networks run."""

@@ -1,0 +1,87 @@
+"""The other models of the repository, called on behalf of a request (BLS)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from sam_refine.algorithm.prompts import Prompts
+from sam_refine.contract import SAM_EMBED, SAM_IMAGE_ENCODER, SAM_MASK_DECODER, Limits, ModelSpec
+from sam_refine.numerics.arrays import Array, Float32, UInt8
+from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
+from sam_refine.triton.devices import Arrays, NumpyArrays
+from sam_refine.triton.requests import CancelledError, ModelCallError
+
+
+def call_model(
+    request: Any, model: ModelSpec, inputs: Mapping[str, Array], outputs: list[str], arrays: Arrays
+) -> list[Array]:
+    """Call another model on behalf of `request` (BLS) and return the named outputs.
+
+    Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
+    Raises `ModelCallError` where the callee fails.
+    """
+    if request.is_cancelled():
+        raise CancelledError
+    response = pb_utils.InferenceRequest(
+        request_id=request.request_id(),
+        model_name=model.name,
+        inputs=[arrays.write(name, array) for name, array in inputs.items()],
+        requested_output_names=outputs,
+        preferred_memory=arrays.memory,
+    ).exec()
+    if response.has_error():
+        raise ModelCallError(f"{model.name}: {response.error().message()}")
+    return [arrays.read(pb_utils.get_output_tensor_by_name(response, name)) for name in outputs]
+
+
+class ImageEmbedder:
+    """SAM's embedding of an image: from the cache, else from `sam_embed`."""
+
+    def __init__(self, args: Mapping[str, str], limits: Limits) -> None:
+        """With `initialize`'s arguments. Raises `OSError` where there can be no cache."""
+        self._directory = open_server_directory()
+        self._cache = EmbeddingCache(self._directory, limits.max_cached_embeddings)
+        self._encoder = Path(args["model_repository"]).parent / SAM_IMAGE_ENCODER.name
+        self._family = pb_utils.MetricFamily(
+            name="sam_refine_embedding_cache_lookups_total",
+            description="Image embeddings looked up in the cache, by result",
+            kind=pb_utils.MetricFamily.COUNTER,
+        )
+        self._lookups = {
+            result: self._family.Metric(labels={"result": result}) for result in ("hit", "miss")
+        }
+
+    def __call__(self, request: Any, image: UInt8, image_id: str | None) -> Float32:
+        """The embedding (1, 256, 64, 64) of an image (H, W, 3); raises as `call_model` does."""
+        key = content_key(image, image_id, self._encoder_version())
+        embedding = self._cache.get(key)
+        self._lookups["miss" if embedding is None else "hit"].increment(1)
+        if embedding is None:
+            (embedding,) = call_model(
+                request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"], NumpyArrays()
+            )
+            self._cache.put(key, embedding)
+        return embedding
+
+    def close(self) -> None:
+        """Remove what the cache has stored."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _encoder_version(self) -> str:
+        """Another encoder put in its place while the server runs makes other embeddings."""
+        versions = sorted(self._encoder.glob("*/model.onnx"))
+        return repr([(str(path), path.stat().st_mtime_ns) for path in versions])
+
+
+def decode(request: Any, arrays: Arrays, embedding: Array, prompts: Prompts) -> tuple[Array, Array]:
+    """SAM's mask decoder: low-res logits (v, 1, h_l, w_l) and predicted IoUs (n, 1)."""
+    inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
+    low_res_logits, ious = call_model(
+        request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names), arrays
+    )
+    return low_res_logits, ious

@@ -1,0 +1,155 @@
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
+
+
+def embedding(value):
+    return np.full((1, 256, 64, 64), value, np.float32)
+
+
+def test_get_gives_what_was_put_and_nothing_else(tmp_path):
+    cache = EmbeddingCache(tmp_path, 4)
+    assert cache.get("a") is None
+    stored = np.random.default_rng(0).normal(size=(1, 256, 64, 64)).astype(np.float32)
+    cache.put("a", stored)
+    np.testing.assert_array_equal(cache.get("a"), stored)
+    assert cache.get("b") is None
+
+
+def test_put_beyond_the_capacity_drops_the_longest_unused(tmp_path):
+    cache = EmbeddingCache(tmp_path, 3)
+    for key in "abc":
+        cache.put(key, embedding(0))
+    cache.get("a")
+    cache.put("d", embedding(0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "d"]
+
+
+def test_put_the_same_key_again_replaces_it(tmp_path):
+    cache = EmbeddingCache(tmp_path, 2)
+    cache.put("a", embedding(1))
+    cache.put("a", embedding(2))
+    assert cache.get("a").max() == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_capacity_zero_stores_nothing(tmp_path):
+    cache = EmbeddingCache(tmp_path, 0)
+    cache.put("a", embedding(0))
+    assert list(tmp_path.iterdir()) == []
+    assert cache.get("a") is None
+
+
+def test_get_a_cut_file_is_a_miss(tmp_path):
+    cache = EmbeddingCache(tmp_path, 2)
+    cache.put("a", embedding(0))
+    os.truncate(tmp_path / "a", 1000)
+    assert cache.get("a") is None
+
+
+def test_put_without_a_directory_is_no_error(tmp_path):
+    cache = EmbeddingCache(tmp_path / "gone", 2)
+    cache.put("a", embedding(0))
+    assert cache.get("a") is None
+
+
+FILL = """
+import sys
+from pathlib import Path
+import numpy as np
+from sam_refine.service.embedding_cache import EmbeddingCache
+
+cache = EmbeddingCache(Path(sys.argv[1]), 4)
+for i in range(60):
+    key = f"{sys.argv[2] if i % 2 else 'shared'}{i % 6}"
+    found = cache.get(key)
+    assert found is None or len(np.unique(found)) == 1
+    cache.put(key, np.full((1, 256, 64, 64), i, np.float32))
+"""
+
+
+def test_processes_share_one_directory_and_never_see_half_an_embedding(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", FILL, str(tmp_path), name])
+        for name in ("first", "second")
+    ]
+    for process in processes:
+        assert process.wait(60) == 0
+    EmbeddingCache(tmp_path, 4).put("last", embedding(0))
+    assert len(list(tmp_path.iterdir())) <= 4
+
+
+def test_content_key_is_of_pixels_shape_and_encoder():
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    other = image.copy()
+    other[0, 0, 0] ^= 1
+    keys = [
+        content_key(image, None, "1"),
+        content_key(other, None, "1"),
+        content_key(image.reshape(6, 4, 3), None, "1"),
+        content_key(image, None, "2"),
+        content_key(image, "a", "1"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert content_key(np.asfortranarray(image), None, "1") == keys[0]
+
+
+def test_content_key_with_a_name_does_not_look_at_the_pixels():
+    black, white = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 255, np.uint8)
+    assert content_key(black, "a", "1") == content_key(white, "a", "1")
+    assert content_key(black, "a", "1") != content_key(white[:3], "a", "1")
+    assert content_key(black, "a", "1") != content_key(black, "b", "1")
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The directory for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_open_server_directory_is_one_for_all_processes_of_a_parent(temporary):
+    code = "from sam_refine.service.embedding_cache import open_server_directory as o; print(o())"
+    directories = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    }
+    (directory,) = map(Path, directories)
+    assert directory.parent == temporary
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert f"-{os.getpid()}-" in directory.name
+
+
+def test_open_server_directory_removes_those_of_dead_servers(temporary):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = temporary / f"sam_refine-embeddings-{dead.pid}-1"
+    living = temporary / f"sam_refine-embeddings-{os.getpid()}-1"
+    for directory in (left, living):
+        directory.mkdir()
+        (directory / "key").touch()
+    open_server_directory()
+    assert not left.exists()
+    assert (living / "key").exists()
+
+
+def test_open_server_directory_that_is_a_link_is_refused(temporary):
+    directory = open_server_directory()
+    directory.rmdir()
+    (temporary / "elsewhere").mkdir()
+    directory.symlink_to(temporary / "elsewhere")
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        open_server_directory()

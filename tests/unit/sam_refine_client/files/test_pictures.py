@@ -1,0 +1,279 @@
+"""Palette PNGs come back as they went in; the before/after picture shows what it was given."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_refine_client.files.pictures import (
+    before_after,
+    class_palette,
+    grey_picture,
+    overlay,
+    palette_picture,
+)
+
+
+def contains_colour(picture: Image.Image, colour: tuple[int, int, int], *, below: float) -> bool:
+    """Whether an opaque patch of the colour lies under `below` x the picture's height."""
+    pixels = np.asarray(picture)[int(picture.height * below) :]
+    return int((pixels == np.array(colour)).all(-1).sum()) >= 16 * 16
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+# --- class_palette ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "distance"), [(12, 60), (256, 20)])
+def test_class_palette_has_colours_far_apart_and_none_near_black(count, distance):
+    palette = class_palette(count).astype(int)
+    distances = np.abs(palette[:, None] - palette[None]).sum(-1)
+    assert distances[~np.eye(count, dtype=bool)].min() >= distance
+    assert palette.max(axis=1).min() > 100
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 12, 13, 100])
+def test_class_palette_of_fewer_classes_is_a_prefix(count):
+    palette = class_palette(count)
+    assert palette.shape == (count, 3)
+    assert palette.dtype == np.uint8
+    np.testing.assert_array_equal(palette, class_palette(256)[:count])
+
+
+def test_class_palette_changed_by_its_caller_stays_as_it_was():
+    class_palette(3)[:] = 0
+    assert class_palette(3).all()
+
+
+@pytest.mark.parametrize("count", [-1, 257])
+def test_class_palette_outside_its_range_is_refused(count):
+    with pytest.raises(ValueError, match=re.escape(f"count must be in [0, 256], got {count}")):
+        class_palette(count)
+
+
+# --- Label maps as pictures ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("top", [0, 1, 3, 15, 16, 255])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (23, 31)])
+def test_palette_picture_has_the_labels_as_pixel_values_and_the_class_colours(dtype, top, shape):
+    labels = np.random.default_rng(top).integers(0, top + 1, shape).astype(dtype)
+    labels[0, 0] = top
+    before = labels.copy()
+    picture = palette_picture(labels)
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), labels)
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), class_palette(256)[labels])
+    np.testing.assert_array_equal(np.asarray(grey_picture(labels)), labels)
+    np.testing.assert_array_equal(labels, before)
+
+
+@pytest.mark.parametrize("top", [256, 65535])
+def test_grey_picture_above_255_is_a_16_bit_png_of_the_labels(tmp_path, top):
+    labels = np.array([[0, 1, 255], [256 % top, 7, top]], np.int32)
+    grey_picture(labels).save(tmp_path / "labels.png")
+    header = (tmp_path / "labels.png").read_bytes()[:26]
+    assert header[24:26] == b"\x10\x00"  # IHDR: 16 bits, grey
+    with Image.open(tmp_path / "labels.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), labels)
+
+
+def test_palette_picture_with_a_palette_uses_it_and_black_past_its_end():
+    palette = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    picture = palette_picture(np.array([[0, 1, 2, 255]]), palette)
+    np.testing.assert_array_equal(np.asarray(picture), [[0, 1, 2, 255]])
+    colours = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(colours, [[[1, 2, 3], [4, 5, 6], [0, 0, 0], [0, 0, 0]]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([[0, -1]]), "labels must be in [0, 65535] for a PNG, got -1"),
+        (np.array([[0, 65536]]), "labels must be in [0, 65535] for a PNG, got 65536"),
+        (np.zeros((2, 2), np.float32), "integers, H and W at least 1, got (2, 2) float32"),
+        (np.zeros((2, 2), np.bool_), "integers, H and W at least 1, got (2, 2) bool"),
+        (np.zeros(4, np.int32), "labels must be (H, W) integers, H and W at least 1, got (4,)"),
+        (np.zeros((0, 4), np.int32), "H and W at least 1, got (0, 4) int32"),
+    ],
+)
+def test_grey_picture_of_what_is_no_label_map_is_refused(labels, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        grey_picture(labels)
+
+
+@pytest.mark.parametrize("palette", [np.zeros((2, 4), np.uint8), np.zeros((2, 3), np.float32)])
+def test_palette_picture_with_what_is_no_palette_is_refused(palette):
+    message = f"palette must be (n, 3) uint8, got {palette.shape} {palette.dtype}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        palette_picture(np.zeros((2, 2), np.int32), palette)
+
+
+# --- before_after ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "is_stacked"),
+    [
+        ((1, 1), False),
+        ((400, 600), False),
+        ((600, 400), False),
+        ((100, 500), True),
+        ((1, 3000), True),
+        ((3000, 1), False),
+        ((2500, 3500), False),
+    ],
+)
+def test_before_after_of_any_size_stays_readable_and_bounded(size, is_stacked):
+    labels = np.zeros(size, np.int32)
+    labels[size[0] // 2 :] = 1
+    picture = before_after(photo(*size), labels, labels, ["one", "two"])
+    assert picture.mode == "RGB"
+    assert 600 <= picture.width <= 2600
+    assert picture.height <= 2100
+    middle = np.asarray(picture)[:, picture.width // 2]
+    assert (middle == 255).all() == (not is_stacked)
+
+
+def test_before_after_shows_each_map_on_its_own_side():
+    grey = np.full((90, 120, 3), 128, np.uint8)
+    red, green = np.array([[200, 0, 0], [0, 200, 0]], np.uint8)
+    coarse, refined = np.zeros((90, 120), np.int32), np.ones((90, 120), np.int64)
+    picture = before_after(grey, coarse, refined, palette=np.stack([red, green]))
+    pixels = np.asarray(picture).astype(int)
+    middle = picture.width // 2
+    left, right = (
+        pixels[picture.height // 2, middle // 2],
+        pixels[picture.height // 2, -middle // 2],
+    )
+    np.testing.assert_array_equal(left, (128 + red.astype(int)) // 2)
+    np.testing.assert_array_equal(right, (128 + green.astype(int)) // 2)
+
+
+def test_before_after_outlines_the_border_of_two_classes_and_nothing_else():
+    labels = np.zeros((90, 120), np.int32)
+    plain = before_after(np.zeros((90, 120, 3), np.uint8), labels, labels)
+    labels[:, 60:] = 1
+    split = before_after(np.zeros((90, 120, 3), np.uint8), labels, labels)
+    inside = np.s_[plain.height // 3 : -plain.height // 3]
+    white = [(np.asarray(p)[inside] == 255).all(-1) for p in (plain, split)]
+    lines = np.flatnonzero((white[1] & ~white[0]).all(axis=0))
+    assert len(lines) == 4  # two pixels wide, in both panels
+    assert not (white[1] & ~white[0])[:, np.setdiff1d(np.arange(plain.width), lines)].any()
+
+
+def test_before_after_legend_names_the_classes_present_and_no_others():
+    palette = np.array([[250, 1, 1], [1, 250, 1], [1, 1, 250], [250, 250, 1]], np.uint8)
+    coarse = np.zeros((40, 60), np.int32)
+    refined = coarse.copy()
+    refined[:, 30:] = 2
+    names = ["first", "second", "third", "fourth"]
+    picture = before_after(photo(40, 60), coarse, refined, names, palette)
+    shown = [contains_colour(picture, tuple(colour), below=0.9) for colour in palette.tolist()]
+    assert shown == [True, False, True, False]
+    bare = before_after(photo(40, 60), coarse, refined, palette=palette)
+    assert bare.height < picture.height
+    assert np.array_equal(np.asarray(bare), np.asarray(picture)[: bare.height])
+
+
+def test_before_after_labels_without_a_colour_stay_as_the_photo():
+    grey = np.full((90, 120, 3), 77, np.uint8)
+    palette = np.array([[250, 1, 1]], np.uint8)
+    labels = np.full((90, 120), -1, np.int32)
+    past = np.full((90, 120), 255, np.uint8)
+    picture = before_after(grey, labels, past, ["only"], palette)
+    pixels = np.asarray(picture)
+    assert (pixels == 77).all(-1).mean() > 0.8
+    assert not contains_colour(picture, (250, 1, 1), below=0)
+
+
+def test_before_after_classes_past_256_and_past_the_names_are_coloured_and_named_by_number():
+    labels = np.full((40, 60), 300, np.int32)
+    picture = before_after(photo(40, 60), labels, labels, ["zero"])
+    colour = tuple(class_palette(256)[300 - 256].tolist())
+    assert contains_colour(picture, colour, below=0.9)
+
+
+def test_before_after_legend_of_many_long_names_wraps_within_the_picture():
+    labels = np.arange(150).repeat(16).reshape(40, 60)
+    names = [f"class of a rather long name {i}" for i in range(149)] + ["endless " * 200]
+    picture = before_after(photo(40, 60), labels, labels, names)
+    pixels = np.asarray(picture)
+    assert (pixels[:, :20] == 255).all()
+    assert (pixels[:, -20:] == 255).all()
+    assert (pixels[-20:] == 255).all()
+    for label in (0, 75, 149):
+        assert contains_colour(picture, tuple(class_palette(150)[label].tolist()), below=0.2)
+
+
+@pytest.mark.parametrize(("first", "second"), [("u1", "i8"), ("u8", "i4"), ("u8", "i8")])
+def test_before_after_of_maps_of_different_dtypes_equals_that_of_one(first, second):
+    labels = np.arange(6).repeat(4).reshape(4, 6)
+    names = list("abcdef")
+    same = before_after(photo(4, 6), labels, labels, names)
+    mixed = before_after(photo(4, 6), labels.astype(first), labels.astype(second), names)
+    assert mixed.tobytes() == same.tobytes()
+
+
+def test_before_after_arguments_do_not_change():
+    image, coarse, refined = photo(8, 9), np.zeros((8, 9), np.int32), np.ones((8, 9), np.int32)
+    for array in (image, coarse, refined):
+        array.setflags(write=False)
+    first, second = (before_after(image, coarse, refined, ["a", "b"]) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "coarse", "refined", "message"),
+    [
+        ((8, 9), (8, 9), (8, 9), "image must have shape (H, W, 3), H and W at least 1, got (8, 9)"),
+        ((0, 9, 3), (0, 9), (0, 9), "image must have shape (H, W, 3), H and W at least 1, got (0,"),
+        ((8, 9, 3), (9, 8), (8, 9), "coarse_labels must be (8, 9) as the image, got (9, 8)"),
+        ((8, 9, 3), (8, 9), (8,), "refined_labels must be (H, W) integers"),
+    ],
+)
+def test_before_after_of_arrays_that_do_not_fit_is_refused(image, coarse, refined, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        before_after(
+            np.zeros(image, np.uint8), np.zeros(coarse, np.int32), np.zeros(refined, np.int32)
+        )
+
+
+def test_before_after_of_a_float_image_is_refused():
+    labels = np.zeros((2, 2), np.int32)
+    with pytest.raises(ValueError, match="image must be uint8, got float32"):
+        before_after(np.zeros((2, 2, 3), np.float32), labels, labels)
+
+
+# --- overlay ---------------------------------------------------------------------------------
+
+
+def test_overlay_is_the_panel_of_before_after():
+    image = photo(90, 120)
+    labels = np.zeros((90, 120), np.int32)
+    labels[20:60, 30:80] = 1
+    palette = np.array([[110, 115, 125], [230, 85, 80]], np.uint8)
+    panel = np.asarray(overlay(image, labels, palette))
+    page = np.asarray(before_after(image, labels, labels, palette=palette))
+    height, width = panel.shape[:2]
+    assert (height, width) == (900, 1200)
+    np.testing.assert_array_equal(page[-24 - height : -24, 24 : 24 + width], panel)
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "palette", "message"),
+    [
+        ((8, 9), (8, 9), (2, 3), "image must have shape (H, W, 3)"),
+        ((8, 9, 3), (9, 8), (2, 3), "labels must be (8, 9) as the image, got (9, 8)"),
+        ((8, 9, 3), (8, 9), (2, 4), "palette must be (n, 3) uint8, got (2, 4) uint8"),
+    ],
+)
+def test_overlay_of_arrays_that_do_not_fit_is_refused(image, labels, palette, message):
+    arrays = np.zeros(image, np.uint8), np.zeros(labels, np.int32), np.zeros(palette, np.uint8)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        overlay(*arrays)

