@@ -1,4 +1,4 @@
-"""Becomes a program that ends with its parent: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Becomes a program that ends with its parent: `die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
 
 A process of its own instead of a `preexec_fn`, because that is unsafe where threads run.
 Linux only. The kernel watches the *thread* that started this process, not its whole process.

@@ -13,7 +13,8 @@ class Block:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Block())
 """
-BUILD = "from sam_refine_export.networks.sam_networks import new_mask_decoder; print(type(new_mask_decoder()))"
+BUILD = """from sam_refine_export.networks.sam_networks import new_mask_decoder
+print(type(new_mask_decoder()))"""
 
 
 def run(code):
