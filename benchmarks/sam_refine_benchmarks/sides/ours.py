@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.algorithm.merge import RefinedMap, merge_maps
+from sam_refine.algorithm.merge import (
+    FailedArea,
+    KeptMasks,
+    RefinedMap,
+    fall_back,
+    keep_ignored,
+    map_failed_regions,
+    map_refinement,
+)
 from sam_refine.algorithm.pipeline import Refinement
 from sam_refine.algorithm.pipeline import refine as refine_by_pipeline
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores
 from sam_refine.contract import RefineOptions
+from sam_refine.numerics.arrays import tiles
 from sam_refine.service.images import to_canvas
 from sam_refine.service.memory import free_memory_bytes
 from sam_refine_client.transport.local_networks import Networks
@@ -50,17 +59,19 @@ def merge(
     *,
     want_logits: bool,
 ) -> RefinedMap:
-    """PostprocessMasks, MapRefinement, the fallback and MapFailedRegions."""
+    """PostprocessMasks, MapRefinement, the fallback and MapFailedRegions, as `pipeline.refine`."""
     kept, regions = decoded.kept, decoded.regions
-    return merge_maps(
-        decoded.low_res_logits,
-        regions.classes[kept],
-        regions.mask_grid(~kept),
-        ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2])),
-        labels_image,
-        options,
-        want_logits=want_logits,
-    )
+    scores = ClassScores(scores_image, (scores_image.shape[1], scores_image.shape[2]))
+    masks = KeptMasks.of(decoded.low_res_logits, regions.classes[kept], scores.size_image)
+    failed = FailedArea.of(regions.mask_grid(~kept), scores, options)
+    refined_map = RefinedMap.blank(scores, failed, want_logits=want_logits)
+    for tile in tiles(scores.size_image, scores.values):
+        coarse = labels_image[tile]
+        refined = map_refinement(masks, scores, tile, want_scores=want_logits)
+        refined = fall_back(refined, coarse)
+        refined = map_failed_regions(refined, coarse, failed, scores, options)
+        refined_map.put(keep_ignored(refined, coarse, options))
+    return refined_map
 
 
 def refine(

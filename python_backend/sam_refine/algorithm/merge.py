@@ -1,9 +1,22 @@
-"""MapRefinement, its fallback and MapFailedRegions: kept masks and coarse scores become one map.
+"""MapRefinement, the fallback and MapFailedRegions: kept masks and coarse scores become one map.
 
-The map is made tile by tile: a tile's arrays stay in the processor's cache, what it sees of a mask
-is a small matrix product, and no class counts there but those whose masks reach it. Labels need
-only the best score so far and its class: there is no (C, H, W) array unless the refined logits are
-asked for.
+Each step works on one tile of the map, and `pipeline.refine` takes the tiles through all of them: a
+tile's arrays stay in the processor's cache, what it sees of a mask is a small matrix product, and
+only the classes whose masks reach it are looked at. Labels need no more than the best score so far
+and its class: there is no (C, H, W) array unless the refined scores are asked for.
+
+An example of 8 x 8 pixels: class 1 has one kept mask, the region of class 2 failed, class 0 has no
+region (S: coarse map, #: l > 0, x: F).
+
+    S           mask of 1   F           MapRefinement   fall_back   keep_coarse
+    00000000    ........    ........    ........        00000000    00000000
+    00110000    ..###...    ........    ..111...        00111000    00111000
+    01111000    ..###...    ........    ..111...        01111000    01111000
+    01111022    ..#####.    ......xx    ..11111.        01111112    01111122
+    00110022    ..#####.    ......xx    ..11111.        00111112    00111122
+    00000022    ........    ......xx    ........        00000022    00000022
+    00000000    ........    ........    ........        00000000    00000000
+    00000000    ........    ........    ........        00000000    00000000
 """
 
 from __future__ import annotations
@@ -19,7 +32,7 @@ from sam_refine.algorithm.postprocess import MaskPostprocessor
 from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.numerics.argmax import RunningBest
-from sam_refine.numerics.arrays import Array, Mask, Window, bands, beside, tiles
+from sam_refine.numerics.arrays import Array, Mask, Window, bands, to_like
 from sam_refine.numerics.resize import resize_nearest
 
 MAX_EXPONENT = 88
@@ -77,25 +90,75 @@ class KeptMasks:
 
 
 @dataclass(frozen=True)
-class RefinedMap:
-    """What Algorithm 4 makes of a map."""
+class FailedArea:
+    """F, the union of the failed regions, in image resolution."""
 
-    labels: Array
-    """S': (H, W) int32."""
-    logits: Array | None
-    """L': (C, H, W) float32, where it was asked for."""
+    mask: Array | None
+    """(H, W) bool; None where no region failed."""
+    best_classes: Array | None
+    """argmax_c L, (H, W) int32, where `compete` needs it."""
+
+    @classmethod
+    def of(cls, mask_grid: Mask | None, scores: ClassScores, options: RefineOptions) -> FailedArea:
+        """Resize(R_f, H, W) by nearest, of R_f (h_d, w_d); None where no region failed."""
+        if mask_grid is None:
+            return cls(None, None)
+        mask = resize_nearest(to_like(mask_grid, scores.values), scores.size_image)
+        competes = options.failed_regions is FailedRegions.COMPETE
+        return cls(mask, scores.argmax() if competes else None)
+
+
+@dataclass(frozen=True)
+class RefinedClass:
+    """L'_i of one class in a part of the image; it is 0 elsewhere in the tile."""
+
+    class_id: int
+    window: Window
+    """Where, in the image."""
+    refined: Array
+    """L'_i: (h, w) float32."""
+    coarse: Array
+    """L_i: (h, w) float32."""
 
 
 @dataclass(frozen=True)
 class RefinedTile:
     """S' of a tile, with what the steps after MapRefinement need of L'."""
 
+    window: Window
+    """Where the tile lies in the image."""
     labels: Array
     """S': (h, w) int32."""
     best: Array
     """max_c L': (h, w) float32."""
     empty: Array
     """(h, w) bool, where sum_c L' = 0."""
+    scores: tuple[RefinedClass, ...] = ()
+    """L' of the classes with masks here, where it was asked for."""
+
+
+@dataclass(frozen=True)
+class RefinedMap:
+    """S' and L', filled tile by tile."""
+
+    labels: Array
+    """S': (H, W) int32."""
+    logits: Array | None
+    """L': (C, H, W) float32, where it was asked for."""
+
+    @classmethod
+    def blank(cls, scores: ClassScores, failed: FailedArea, *, want_logits: bool) -> RefinedMap:
+        """Labels are not set. L' is that of classes without masks, MapFailedRegions included."""
+        xp, on = array_namespace(scores.values), device(scores.values)
+        labels = xp.empty(scores.size_image, dtype=xp.int32, device=on)
+        return cls(labels, failed_scores(failed, scores) if want_logits else None)
+
+    def put(self, tile: RefinedTile) -> None:
+        """Write a tile's labels and, where they are wanted, its scores."""
+        self.labels[tile.window] = tile.labels
+        if self.logits is not None:
+            for part in tile.scores:
+                self.logits[part.class_id][part.window] = part.refined
 
 
 def unrefined_map(labels_image: Array, scores: ClassScores, *, want_logits: bool) -> RefinedMap:
@@ -103,80 +166,12 @@ def unrefined_map(labels_image: Array, scores: ClassScores, *, want_logits: bool
     return RefinedMap(labels_image, scores.image() if want_logits else None)
 
 
-def merge_maps(
-    low_res_logits: Array,
-    classes: npt.NDArray[np.int32],
-    failed_grid: Mask | None,
-    scores: ClassScores,
-    labels_image: Array,
-    options: RefineOptions,
-    *,
-    want_logits: bool,
-) -> RefinedMap:
-    """MapRefinement, the fallback, MapFailedRegions and `ignore_label`.
-
-    `low_res_logits` (N, h_l, w_l) and `classes` (N,) are the kept masks; `failed_grid` (h_d, w_d)
-    is the union of the failed regions, None where none failed.
-    """
-    xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image
-    masks = KeptMasks.of(low_res_logits, classes, size)
-    best_classes = None
-    if failed_grid is not None and options.failed_regions is FailedRegions.COMPETE:
-        best_classes = scores.argmax()
-    labels = xp.empty(size, dtype=xp.int32, device=on)
-    failed = None
-    if failed_grid is not None:
-        failed = resize_nearest(beside(failed_grid, labels), size)
-    logits = failed_scores(failed, scores) if want_logits else None
-
-    for tile in tiles(size, scores.values):
-        coarse = labels_image[tile]
-        failed_tile = None if failed is None else failed[tile]
-        out = None if logits is None else logits[:, tile.rows, tile.columns]
-        refined = map_refinement(masks, scores, tile, failed_tile, out)
-        refined = keep_coarse_where_empty(refined, coarse)
-        if failed_tile is not None:
-            best = None if best_classes is None else scores.at(best_classes[tile], tile)
-            refined = map_failed_regions(refined, failed_tile, coarse, best, options)
-        labels[tile] = keep_ignored(refined, coarse, options).labels
-    return RefinedMap(labels, logits)
-
-
-def failed_scores(failed: Array | None, scores: ClassScores) -> Array:
-    """max(0, F * L) (C, H, W) float32: L' after MapFailedRegions wherever a class has no mask.
-
-    F is `failed` (H, W) bool, or 0 where that is None. Class by class: a processor writes one plane
-    after the other several times as fast as a part of each in turn.
-    """
-    xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image
-    # Not zeros: for empty arrays numpy asks for huge pages, which are several times as fast.
-    result = xp.empty((len(scores), *size), dtype=xp.float32, device=on)
-    if failed is None or not xp.any(failed):
-        result[...] = 0
-        return result
-    factor = xp.astype(failed, xp.float32)
-    for class_id in range(len(scores)):
-        for band in bands(size, scores.values):
-            plane = scores.plane(class_id, band)
-            if scores.lowest[class_id] < 0:
-                plane = xp.clip(plane, 0, None)
-            xp.multiply(plane, factor[band], out=result[class_id][band])
-    return result
-
-
 def map_refinement(
-    masks: KeptMasks,
-    scores: ClassScores,
-    tile: Window,
-    failed: Array | None = None,
-    out: Array | None = None,
+    masks: KeptMasks, scores: ClassScores, tile: Window, *, want_scores: bool = False
 ) -> RefinedTile:
-    """L'_i = max_k(sigmoid(l_k) * L_i) * [any_k l_k > 0] over the masks k of class i; S' = argmax.
+    """MapRefinement of a tile: S' = argmax_i L'_i, lowest class id on ties.
 
-    Where L_i >= 0 the maximum is at the highest l_k, and only masks that are positive matter; where
-    L_i < 0 it is at the lowest, which any mask of the class may have. On ties the lowest class id
-    wins. A class without masks has L'_i = 0. `out` (C, h, w), where it is given, is `failed_scores`
-    and becomes L': MapFailedRegions' max(L', F * L) where there is `failed`, F (h, w).
+    L'_i is `refined_scores` for a class with masks and 0 for any other. `want_scores` keeps it.
     """
     xp, on = array_namespace(scores.values), device(scores.values)
     reaching = masks.reaching(tile)
@@ -191,24 +186,43 @@ def map_refinement(
         absent = next((i for i in range(len(scores)) if i not in reaching), 0)
         windows = dict.fromkeys(sorted({absent, *reaching}), tile)
 
+    kept = []
     for class_id, window in windows.items():
-        highest = masks.highest(reaching.get(class_id, {}), window)
-        plane = scores.plane(class_id, window)
-        covered = highest > 0
-        if not nonnegative and xp.any(covered & (plane < 0)):
-            lowest = xp.clip(masks.lowest(class_id, window), -MAX_EXPONENT, MAX_EXPONENT)
-            highest = xp.where(plane < 0, lowest, highest)
-        refined = _sigmoid_times(highest, plane)
-        refined *= covered
-        inside = window.inside(tile)
-        best.add(class_id, refined, inside)
+        coarse = scores.plane(class_id, window)
+        reach = reaching.get(class_id, {})
+        refined = refined_scores(masks, class_id, reach, coarse, window, nonnegative=nonnegative)
+        best.add(class_id, refined, window.inside(tile))
         if not nonnegative:
             total += refined
-        if out is not None:
-            if failed is not None:
-                refined = xp.maximum(refined, xp.where(failed[inside], plane, 0))
-            out[class_id][inside] = refined
-    return RefinedTile(best.class_id, best.score, total == 0)
+        if want_scores:
+            kept.append(RefinedClass(class_id, window, refined, coarse))
+    return RefinedTile(tile, best.class_id, best.score, total == 0, tuple(kept))
+
+
+def refined_scores(
+    masks: KeptMasks,
+    class_id: int,
+    reaching: Mapping[int, Window],
+    coarse: Array,
+    window: Window,
+    *,
+    nonnegative: bool,
+) -> Array:
+    """L'_i = max_k( sigmoid(l_k) * L_i ) * [any_k l_k > 0] over class i's masks k, in a window.
+
+    `coarse` is L_i there, (h, w) float32; `nonnegative` promises that none of it is below 0. Where
+    L_i >= 0 the maximum is at the highest l_k, and only masks that are positive matter: `reaching`
+    has them all. Where L_i < 0 it is at the lowest, which any mask of the class may have.
+    """
+    xp = array_namespace(coarse)
+    deciding = masks.highest(reaching, window)
+    covered = deciding > 0
+    if not nonnegative and xp.any(covered & (coarse < 0)):
+        lowest = xp.clip(masks.lowest(class_id, window), -MAX_EXPONENT, MAX_EXPONENT)
+        deciding = xp.where(coarse < 0, lowest, deciding)
+    refined = _sigmoid_times(deciding, coarse)
+    refined *= covered
+    return refined
 
 
 def _sigmoid_times(logits: Array, scores: Array) -> Array:
@@ -221,7 +235,7 @@ def _sigmoid_times(logits: Array, scores: Array) -> Array:
 
 
 def _around(windows: Iterable[Window]) -> Window:
-    """The smallest window around some."""
+    """The smallest window around all of them."""
     return Window(
         *(
             slice(min(side.start for side in sides), max(side.stop for side in sides))
@@ -230,30 +244,63 @@ def _around(windows: Iterable[Window]) -> Window:
     )
 
 
-def keep_coarse_where_empty(refined: RefinedTile, coarse: Array) -> RefinedTile:
-    """Fallback: where no class has a refined score, the coarse label stays."""
+def fall_back(refined: RefinedTile, coarse: Array) -> RefinedTile:
+    """S' * [sum_c L'_c > 0] + S * [sum_c L'_c = 0]: the coarse label stays where L' says nothing.
+
+    `coarse` is S in the tile, (h, w) int32.
+    """
     xp = array_namespace(coarse)
     return replace(refined, labels=xp.where(refined.empty, coarse, refined.labels))
 
 
 def map_failed_regions(
     refined: RefinedTile,
-    failed: Array,
     coarse: Array,
-    best_coarse: Array | None,
+    failed: FailedArea,
+    scores: ClassScores,
     options: RefineOptions,
 ) -> RefinedTile:
-    """By `failed_regions`, the coarse label on some or all of `failed`, F.
+    """L' <- max(L', F * L), and on F the label that `failed_regions` asks for.
 
-    `compete`, which alone needs `best_coarse`, compares that, max_c L, with max_c L'; on a tie the
-    refined label stays.
+    `keep_coarse`: S, in the tile `coarse`. `compete`: S where max_c L > max_c L', which is compared
+    before that maximum; on a tie S' stays. `scores_only`: S'.
     """
-    xp = array_namespace(coarse)
-    if options.failed_regions is FailedRegions.SCORES_ONLY:
+    if failed.mask is None:
         return refined
-    if best_coarse is not None:
-        failed = failed & (best_coarse > refined.best)
-    return replace(refined, labels=xp.where(failed, coarse, refined.labels))
+    xp, tile = array_namespace(coarse), refined.window
+    labels = refined.labels
+    if options.failed_regions is not FailedRegions.SCORES_ONLY:
+        wins = failed.mask[tile]
+        if failed.best_classes is not None:
+            wins = wins & (scores.at(failed.best_classes[tile], tile) > refined.best)
+        labels = xp.where(wins, coarse, labels)
+    lifted = []
+    for part in refined.scores:
+        on_failed = xp.where(failed.mask[part.window], part.coarse, 0)
+        lifted.append(replace(part, refined=xp.maximum(part.refined, on_failed)))
+    return replace(refined, labels=labels, scores=tuple(lifted))
+
+
+def failed_scores(failed: FailedArea, scores: ClassScores) -> Array:
+    """max(0, F * L), (C, H, W) float32: L' after MapFailedRegions wherever a class has no mask.
+
+    Class by class: a processor writes one plane after the other several times as fast as a part of
+    each in turn.
+    """
+    xp, on, size = array_namespace(scores.values), device(scores.values), scores.size_image
+    # Not zeros: for empty arrays numpy asks for huge pages, which are several times as fast.
+    result = xp.empty((len(scores), *size), dtype=xp.float32, device=on)
+    if failed.mask is None:
+        result[...] = 0
+        return result
+    factor = xp.astype(failed.mask, xp.float32)
+    for class_id in range(len(scores)):
+        for band in bands(size, scores.values):
+            plane = scores.plane(class_id, band)
+            if scores.lowest[class_id] < 0:
+                plane = xp.clip(plane, 0, None)
+            xp.multiply(plane, factor[band], out=result[class_id][band])
+    return result
 
 
 def keep_ignored(refined: RefinedTile, coarse: Array, options: RefineOptions) -> RefinedTile:

@@ -1,4 +1,8 @@
-"""Algorithm 4, Optimized SAM Refinement."""
+"""Algorithm 4, Optimized SAM Refinement, from top to bottom.
+
+`docs/algorithm.md` has the listing, and what each of its lines means here. Letters are those of the
+package's docstring.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.algorithm.merge import merge_maps, unrefined_map
+from sam_refine.algorithm.merge import (
+    FailedArea,
+    KeptMasks,
+    RefinedMap,
+    fall_back,
+    keep_ignored,
+    map_failed_regions,
+    map_refinement,
+    unrefined_map,
+)
 from sam_refine.algorithm.predict import Decode, Predictions, batch_size, no_predictions, predict
 from sam_refine.algorithm.prompts import transform_prompts
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, RefineOptions
-from sam_refine.numerics.arrays import Float32, Labels
+from sam_refine.numerics.arrays import Float32, Labels, tiles
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ def refine(
     embed: Callable[[], Float32],
     decode: Decode,
     free_memory_bytes: int,
+    bytes_per_prompt: int = Limits.bytes_per_prompt,
     max_regions: int = Limits.max_regions,
     want_labels: bool = True,
     want_logits: bool = False,
@@ -81,29 +95,33 @@ def refine(
         with clock.stage("prompts"):
             prompts = transform_prompts(regions, grid_scores, options)
         with clock.stage("decode"):
-            b_size = batch_size(free_memory_bytes)
+            b_size = batch_size(free_memory_bytes, bytes_per_prompt)
             predictions = predict(embedding, prompts, decode, b_size)
     kept = predictions.kept
 
-    with clock.stage("merge"):
-        if not (want_labels or want_logits):
-            refined = None
-        elif not kept.any():
-            refined = unrefined_map(labels_image, scores, want_logits=want_logits)
-        else:
-            refined = merge_maps(
-                predictions.low_res_logits,
-                regions.classes[kept],
-                None if kept.all() else regions.mask_grid(~kept),
-                scores,
-                labels_image,
-                options,
-                want_logits=want_logits,
-            )
+    refined_map = None
+    if want_labels or want_logits:
+        with clock.stage("merge"):
+            if not kept.any():
+                refined_map = unrefined_map(labels_image, scores, want_logits=want_logits)
+            else:
+                masks = KeptMasks.of(
+                    predictions.low_res_logits, regions.classes[kept], scores.size_image
+                )
+                failed_grid = None if kept.all() else regions.mask_grid(~kept)
+                failed = FailedArea.of(failed_grid, scores, options)
+                refined_map = RefinedMap.blank(scores, failed, want_logits=want_logits)
+                for tile in tiles(scores.size_image, scores.values):
+                    coarse = labels_image[tile]
+                    refined = map_refinement(masks, scores, tile, want_scores=want_logits)
+                    refined = fall_back(refined, coarse)
+                    refined = map_failed_regions(refined, coarse, failed, scores, options)
+                    refined = keep_ignored(refined, coarse, options)
+                    refined_map.put(refined)
 
     return Refinement(
-        labels=refined.labels if refined and want_labels else None,
-        logits=refined.logits if refined else None,
+        labels=refined_map.labels if refined_map and want_labels else None,
+        logits=refined_map.logits if refined_map else None,
         coarse_labels=labels_image,
         regions=_report(regions, predictions, options),
         stage_times_ms=clock.times_ms,

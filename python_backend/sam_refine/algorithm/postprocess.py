@@ -38,7 +38,7 @@ class MaskPostprocessor:
         """For masks of the library, and on the device, of `masks`."""
         sizes_model = preprocess_shape(*size_image, MODEL_SIDE)
         vertical, horizontal = map(_axis, size_image, sizes_model)
-        return cls(vertical.beside(masks), horizontal.beside(masks))
+        return cls(vertical.like(masks), horizontal.like(masks))
 
     def positive_windows(self, low_res_logits: Array) -> Indices:
         """Where each of N masks can be positive: (N, 2, 2) rows start, stop; columns start, stop.

@@ -115,7 +115,7 @@ def mask_prompts(classes: Indices, scores: GridScores, options: RefineOptions) -
     height, width = preprocess_shape(*scores.image_scores.size_image, MASK_SIDE)
     # From the scores as they came to L_d, and on to 256: one linear operator per axis.
     vertical, horizontal = (
-        _axis(*steps, (size_grid, size)).beside(values)
+        _axis(*steps, (size_grid, size)).like(values)
         for steps, size_grid, size in zip(
             scores.steps, scores.size_grid, (height, width), strict=True
         )

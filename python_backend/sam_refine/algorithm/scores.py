@@ -25,8 +25,8 @@ from sam_refine.numerics.arrays import (
     Mask,
     Window,
     bands,
-    beside,
     to_float32,
+    to_like,
     to_numpy,
 )
 from sam_refine.numerics.resize import (
@@ -142,7 +142,7 @@ class GridScores:
         return result
 
     def _gather(self, values: Array, classes: Indices, rows: Indices, columns: Indices) -> Float32:
-        indices = (beside(index, values) for index in (classes, rows, columns))
+        indices = (to_like(index, values) for index in (classes, rows, columns))
         size_image = self.image_scores.size_image
         return to_numpy(gather_bilinear(values, *indices, size_image, self.size_grid))
 

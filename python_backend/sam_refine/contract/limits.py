@@ -25,6 +25,10 @@ class Limits:
     """Q: regions of one coarse map; each is a prompt for the decoder."""
     max_cached_embeddings: int = field(default=64, metadata={"minimum": 0})
     """Image embeddings kept for later requests on the same image, 4 MiB each; 0 keeps none."""
+    bytes_per_prompt: int = 250_000_000
+    """Free memory that a prompt asks for in a call of the decoder, of up to 32 prompts. The listing
+    has 3e9; the exported decoder takes 5.2e7, measured, and the rest is for other work on the
+    device. No result depends on it."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):

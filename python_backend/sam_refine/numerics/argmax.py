@@ -21,9 +21,9 @@ from sam_refine.numerics.arrays import (
     Float32,
     Indices,
     bands,
-    beside,
     take,
     to_float32,
+    to_like,
 )
 from sam_refine.numerics.resize import ROUNDING, bilinear_taps
 
@@ -142,8 +142,8 @@ def _argmax_of_blocks(values: Array, down: _Blocks, across: _Blocks) -> Array:
     if len(undecided):
         undecided = undecided[xp.argsort(count[undecided], descending=True)]
         pixels = down.pixels - down.pixel_range.start
-        rows = beside(pixels, values)[:, undecided // len(across.lower)]
-        columns = beside(across.pixels, values)[:, undecided % len(across.lower)]
+        rows = to_like(pixels, values)[:, undecided // len(across.lower)]
+        columns = to_like(across.pixels, values)[:, undecided % len(across.lower)]
         best = _compare(corners, take(can_win, undecided, 1), undecided)
         labels[rows[:, None], columns] = best
     return labels
@@ -171,7 +171,7 @@ class _Corners(NamedTuple):
             take(rows, across.lower, 2),
             take(rows, across.upper, 2),
             *(
-                beside(array, values)
+                to_like(array, values)
                 for array in (down.lower - first, down.upper - first, down.weight, across.weight)
             ),
         )

@@ -109,7 +109,7 @@ def to_numpy(array: Array) -> npt.NDArray[Any]:
     return np.asarray(to_device(array, "cpu"))
 
 
-def beside(values: npt.NDArray[Any], array: Array) -> Array:
+def to_like(values: npt.NDArray[Any], array: Array) -> Array:
     """Numpy's `values` in the library, and on the device, of `array`."""
     if isinstance(array, np.ndarray):
         return values

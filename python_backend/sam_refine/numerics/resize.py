@@ -10,7 +10,7 @@ row are one matrix for each axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -24,17 +24,15 @@ from sam_refine.numerics.arrays import (
     Float32,
     Indices,
     Window,
-    beside,
     full_window,
     take,
     to_float32,
+    to_like,
 )
 
 ROUNDING: Final = 2.0**-19
 """By how much of the largest magnitude, at most, rounding takes a bilinear value out of the range
 of what it is made of: a dozen roundings of 2^-24 each."""
-Read = Callable[[Array, Array], Array]
-"""(rows, columns) to what a plane has there."""
 
 
 class Taps(NamedTuple):
@@ -95,12 +93,16 @@ def _read(size_out: int, size_in: int, outputs: slice) -> tuple[slice, Taps | No
 def _resize_axis(plane: Array, taps: Taps | None, axis: int) -> Array:
     if taps is None:
         return plane
-    start = take(plane, taps.lower, axis)
-    resized = take(plane, taps.upper, axis)
-    resized -= start
-    resized *= beside(taps.weight if axis else taps.weight[:, None], plane)
-    resized += start
-    return resized
+    weight = to_like(taps.weight if axis else taps.weight[:, None], plane)
+    return _interpolate(take(plane, taps.lower, axis), take(plane, taps.upper, axis), weight)
+
+
+def _interpolate(start: Array, end: Array, weight: Array) -> Array:
+    """start + (end - start) * weight, written over `end`, which spares an array."""
+    end -= start
+    end *= weight
+    end += start
+    return end
 
 
 def gather_bilinear(
@@ -115,47 +117,28 @@ def gather_bilinear(
     _, height, width = planes.shape
     values = xp.reshape(planes, (-1,))
     offsets = xp.astype(which, xp.int64) * (height * width)
-
-    def read_planes(rows: Array, columns: Array) -> Array:
-        places = rows * width + columns + offsets
-        return to_float32(xp.reshape(take(values, xp.reshape(places, (-1,)), 0), places.shape))
-
-    read: Read = read_planes
+    axes: list[tuple[int, int, int]] = []
     for size_in, size_out in pairwise([(height, width), *sizes_hw]):
-        read = _resized(read, size_in, size_out, planes)
-    return read(rows, columns)
+        steps = [(axis, size_in[axis], size_out[axis]) for axis in (0, 1)]
+        if size_out[0] >= size_in[0]:  # in the order of `resize_bilinear`
+            steps.reverse()
+        axes += [step for step in steps if step[1] != step[2]]
 
+    def value_at(rows: Array, columns: Array, count: int) -> Array:
+        """What there is at (rows, columns) after the first `count` of `axes`."""
+        if count == 0:
+            places = rows * width + columns + offsets
+            found = take(values, xp.reshape(places, (-1,)), 0)
+            return to_float32(xp.reshape(found, places.shape))
+        axis, size_in, size_out = axes[count - 1]
+        lower, upper, weight = (to_like(tap, planes) for tap in bilinear_taps(size_out, size_in))
+        if axis == 0:
+            start, end = (value_at(tap[rows], columns, count - 1) for tap in (lower, upper))
+            return _interpolate(start, end, weight[rows])
+        start, end = (value_at(rows, tap[columns], count - 1) for tap in (lower, upper))
+        return _interpolate(start, end, weight[columns])
 
-def _resized(read: Read, size_in: tuple[int, int], size_out: tuple[int, int], like: Array) -> Read:
-    """`read` of a plane becomes that of the plane resized, in the order of `resize_bilinear`."""
-    vertical, horizontal = (
-        _interpolation(*sizes, like) for sizes in zip(size_in, size_out, strict=True)
-    )
-    if size_out[0] >= size_in[0]:
-        return lambda rows, columns: vertical(
-            rows, lambda row: horizontal(columns, lambda column: read(row, column))
-        )
-    return lambda rows, columns: horizontal(
-        columns, lambda column: vertical(rows, lambda row: read(row, column))
-    )
-
-
-def _interpolation(
-    size_in: int, size_out: int, like: Array
-) -> Callable[[Array, Callable[[Array], Array]], Array]:
-    """f(indices, read): what an axis resized has at `indices`, from `read` of the axis before."""
-    if size_in == size_out:
-        return lambda indices, read: read(indices)
-    lower, upper, weight = (beside(tap, like) for tap in bilinear_taps(size_out, size_in))
-
-    def interpolate(indices: Array, read: Callable[[Array], Array]) -> Array:
-        start, value = read(lower[indices]), read(upper[indices])
-        value -= start
-        value *= weight[indices]
-        value += start
-        return value
-
-    return interpolate
+    return value_at(rows, columns, len(axes))
 
 
 def resize_nearest(plane: Array, size_hw: tuple[int, int]) -> Array:
@@ -201,9 +184,9 @@ class LinearAxis:
         np.add.at(matrix, (np.arange(len(matrix)), sources), weights)
         return cls(matrix, sources.min(axis=0), sources.max(axis=0))
 
-    def beside(self, array: Array) -> LinearAxis:
+    def like(self, array: Array) -> LinearAxis:
         """For arrays of the library, and on the device, of `array`."""
-        return LinearAxis(beside(self.matrix, array), self.first, self.last)
+        return LinearAxis(to_like(self.matrix, array), self.first, self.last)
 
     def part(self, outputs: slice) -> tuple[Array, slice]:
         """The matrix of some outputs, at least one, and the inputs that it reads."""

@@ -7,21 +7,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_refine.algorithm import merge
 from sam_refine.algorithm.merge import (
+    FailedArea,
     KeptMasks,
+    RefinedMap,
     RefinedTile,
-    failed_scores,
-    keep_coarse_where_empty,
+    fall_back,
     keep_ignored,
     map_failed_regions,
     map_refinement,
-    merge_maps,
     unrefined_map,
 )
 from sam_refine.algorithm.scores import ClassScores, grid_size
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.numerics import arrays
-from sam_refine.numerics.arrays import full_window, to_numpy
+from sam_refine.numerics.arrays import Window, full_window, tiles, to_numpy
 from support import straight
 
 KINDS = ["positive", "zero", "negative", "mixed", "ties"]
@@ -64,6 +65,19 @@ def scores_of(kind, classes, size, seed):
         "mixed": scores - np.float32(0.5),
         "ties": np.round(scores * 2) / 2,
     }[kind].astype(np.float32)
+
+
+def merge_maps(masks, classes, failed_grid, scores, coarse, options, *, want_logits):
+    """The steps from the decoder on, in the order of `pipeline.refine`."""
+    kept = KeptMasks.of(masks, classes, scores.size_image)
+    failed = FailedArea.of(failed_grid, scores, options)
+    refined_map = RefinedMap.blank(scores, failed, want_logits=want_logits)
+    for tile in tiles(scores.size_image, scores.values):
+        refined = map_refinement(kept, scores, tile, want_scores=want_logits)
+        refined = fall_back(refined, coarse[tile])
+        refined = map_failed_regions(refined, coarse[tile], failed, scores, options)
+        refined_map.put(keep_ignored(refined, coarse[tile], options))
+    return refined_map
 
 
 def merge_straight(masks, classes, failed_grid, values, coarse, size, options):
@@ -162,8 +176,10 @@ def refine_all(masks, classes, scores, library=np.asarray):
     """MapRefinement of the whole map as one tile: the tile and L'."""
     scores = ClassScores(library(scores), scores.shape[1:])
     kept = KeptMasks.of(library(masks), np.asarray(classes, np.int32), scores.size_image)
-    out = failed_scores(None, scores)
-    return map_refinement(kept, scores, full_window(scores.size_image), out=out), to_numpy(out)
+    refined = map_refinement(kept, scores, full_window(scores.size_image), want_scores=True)
+    refined_map = RefinedMap.blank(scores, FailedArea(None, None), want_logits=True)
+    refined_map.put(refined)
+    return refined, to_numpy(refined_map.logits)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,12 +234,13 @@ def refined_left_half(size, score=0.2, library=np.asarray):
     """A tile of 2 classes where class 1 holds the left half with a refined score."""
     best = np.zeros(size, np.float32)
     best[:, : size[1] // 2] = score
-    return RefinedTile(*map(library, ((best > 0).astype(np.int32), best, best == 0)))
+    arrays = map(library, ((best > 0).astype(np.int32), best, best == 0))
+    return RefinedTile(full_window(size), *arrays)
 
 
-def test_keep_coarse_where_empty_fills_the_rest_with_coarse_labels(library):
+def test_fall_back_fills_the_rest_with_coarse_labels(library):
     coarse = library(np.full((4, 6), 7, np.int32))
-    refined = keep_coarse_where_empty(refined_left_half((4, 6), library=library), coarse)
+    refined = fall_back(refined_left_half((4, 6), library=library), coarse)
     labels = to_numpy(refined.labels)
     assert (labels[:, :3] == 1).all()
     assert (labels[:, 3:] == 7).all()
@@ -232,28 +249,54 @@ def test_keep_coarse_where_empty_fills_the_rest_with_coarse_labels(library):
 @pytest.mark.parametrize(
     ("rule", "coarse_score", "top_left"),
     [
-        (FailedRegions.SCORES_ONLY, None, 1),
+        (FailedRegions.SCORES_ONLY, 0.9, 1),
         (FailedRegions.COMPETE, 0.9, 0),
         (FailedRegions.COMPETE, 0.1, 1),
         (FailedRegions.COMPETE, 0.2, 1),  # a tie
-        (FailedRegions.KEEP_COARSE, None, 0),
+        (FailedRegions.KEEP_COARSE, 0.1, 0),
     ],
 )
 def test_map_failed_regions_labels_follow_the_rule(library, rule, coarse_score, top_left):
     size = (4, 6)
-    failed = np.zeros(size, bool)
-    failed[:2] = True
-    best_coarse = coarse_score and library(np.full(size, coarse_score, np.float32))
+    failed_grid = np.array([[True] * 3, [False] * 3])
+    scores = ClassScores(library(np.full((2, *size), coarse_score, np.float32)), size)
+    options = RefineOptions(failed_regions=rule)
+    failed = FailedArea.of(failed_grid, scores, options)
     refined = map_failed_regions(
         refined_left_half(size, library=library),
-        library(failed),
         library(np.zeros(size, np.int32)),
-        best_coarse,
-        RefineOptions(failed_regions=rule),
+        failed,
+        scores,
+        options,
     )
     labels = to_numpy(refined.labels)
     assert labels[0, 0] == top_left
     assert (labels[2:, :3] == 1).all()
+
+
+def drawings_of_the_docstring():
+    """The columns of the example, each (8, 8) characters."""
+    rows = [line.split() for line in merge.__doc__.splitlines() if line.startswith("    0")]
+    return [np.array([list(cell) for cell in column]) for column in zip(*rows, strict=True)]
+
+
+def test_steps_make_what_the_docstring_draws():
+    coarse, mask, failed, refined, fallen_back, kept_coarse = drawings_of_the_docstring()
+    assert coarse.shape == (8, 8)
+    size, coarse = coarse.shape, coarse.astype(np.int32)
+    masks = np.where(np.kron(mask == "#", np.ones((32, 32))), 6, -6)[None].astype(np.float32)
+    scores = ClassScores(np.stack([coarse == i for i in range(3)]) * np.float32(0.8) + 0.1, size)
+    options = RefineOptions(downsample_ratio=1, failed_regions="keep_coarse")
+    kept = KeptMasks.of(masks, np.array([1], np.int32), size)
+    area = FailedArea.of(failed == "x", scores, options)
+
+    tile = map_refinement(kept, scores, Window(slice(0, 8), slice(0, 8)))
+    drawn = np.where(tile.empty, ".", tile.labels.astype(str))
+    np.testing.assert_array_equal(drawn, refined)
+    tile = fall_back(tile, coarse)
+    np.testing.assert_array_equal(tile.labels.astype(str), fallen_back)
+    tile = map_failed_regions(tile, coarse, area, scores, options)
+    np.testing.assert_array_equal(tile.labels.astype(str), kept_coarse)
 
 
 def test_merge_returns_coarse_scores_to_failed_regions_and_lifts_the_rest_to_zero():

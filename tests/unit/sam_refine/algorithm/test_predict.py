@@ -5,7 +5,7 @@ import pytest
 
 from sam_refine.algorithm.predict import batch_size, no_predictions, predict
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import Limits, MaskPrompt
 from sam_refine.numerics.arrays import to_numpy
 
 
@@ -27,7 +27,11 @@ def prompts_of(count, iou_threshold=0.5):
     [(0, 1), (249_999_999, 1), (500_000_000, 2), (4e9, 16), (8e9, 32), (1e12, 32)],
 )
 def test_batch_size_is_one_prompt_for_a_quarter_of_a_gigabyte(free_bytes, expected):
-    assert batch_size(int(free_bytes)) == expected
+    assert batch_size(int(free_bytes), Limits.bytes_per_prompt) == expected
+
+
+def test_batch_size_as_listed_reckons_with_three_gigabytes_a_prompt():
+    assert [batch_size(free_bytes, 3 * 10**9) for free_bytes in (10**9, 7 * 10**9)] == [1, 2]
 
 
 def test_predict_decodes_full_batches_in_order_and_keeps_what_passes(library):

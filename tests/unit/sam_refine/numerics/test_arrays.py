@@ -5,11 +5,11 @@ import torch
 from sam_refine.numerics.arrays import (
     Window,
     bands,
-    beside,
     full_window,
     take,
     tiles,
     to_float32,
+    to_like,
     to_numpy,
 )
 
@@ -67,8 +67,8 @@ def test_window_inside_counts_from_the_outer_corner():
 
 def test_beside_and_take_stay_in_the_library(library):
     array = library(np.arange(12, dtype=np.float32).reshape(3, 4))
-    assert type(beside(np.ones(2), array)) is type(array)
+    assert type(to_like(np.ones(2), array)) is type(array)
     taken = take(array, np.array([2, 0]), 1)
     assert type(taken) is type(array)
     assert to_numpy(taken).tolist() == [[2, 0], [6, 4], [10, 8]]
-    assert to_numpy(take(array, beside(np.array([1]), array), 0)).tolist() == [[4, 5, 6, 7]]
+    assert to_numpy(take(array, to_like(np.array([1]), array), 0)).tolist() == [[4, 5, 6, 7]]
