@@ -111,7 +111,10 @@ def split_regions(
 ) -> list[StraightRegion]:
     regions = []
     for class_id, class_scores in enumerate(scores_grid):
-        if class_scores.max() < options.confidence_threshold or class_id == options.ignore_label:
+        too_low = (
+            class_scores.max() < options.confidence_threshold and options.confidence_threshold > 0
+        )
+        if too_low or class_id == options.ignore_label:
             continue
         for cells in components(labels_grid == class_id):
             if len(cells) < options.min_region_area:

@@ -48,8 +48,8 @@ def split_regions(
 ) -> Regions:
     """Split every class's cells into regions.
 
-    No region: cells whose best score is < tau_c (where tau_c > 0), classes whose best score is
-    < tau_c, cells of `ignore_label`, components smaller than `min_region_area`.
+    No region: where tau_c > 0, cells whose best score is < tau_c and classes whose best score is;
+    cells of `ignore_label`; components smaller than `min_region_area`.
     Labels are (h_d, w_d) int32. Raises `InvalidRequestError` for more than `max_regions` regions.
     """
     threshold = float(np.float32(options.confidence_threshold))  # compared as float32 everywhere
@@ -69,7 +69,7 @@ def split_regions(
 
     wanted = components.areas >= options.min_region_area
     wanted[0] = False
-    for class_id in np.unique(classes[wanted]).tolist():
+    for class_id in np.unique(classes[wanted]).tolist() if threshold > 0 else ():
         own = classes == class_id
         if (components.best_scores[own] < threshold).all():
             wanted &= ~own | scores.reached(threshold, np.ones_like(labelled), [class_id]).any()

@@ -91,8 +91,16 @@ def test_split_rejects_cells_below_the_confidence_threshold():
 
 def test_split_leaves_out_classes_whose_best_score_is_below_the_threshold():
     labels = drawn("01", "01")
+    scores = np.stack([np.full((2, 2), 0.4, np.float32), np.full((2, 2), 0.5, np.float32)])
+    assert split(labels, scores, confidence_threshold=0.45).classes.tolist() == [1]
+
+
+def test_split_at_a_threshold_of_zero_takes_classes_of_negative_scores_too():
+    labels = drawn("01", "01")
     scores = np.stack([np.full((2, 2), -0.5, np.float32), np.full((2, 2), 0.5, np.float32)])
-    assert split(labels, scores).classes.tolist() == [1]
+    regions = split(labels, scores)
+    assert regions.classes.tolist() == [0, 1]
+    assert regions.scores.tolist() == [-0.5, 0.5]
 
 
 @pytest.mark.parametrize("ignore_label", [1, 255, -1])
