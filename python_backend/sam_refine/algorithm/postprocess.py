@@ -4,6 +4,18 @@ SAM brings a low-resolution mask to the image in two bilinear steps: 256 -> 1024
 resized image, -> (H, W). They are not one bilinear resize, but both are linear, so one matrix per
 axis does the two at once. A pixel is made of at most four cells along an axis: any part of a mask
 is a small product, of the cells in its reach only.
+
+An example of 8 x 8 pixels: where a mask is positive (#), and the window (+) outside which it cannot
+be, which is all that the merge looks at.
+
+    ........    ........
+    ..#.....    .+++++..
+    ..####..    .+++++..
+    .####...    .+++++..
+    ...#....    .+++++..
+    ........    ........
+    ........    ........
+    ........    ........
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Predict: the prompts of all classes go to SAM's mask decoder in full batches."""
+"""Predict: the prompts of all classes go to SAM's mask decoder in full batches.
+
+An example: 8 prompts of 3 classes, three at a time. The listing would make a call for each class.
+
+    prompt   0 1 2 3 4 5 6 7
+    class    0 0 1 1 1 1 4 4
+    call     0 0 0 1 1 1 2 2
+"""
 
 from __future__ import annotations
 

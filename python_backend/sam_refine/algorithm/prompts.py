@@ -1,4 +1,17 @@
-"""TransformBoxes, TransformPoints and the mask prompts: regions as SAM wants to be asked."""
+"""TransformBoxes, TransformPoints and the mask prompts: regions as SAM wants to be asked.
+
+An example: a region on a grid of 8 x 8 cells, P its best cell. A cell is 128 pixels of SAM's canvas
+of 1024 x 1024.
+
+    ........
+    ..##....    box    (2, 1, 5, 4)   ->   (256, 128, 640, 512)
+    ..#P##..    point  (3, 2)         ->   (384, 256)
+    ..####..
+    ...##...
+    ........
+    ........
+    ........
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""SplitRegions: the coarse map's 8-connected components, all classes in one pass."""
+"""SplitRegions: the coarse map's 8-connected components, all classes in one pass.
+
+An example on a grid of 8 x 8 cells, regions by their number, cells of no region as dots:
+
+    S_d         regions     min_region_area 4
+    00011100    00011100    00011100
+    00011100    00011100    00011100
+    20000000    40000000    .0000000
+    20000110    40000220    .0000220
+    20000110    40000220    .0000220
+    00000000    00000000    00000000
+    00022200    00055500    000...00
+    11000000    33000000    ..000000
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,18 @@
 Class scores may come at a lower resolution than the image; they stand for their bilinear upsampling
 to it. What that upsampling, and its downsampling to the grid, have at a place is computed where it
 is looked at: there is no (C, H, W) or (C, h_d, w_d) array unless somebody asks for one.
+
+An example of F_down(S), 8 x 8 pixels at r = 2: a cell has the label of its upper left pixel.
+
+    S           S_d
+    00000111    0001
+    00001111
+    00111111    0111
+    01111122
+    11111222    1112
+    11112222
+    11122222    1122
+    11222222
 """
 
 from __future__ import annotations

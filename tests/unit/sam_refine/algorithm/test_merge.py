@@ -24,6 +24,7 @@ from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.numerics import arrays
 from sam_refine.numerics.arrays import Window, full_window, tiles, to_numpy
 from support import straight
+from support.drawings import columns_drawn_in
 
 KINDS = ["positive", "zero", "negative", "mixed", "ties"]
 EMPTY_MASKS = np.empty((0, 256, 256), np.float32)
@@ -274,14 +275,8 @@ def test_map_failed_regions_labels_follow_the_rule(library, rule, coarse_score, 
     assert (labels[2:, :3] == 1).all()
 
 
-def drawings_of_the_docstring():
-    """The columns of the example, each (8, 8) characters."""
-    rows = [line.split() for line in merge.__doc__.splitlines() if line.startswith("    0")]
-    return [np.array([list(cell) for cell in column]) for column in zip(*rows, strict=True)]
-
-
 def test_steps_make_what_the_docstring_draws():
-    coarse, mask, failed, refined, fallen_back, kept_coarse = drawings_of_the_docstring()
+    coarse, mask, failed, refined, fallen_back, kept_coarse = columns_drawn_in(merge)
     assert coarse.shape == (8, 8)
     size, coarse = coarse.shape, coarse.astype(np.int32)
     masks = np.where(np.kron(mask == "#", np.ones((32, 32))), 6, -6)[None].astype(np.float32)

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from sam_refine.algorithm import postprocess
 from sam_refine.algorithm.postprocess import MaskPostprocessor, low_res_size
 from sam_refine.numerics.arrays import Window, full_window, to_numpy
 from support import straight
+from support.drawings import columns_drawn_in
 
 SIZES = [(64, 64), (360, 480), (101, 67), (1500, 1024), (1, 1), (1, 40), (33, 2), (3000, 1)]
 
@@ -69,6 +71,18 @@ def test_positive_windows_hold_every_positive_pixel(library, size):
         positive = postprocessor.logits(mask, full_window(size)) > 0
         inside = positive[slice(*rows), slice(*columns)]
         assert inside.sum() == positive.sum()
+
+
+def test_positive_windows_are_as_drawn():
+    mask, expected = columns_drawn_in(postprocess)
+    low_res = np.where(np.kron(mask == "#", np.ones((32, 32))), 6, -6)[None].astype(np.float32)
+    postprocessor = MaskPostprocessor.of((8, 8), low_res)
+    ((rows, columns),) = postprocessor.positive_windows(low_res)
+    window = np.full((8, 8), ".")
+    window[slice(*rows), slice(*columns)] = "+"
+    np.testing.assert_array_equal(window, expected)
+    logits = postprocessor.logits(low_res[0], full_window((8, 8)))
+    np.testing.assert_array_equal(logits > 0, mask == "#")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,13 +1,17 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from sam_refine.algorithm import prompts as prompts_module
 from sam_refine.algorithm.prompts import mask_prompts, transform_points, transform_prompts
-from sam_refine.algorithm.regions import Regions
+from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, grid_size
 from sam_refine.contract import MaskPrompt, RefineOptions
 from sam_refine.numerics.arrays import to_numpy
 from support import exact, straight
+from support.drawings import columns_drawn_in
 
 
 def regions_of(classes):
@@ -45,6 +49,19 @@ def test_transform_prompts_asks_with_one_point_and_one_box_each():
     np.testing.assert_allclose(
         prompts.point_coords[1], np.array([[5, 6], [4, 5], [6, 7]]) * 25.6, rtol=1e-6
     )
+
+
+def test_transform_prompts_of_the_region_that_is_drawn():
+    (region,) = columns_drawn_in(prompts_module)
+    values = np.stack([np.zeros((8, 8)), np.where(region == "P", 0.9, 0.6)]).astype(np.float32)
+    scores = GridScores(ClassScores(values, (8, 8)), (8, 8))
+    labels = (region != ".").astype(np.int32)
+    regions = split_regions(labels, scores, RefineOptions(ignore_label=0), max_regions=1)
+    prompts = transform_prompts(regions, scores, RefineOptions())
+    numbers = re.findall(r"\(([0-9, ]+)\)", prompts_module.__doc__)
+    box, box_model, point, point_model = (list(map(int, text.split(", "))) for text in numbers)
+    assert (regions.boxes_xyxy_grid[0].tolist(), regions.points_xy_grid[0].tolist()) == (box, point)
+    assert prompts.point_coords[0].ravel().tolist() == [*point_model, *box_model]
 
 
 def test_transform_prompts_shares_a_class_s_mask_prompt():

@@ -4,10 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_refine.algorithm import regions as regions_module
 from sam_refine.algorithm.regions import NO_REGION, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from support import exact, straight
+from support.drawings import columns_drawn_in
 
 MANY = 10_000
 
@@ -32,16 +34,8 @@ def split(labels, scores=None, classes=3, max_regions=MANY, library=np.asarray, 
 
 
 def test_split_orders_by_class_then_by_first_cell():
-    labels = drawn(
-        "00011100",
-        "00011100",
-        "20000000",
-        "20000110",
-        "20000110",
-        "00000000",
-        "00022200",
-        "11000000",
-    )
+    labels, expected, without_small = columns_drawn_in(regions_module)
+    labels = labels.astype(np.int32)
     regions = split(labels)
     assert regions.classes.tolist() == [0, 1, 1, 1, 2, 2]
     assert regions.boxes_xyxy_grid.tolist() == [
@@ -52,6 +46,9 @@ def test_split_orders_by_class_then_by_first_cell():
         [0, 2, 0, 4],
         [3, 6, 5, 6],
     ]
+    np.testing.assert_array_equal(regions.region_map.astype(str), expected)
+    left = split(labels, min_region_area=4).region_map
+    np.testing.assert_array_equal(np.where(left == NO_REGION, ".", left.astype(str)), without_small)
 
 
 def test_split_joins_cells_that_touch_at_a_corner():

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam_refine.algorithm import scores as scores_module
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.numerics import arrays
 from sam_refine.numerics.arrays import Window, full_window, to_numpy
 from support import exact
+from support.drawings import columns_drawn_in
 
 SIDES = st.integers(1, 30)
 
@@ -33,6 +35,13 @@ def test_coarse_map_gives_ties_to_the_lowest_class(library):
     scores = library(np.array([[[0.2, 0.5]], [[0.5, 0.5]], [[0.5, 0.1]]], np.float32))
     labels_image, _, _ = coarse_map(ClassScores(scores, (1, 2)), None, (1, 1))
     assert to_numpy(labels_image).tolist() == [[1, 0]]
+
+
+def test_coarse_map_takes_the_upper_left_label_as_drawn(library):
+    labels, expected = columns_drawn_in(scores_module)
+    scores = ClassScores(library(np.zeros((3, 8, 8), np.float32)), (8, 8))
+    _, labels_grid, _ = coarse_map(scores, library(labels.astype(np.int32)), grid_size((8, 8), 2))
+    np.testing.assert_array_equal(labels_grid.astype(str), expected)
 
 
 def test_coarse_map_downsamples_labels_by_nearest_and_scores_by_bilinear(library):
