@@ -1,4 +1,4 @@
-"""The page of the algorithm: its names are where it says, and no line of the listing is left out."""
+"""The page of the algorithm: its names are where it says, and no line is left out."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def refine(
     clock = StageClock()
     with clock.stage("downsample"):
         size_grid = grid_size(scores.size_image, options.downsample_ratio)
-        labels_image, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)
+        labels_image, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)  # F_down
     with clock.stage("split_regions"):
         regions = split_regions(labels_grid, grid_scores, options, max_regions)
 
@@ -93,7 +93,7 @@ def refine(
         with clock.stage("embed"):
             embedding = embed()
         with clock.stage("prompts"):
-            prompts = transform_prompts(regions, grid_scores, options)
+            prompts = transform_prompts(regions, grid_scores, options)  # Bt, Pt, Lr of all i
         with clock.stage("decode"):
             b_size = batch_size(free_memory_bytes, bytes_per_prompt)
             predictions = predict(embedding, prompts, decode, b_size)
@@ -105,16 +105,15 @@ def refine(
             if not kept.any():
                 refined_map = unrefined_map(labels_image, scores, want_logits=want_logits)
             else:
-                masks = KeptMasks.of(
-                    predictions.low_res_logits, regions.classes[kept], scores.size_image
-                )
+                kept_logits, kept_classes = predictions.low_res_logits, regions.classes[kept]
+                masks = KeptMasks.of(kept_logits, kept_classes, scores.size_image)  # L_all
                 failed_grid = None if kept.all() else regions.mask_grid(~kept)
-                failed = FailedArea.of(failed_grid, scores, options)
+                failed = FailedArea.of(failed_grid, scores, options)  # R_f
                 refined_map = RefinedMap.blank(scores, failed, want_logits=want_logits)
                 for tile in tiles(scores.size_image, scores.values):
                     coarse = labels_image[tile]
                     refined = map_refinement(masks, scores, tile, want_scores=want_logits)
-                    refined = fall_back(refined, coarse)
+                    refined = fall_back(refined, coarse)  # where sum_c L'_c = 0
                     refined = map_failed_regions(refined, coarse, failed, scores, options)
                     refined = keep_ignored(refined, coarse, options)
                     refined_map.put(refined)
