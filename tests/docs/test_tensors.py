@@ -25,7 +25,7 @@ from sam_refine.contract import (
     MODELS,
     SAM_REFINE,
     STAGES,
-    MaskPrompt,
+    MaskPromptMode,
     RefineOptions,
     TensorSpec,
 )
@@ -72,7 +72,7 @@ def test_page_has_the_contract_s_words_and_numbers():
     assert ", ".join(STAGES) in section("`sam_refine`")
     assert str(MAX_MESSAGE_BYTES) in section("Bytes")
     (modes,) = [row[-1] for row in table("`sam_mask_decoder`", "input") if "mode" in row[0]]
-    assert modes == ", ".join(f"{choice.mode} {choice.value}" for choice in MaskPrompt)
+    assert modes == ", ".join(f"{mode.value} {mode.name.lower()}" for mode in MaskPromptMode)
 
 
 def test_parameters_are_the_options_and_their_types():

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskPromptMode
 from sam_refine_export import ExportOptions, Precision, export_repository
 from sam_refine_export.networks.sam_modules import build_sam
 from sam_refine_export.repository.repository import DECODER_ONNX
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 CASES = [
     DecoderCase(n, p - 2 * (p > 1), p > 1, 2, mode, multimask_output=p % 2 == 0)
-    for n, p, mode in product((1, 7, 32), (1, 2, 3, 4), MaskPrompt)
+    for n, p, mode in product((1, 7, 32), (1, 2, 3, 4), MaskPromptMode)
 ]
 
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskPromptMode
 from sam_refine_export.networks.sam_modules import SamModule
 
 
@@ -127,15 +127,15 @@ class MaskPromptEncoder(nn.Module):
         self.register_buffer("no_mask", prompt_encoder.no_mask_embed.weight.detach().clone())
 
     def forward(self, masks: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
-        """(K, 1, 256, 256) and the mode (1), a `MaskPrompt.mode`, to (K, S, D) and (1, D).
+        """(K, 1, 256, 256) and the mode (1), a `MaskPromptMode`, to (K, S, D) and (1, D).
 
         The sum of the two is SAM's; one is the same for all.
         """
-        over_rows = mode == MaskPrompt.TRIDENT.mode
+        over_rows = mode == MaskPromptMode.TRIDENT
         x = F.gelu(self._normalise(self.conv1(masks), self.norm1, over_rows))
         x = F.gelu(self._normalise(self.conv2(x), self.norm2, over_rows))  # (K, 16, 64, 64)
         x = x.flatten(2).transpose(1, 2)  # (K, S, 16)
-        is_none = mode == MaskPrompt.NONE.mode
+        is_none = mode == MaskPromptMode.NONE
         # The choice is made where there is little to choose from: (K, S, D) is written once.
         x = torch.where(is_none, 0.0, x) @ self.weight
         return x, torch.where(is_none, self.no_mask, self.bias)

@@ -16,7 +16,7 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskPromptMode
 from sam_refine_export.validation import reference
 from sam_refine_export.validation.samples import DecoderCase
 
@@ -41,7 +41,7 @@ def decodes(case: DecoderCase) -> bool:
     the best of three for up to two of them, else mask 0.
     """
     is_best_of_three = case.points + 2 * case.has_box <= 2
-    return case.mask_prompt is not MaskPrompt.TRIDENT and case.multimask_output == is_best_of_three
+    return case.mode is not MaskPromptMode.TRIDENT and case.multimask_output == is_best_of_three
 
 
 def decode(session: InferenceSession, inputs: Mapping[str, Tensor]) -> tuple[Array, Array]:
@@ -50,7 +50,7 @@ def decode(session: InferenceSession, inputs: Mapping[str, Tensor]) -> tuple[Arr
     Masks (N, 1, 256, 256) and predicted IoUs (N, 1). The choice of mask is its own: see `decodes`.
     """
     feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
-    has_mask = feeds["mask_prompt_mode"] != MaskPrompt.NONE.mode
+    has_mask = feeds["mask_prompt_mode"] != MaskPromptMode.NONE
     outputs = [
         session.run(
             ["low_res_masks", "iou_predictions"],

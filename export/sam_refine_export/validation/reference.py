@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskPrompt
+from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskPromptMode
 from sam_refine_export.graphs.image_encoder import PIXEL_MEAN, PIXEL_STD
 from sam_refine_export.networks.sam_modules import SamModule
 from sam_refine_export.networks.sam_networks import SamNetworks
@@ -98,8 +98,8 @@ def _embed_masks(encoder: SamModule, masks: Tensor, mode: int) -> Tensor:
         embedded: Tensor = encoder(points=None, boxes=None, masks=masks)[1]
         return embedded
 
-    if mode == MaskPrompt.NONE.mode:
+    if mode == MaskPromptMode.NONE:
         return embed(None).expand(len(masks), -1, -1, -1)
-    if mode == MaskPrompt.TRIDENT.mode:
+    if mode == MaskPromptMode.TRIDENT:
         return torch.stack([embed(mask) for mask in masks])  # each without its batch axis
     return embed(masks)

@@ -18,7 +18,7 @@ from sam_refine.contract import (
     BOX_TOP_LEFT,
     MASK_SIDE,
     MODEL_SIDE,
-    MaskPrompt,
+    MaskPromptMode,
 )
 
 Feeds: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -49,13 +49,13 @@ class DecoderCase:
     points: int
     has_box: bool
     mask_prompts: int
-    mask_prompt: MaskPrompt
+    mode: MaskPromptMode
     multimask_output: bool
 
     def __str__(self) -> str:
         return (
             f"N = {self.prompts}, P = {self.points + 2 * self.has_box}, K = {self.mask_prompts}, "
-            f"mask prompt {self.mask_prompt.value}, "
+            f"mask prompt {self.mode.name.lower()}, "
             f"{'best of three masks' if self.multimask_output else 'single mask'}"
         )
 
@@ -76,7 +76,7 @@ class DecoderCase:
             "point_labels": labels,
             "mask_prompts": _mask_prompts(k, random),
             "mask_index": torch.randint(0, k, (n,), generator=random),
-            "mask_prompt_mode": torch.tensor([self.mask_prompt.mode]),
+            "mask_prompt_mode": torch.tensor([self.mode]),
             "multimask_output": torch.tensor([self.multimask_output]),
             "iou_threshold": torch.tensor([-torch.inf]),
             "low_res_size": torch.tensor([MASK_SIDE, MASK_SIDE]),
@@ -92,25 +92,25 @@ def _mask_prompts(count: int, random: torch.Generator) -> Tensor:
 
 
 DECODER_CASES: Final = (
-    DecoderCase(1, 1, False, 1, MaskPrompt.NONE, multimask_output=False),
-    DecoderCase(1, 0, True, 2, MaskPrompt.NONE, multimask_output=True),
-    DecoderCase(1, 1, True, 2, MaskPrompt.SAM, multimask_output=False),
-    DecoderCase(1, 2, True, 1, MaskPrompt.TRIDENT, multimask_output=True),
-    DecoderCase(7, 2, True, 3, MaskPrompt.NONE, multimask_output=False),
-    DecoderCase(7, 1, False, 1, MaskPrompt.SAM, multimask_output=True),
-    DecoderCase(7, 1, True, 3, MaskPrompt.TRIDENT, multimask_output=False),
-    DecoderCase(32, 1, True, 2, MaskPrompt.NONE, multimask_output=True),
-    DecoderCase(32, 0, True, 2, MaskPrompt.SAM, multimask_output=False),
+    DecoderCase(1, 1, False, 1, MaskPromptMode.NONE, multimask_output=False),
+    DecoderCase(1, 0, True, 2, MaskPromptMode.NONE, multimask_output=True),
+    DecoderCase(1, 1, True, 2, MaskPromptMode.SAM, multimask_output=False),
+    DecoderCase(1, 2, True, 1, MaskPromptMode.TRIDENT, multimask_output=True),
+    DecoderCase(7, 2, True, 3, MaskPromptMode.NONE, multimask_output=False),
+    DecoderCase(7, 1, False, 1, MaskPromptMode.SAM, multimask_output=True),
+    DecoderCase(7, 1, True, 3, MaskPromptMode.TRIDENT, multimask_output=False),
+    DecoderCase(32, 1, True, 2, MaskPromptMode.NONE, multimask_output=True),
+    DecoderCase(32, 0, True, 2, MaskPromptMode.SAM, multimask_output=False),
 )
 """Each mode with one and several prompts, one and several mask prompts, both choices of mask; each
 choice with every N and P."""
 
-KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPrompt.SAM, multimask_output=False)
+KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPromptMode.SAM, multimask_output=False)
 """Prompts some of which are kept."""
 KEPT_SIZE: Final = (172, 256)
 """And the part of their masks that is kept: an image of 3:2."""
 
-CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPrompt.SAM, multimask_output=True)
+CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPromptMode.SAM, multimask_output=True)
 """One prompt for each of `RANKINGS`."""
 
 RANKINGS: Final = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +34,18 @@ from sam_refine.contract import (
     MODEL_SIDE,
     POINT_POSITIVE,
     MaskPrompt,
+    MaskPromptMode,
     RefineOptions,
 )
 from sam_refine.numerics.arrays import Array, Float32, Indices, take, to_float32
 from sam_refine.numerics.resize import ROUNDING, LinearAxis, gather_bilinear
+
+_MODES: Final = {
+    MaskPrompt.NONE: MaskPromptMode.NONE,
+    MaskPrompt.SAM: MaskPromptMode.SAM,
+    MaskPrompt.TRIDENT: MaskPromptMode.TRIDENT,
+}
+"""What each value of the option `mask_prompt` means to the decoder."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Prompts:
             "point_labels": self.point_labels,
             "mask_prompts": self.mask_prompts,
             "mask_index": self.mask_index,
-            "mask_prompt_mode": np.array([self.mask_prompt.mode], np.int64),
+            "mask_prompt_mode": np.array([_MODES[self.mask_prompt]], np.int64),
             "multimask_output": np.array([self.multimask_output]),
             "iou_threshold": np.array([self.iou_threshold], np.float32),
             "low_res_size": np.array(self.low_res_size, np.int64),

@@ -36,11 +36,6 @@ class MaskPrompt(str, Enum):
     TRIDENT = "trident"
     """As the published code calls it, without the batch axis: layer norms over image rows."""
 
-    @property
-    def mode(self) -> int:
-        """The value of the decoder's `mask_prompt_mode`."""
-        return {MaskPrompt.NONE: 0, MaskPrompt.SAM: 1, MaskPrompt.TRIDENT: 2}[self]
-
 
 class FailedRegions(str, Enum):
     """What happens where a region's predicted IoU was too low."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -182,5 +183,17 @@ SAM_MASK_DECODER: Final = ModelSpec(
 masks of the V prompts, in their order, whose predicted IoU is above the threshold, and of these
 the upper left part of `low_res_size` (h_l, w_l), multiples of 4 up to 256. Points are (x, y) pixels
 of the 1024 canvas; the graph itself adds SAM's half pixel."""
+
+
+class MaskPromptMode(IntEnum):
+    """Values of the decoder's `mask_prompt_mode`: what it makes of its mask prompts."""
+
+    NONE = 0
+    """Ignores them: SAM's own no-mask embedding."""
+    SAM = 1
+    """Embeds them as Meta's code does: layer norms over channels."""
+    TRIDENT = 2
+    """Embeds them as Meta's code does a mask without its batch axis: layer norms over rows."""
+
 
 MODELS: Final = (SAM_REFINE, SAM_EMBED, SAM_PREPROCESS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER)

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskPromptMode
 from sam_refine_export.graphs.mask_decoder import MaskDecoder, MaskPromptEncoder, PointEncoder
 from sam_refine_export.validation import reference
 
 
-def prompts(n=3, k=2, points=1, box=True, mode=MaskPrompt.SAM, multimask=False, side=(64, 128)):
+def prompts(n=3, k=2, points=1, box=True, mode=MaskPromptMode.SAM, multimask=False, side=(64, 128)):
     """Random inputs but the embedding, for a canvas and mask prompts of the given sizes."""
     random = torch.Generator().manual_seed(n + 10 * k + 100 * points)
     size_xy = torch.tensor(side[::-1])
@@ -20,7 +20,7 @@ def prompts(n=3, k=2, points=1, box=True, mode=MaskPrompt.SAM, multimask=False, 
         "point_labels": labels,
         "mask_prompts": torch.randn(k, 1, height, width, generator=random),
         "mask_index": torch.randint(0, k, (n,), generator=random),
-        "mask_prompt_mode": torch.tensor([mode.mode]),
+        "mask_prompt_mode": torch.tensor([mode]),
         "multimask_output": torch.tensor([multimask]),
         "iou_threshold": torch.tensor([-torch.inf]),
         "low_res_size": torch.tensor([256, 256]),
@@ -47,7 +47,7 @@ def small_embedding():
 
 
 @pytest.mark.parametrize("multimask", [False, True])
-@pytest.mark.parametrize("mode", MaskPrompt)
+@pytest.mark.parametrize("mode", MaskPromptMode)
 @pytest.mark.parametrize("n", [1, 7, 32])
 @pytest.mark.parametrize(("points", "box"), [(1, False), (0, True), (1, True), (2, True)])
 def test_mask_decoder_random_sam_equals_segment_anything(
@@ -57,7 +57,7 @@ def test_mask_decoder_random_sam_equals_segment_anything(
     assert_equal_to_sam(small_decoder, small_embedding, inputs, 1e-4)
 
 
-@pytest.mark.parametrize("mode", MaskPrompt)
+@pytest.mark.parametrize("mode", MaskPromptMode)
 def test_mask_decoder_real_weights_equals_segment_anything(mobile_sam, photo_embedding, mode):
     inputs = prompts(3, 2, mode=mode, multimask=True, side=(1024, 1024))
     masks = assert_equal_to_sam(mobile_sam, photo_embedding, inputs, 1e-3)
@@ -138,8 +138,8 @@ def test_mask_decoder_leaves_segment_anythings_modules_as_they_were(small_decode
 def test_mask_prompt_encoder_trident_equals_a_mask_without_its_batch_axis(mobile_sam):
     masks = torch.randn(2, 1, 256, 256, generator=torch.Generator().manual_seed(0))
     encoder = MaskPromptEncoder(mobile_sam.prompt_encoder)
-    trident = sum(encoder(masks, torch.tensor([MaskPrompt.TRIDENT.mode])))
-    sam = sum(encoder(masks, torch.tensor([MaskPrompt.SAM.mode])))
+    trident = sum(encoder(masks, torch.tensor([MaskPromptMode.TRIDENT])))
+    sam = sum(encoder(masks, torch.tensor([MaskPromptMode.SAM])))
     for mask, tokens in zip(masks, trident, strict=True):
         _, dense = mobile_sam.prompt_encoder(points=None, boxes=None, masks=mask)  # (256, 64, 64)
         assert torch.allclose(tokens, dense.flatten(1).T, atol=1e-5)
@@ -149,7 +149,7 @@ def test_mask_prompt_encoder_trident_equals_a_mask_without_its_batch_axis(mobile
 @torch.no_grad()
 def test_mask_prompt_encoder_none_ignores_even_nan(mobile_sam):
     encoder = MaskPromptEncoder(mobile_sam.prompt_encoder)
-    masks, mode = torch.full((1, 1, 256, 256), torch.nan), torch.tensor([MaskPrompt.NONE.mode])
+    masks, mode = torch.full((1, 1, 256, 256), torch.nan), torch.tensor([MaskPromptMode.NONE])
     tokens = sum(encoder(masks, mode))
     expected = mobile_sam.prompt_encoder.no_mask_embed.weight
     assert torch.equal(tokens, expected.expand(1, 4096, 256))

@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 import torch
 
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskPromptMode
 from sam_refine_export import Precision
 from sam_refine_export.validation import published_graphs, reference
 from sam_refine_export.validation.samples import DECODER_CASES, DecoderCase, canvases
@@ -20,7 +20,7 @@ def test_encode_published_encoder_equals_its_networks_in_pytorch(
     assert (embedding - photo_embedding).abs().max() < 1e-5
 
 
-def case(points, mode=MaskPrompt.SAM, multimask_output=False):
+def case(points, mode=MaskPromptMode.SAM, multimask_output=False):
     return DecoderCase(1, points, False, 1, mode, multimask_output)
 
 
@@ -31,8 +31,8 @@ def case(points, mode=MaskPrompt.SAM, multimask_output=False):
         (case(2, multimask_output=True), True),
         (case(3), True),
         (case(3, multimask_output=True), False),
-        (case(3, MaskPrompt.NONE), True),
-        (case(3, MaskPrompt.TRIDENT), False),
+        (case(3, MaskPromptMode.NONE), True),
+        (case(3, MaskPromptMode.TRIDENT), False),
     ],
     ids=str,
 )
@@ -41,9 +41,9 @@ def test_decodes_published_decoder_goes_by_the_number_of_points(case, is_decoded
 
 
 def test_decodes_cases_have_both_modes_with_both_choices_of_mask():
-    assert {(case.mask_prompt, case.multimask_output) for case in DECODED} == {
+    assert {(case.mode, case.multimask_output) for case in DECODED} == {
         (mode, is_multimask)
-        for mode in (MaskPrompt.NONE, MaskPrompt.SAM)
+        for mode in (MaskPromptMode.NONE, MaskPromptMode.SAM)
         for is_multimask in (False, True)
     }
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, MaskPrompt
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, MaskPromptMode
 from sam_refine_export import ExportError, Precision
 from sam_refine_export.graphs.half_precision import (
     convert,
@@ -276,7 +276,7 @@ def points(case):
 
 
 def mode(case):
-    return case.mask_prompt
+    return case.mode
 
 
 def is_multimask(case):
@@ -299,7 +299,7 @@ def test_decoder_cases_cover_every_value():
 
 @pytest.mark.parametrize("value", [is_multimask, has_prompts, has_mask_prompts])
 def test_decoder_cases_cover_each_mode_with_either_of_the_rest(value):
-    assert pairs(mode, value) == set(itertools.product(MaskPrompt, (False, True)))
+    assert pairs(mode, value) == set(itertools.product(MaskPromptMode, (False, True)))
 
 
 def test_decoder_cases_cover_each_choice_with_every_number_of_prompts_and_points():
