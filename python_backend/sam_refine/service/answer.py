@@ -50,6 +50,7 @@ def answer(
         embed=embedding,
         decode=decode,
         free_memory_bytes=free_memory_bytes(),
+        bytes_per_prompt=limits.bytes_per_prompt,
         max_regions=request.max_regions,
         want_labels=not LABEL_OUTPUTS.isdisjoint(outputs),
         want_logits="REFINED_LOGITS" in outputs,
