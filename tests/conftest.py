@@ -1,8 +1,9 @@
-"""What the tests share: one export of MobileSAM, one server on it."""
+"""What the tests share: the environment, one export of MobileSAM, one server on it."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,52 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# What a terminal, or whoever has no colours in it, would change in what commands print.
+for _name in ("COLUMNS", "LINES", "TERMINAL_WIDTH", "NO_COLOR", "FORCE_COLOR", "PY_COLORS",
+              "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+              "GITHUB_ACTIONS"):  # fmt: skip
+    os.environ.pop(_name, None)
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 Infer = Callable[..., dict[str, np.ndarray]]
+EXPORT_TIMEOUT_S = 1500
+"""For a test that may be the one to wait for the export: three minutes on two quiet cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say of each test what it waits for, and which worker of `make test` has it.
+
+    All that need the export go to one worker, so that there is one export and one server; the
+    others stay together by file, as the fixtures of a module do.
+    """
+    for item in items:
+        needs_export = "repository" in getattr(item, "fixturenames", ())
+        if needs_export:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(EXPORT_TIMEOUT_S))
+        group = "export" if needs_export else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_heard() -> Iterator[None]:
+    """Tests press Ctrl-C, here and in processes that they start.
+
+    What a shell starts in the background, or `nohup`, ignores some signals, and so would all that
+    it starts in turn: a test would wait for ever.
+    """
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = {number: signal.getsignal(number) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @pytest.fixture(scope="session")

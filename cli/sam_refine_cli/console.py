@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -18,8 +18,40 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it."""
 
-stdout = Console(highlight=False, markup=False)
-stderr = Console(stderr=True, highlight=False, markup=False)
+UNFOLDED: Final = 1_000_000
+"""Columns of what is no terminal: more than any line has."""
+
+
+class LineConsole(Console):
+    """A console that folds at the width of a terminal, and nowhere else.
+
+    Rich takes a pipe or a file to have 80 columns, or those of COLUMNS, and cuts tables down to
+    them: a path in a log would be neither found by `grep` nor copied. Lines that are no tables are
+    left to the terminal to fold.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        found = super().size
+        # not `is_terminal`, which FORCE_COLOR makes true of a pipe
+        return found if self.file.isatty() else ConsoleDimensions(UNFOLDED, found.height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+    def print_table(self, table: Table) -> None:
+        """Print a table; a cell too long for the terminal is folded, never cut."""
+        for column in table.columns:
+            column.overflow = "fold"
+        self.print(table, soft_wrap=False)
+
+
+stdout = LineConsole()
+stderr = LineConsole(stderr=True)
 
 
 def error_line(text: str) -> str:
@@ -60,10 +92,10 @@ def print_facts(facts: Mapping[str, str], *, are_numbers: bool = False) -> None:
     """Names and values, a line each; numbers stand below each other."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column(justify="right" if are_numbers else "left", overflow="fold")
+    table.add_column(justify="right" if are_numbers else "left")
     for name, value in facts.items():
         table.add_row(name, value)
-    stdout.print(table)
+    stdout.print_table(table)
 
 
 def print_result(result: RefineResult) -> None:

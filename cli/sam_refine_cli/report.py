@@ -67,14 +67,14 @@ class Report:
         self._count("skipped")
         self._print_json(image, "skipped", {})
         if self._total == 1 and not self._is_json:
-            stdout.print(f"{image} is skipped: its results are there", soft_wrap=True)
+            stdout.print(f"{image} is skipped: its results are there")
 
     def failed(self, image: Path, error: Exception) -> None:
         """An image that has none, and why."""
         self._count("failed")
         self._print_json(image, "failed", {"error": type(error).__name__, "message": str(error)})
         if self._progress.live.is_started:
-            self._progress.console.print(error_line(f"{image}: {error}"), soft_wrap=True)
+            self._progress.console.print(error_line(f"{image}: {error}"))
         else:
             print_error(f"{image}: {error}")
 
@@ -98,7 +98,7 @@ class Report:
             print_facts(
                 {"images": str(self._total), **counts, **facts, **per_image}, are_numbers=True
             )
-            stdout.print(f"{out}", soft_wrap=True)
+            stdout.print(f"{out}")
         if failed:
             if self._total > 1:
                 print_error(f"{failed} of {self._total} images failed")

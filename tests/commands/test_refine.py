@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import time
 from dataclasses import fields
 
 import grpc
@@ -22,8 +20,8 @@ from sam_refine_cli.options.refinement import HELP
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
 from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores
-from support.command_line import SAM_REFINE, one_line, run, start
-from support.fake_triton import FakeTriton, hang, right, status
+from support.command_line import SAM_REFINE, one_line, run, shown_on, start, terminal
+from support.fake_triton import PATIENCE_S, FakeTriton, hang, right, status
 
 PHOTO, SCORES = DEMO_DATA / "photo.jpg", DEMO_DATA / "coarse_scores.npy"
 FAST = ["--min-region-area", 225, "--mask-prompt", "none"]
@@ -370,8 +368,8 @@ def test_interrupted_folder_ends_at_once_and_says_how_far_it_came(images, comman
         assert json.loads(process.stdout.readline())["status"] == "ok"
         seen = server.wait_for(2)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
-        assert seen.ended.wait(5)
+        stdout, stderr = process.communicate()
+        assert seen.ended.wait(PATIENCE_S)
     assert (process.returncode, stdout) == (130, "")
     assert one_line(stderr).startswith("interrupted; 1 of 3 images are done, --skip-existing")
 
@@ -383,7 +381,7 @@ def test_killed_folder_has_whole_results_only_and_goes_on(images):
         assert json.loads(process.stdout.readline())["status"] == "ok"
         server.wait_for(2)
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate()
         done = [path.parent.name for path in (images / "out").glob("*/labels.png")]
         assert done == ["a"]
         (images / "out/b").mkdir()
@@ -396,26 +394,17 @@ def test_killed_folder_has_whole_results_only_and_goes_on(images):
 
 def test_folder_shows_how_far_it_is_on_a_terminal(images):
     """And JSON on stdout is whole, wherever that goes."""
-    with FakeTriton(*[status(grpc.StatusCode.INTERNAL)]) as server:
-        terminal, of_process = pty.openpty()
+    with FakeTriton(*[status(grpc.StatusCode.INTERNAL)]) as server, terminal() as (near, far):
         process = subprocess.Popen(
             [SAM_REFINE, *folder_arguments(images), "--url", server.address, "--json"],
             stdout=subprocess.PIPE,
-            stderr=of_process,
+            stderr=far,
             env=os.environ | {"COLUMNS": "80", "TERM": "xterm"},
         )
-        os.close(of_process)
-        shown = b""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                data = os.read(terminal, 4096)
-            except OSError:  # the process has closed its side
-                break
-            shown += data
-        lines = process.communicate(timeout=10)[0].splitlines()
-        os.close(terminal)
+        os.close(far)
+        shown = shown_on(near)
+        lines = process.communicate()[0].splitlines()
     assert [json.loads(line)["status"] for line in lines].count("ok") == 2
-    assert b"3/3" in shown
-    assert b"1 failed" in shown
-    assert b"said the server" in shown
+    assert "3/3" in shown
+    assert "1 failed" in shown
+    assert "said the server" in shown

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import signal
+import os
+import pty
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typer.main import get_command
+
+from sam_refine_cli.app import app
+
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"
+COMMANDS = ("refine", "embed", "health", "info", "export", "serve", "demo", "ui")
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     return subprocess.run(
-        [SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+        [SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, **options
     )
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Run it beside the test, where Ctrl-C reaches it."""
+    """Run it beside the test."""
     return subprocess.Popen(
         [SAM_REFINE, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell starts in the background ignores it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
 
@@ -37,3 +43,46 @@ def one_line(stderr: str) -> str:
     prefix, _, message = line.partition(": ")
     assert prefix == "sam-refine", line
     return message
+
+
+def option_names(command: str) -> list[str]:
+    """The long names of a subcommand's options."""
+    parameters = get_command(app).commands[command].params
+    return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal's two ends: what a person sees, and what a program writes to."""
+    near, far = pty.openpty()
+    try:
+        yield near, far
+    finally:
+        os.close(near)
+
+
+def shown_on(terminal: int) -> str:
+    """All that programs write to a terminal, until the last of them has ended."""
+    shown = b""
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # nobody has its other end any more
+            break
+        if not data:
+            break
+        shown += data
+    return shown.decode()
+
+
+def on_terminal(*command: object, **environment: str) -> str:
+    """What a program prints that runs in a terminal."""
+    with terminal() as (near, far):
+        process = subprocess.Popen(
+            list(map(str, command)), stdin=far, stdout=far, stderr=far,
+            env=os.environ | {"TERM": "xterm"} | environment,
+        )  # fmt: skip
+        os.close(far)
+        shown = shown_on(near)
+        assert process.wait() == 0, shown
+    return shown

@@ -24,6 +24,9 @@ from tritonclient.grpc.service_pb2_grpc import (
 
 from sam_refine.contract import MODELS, ModelSpec
 
+PATIENCE_S = 60
+"""How long a test waits for what comes at once, on a machine that has better things to do."""
+
 REGIONS = 2
 """Q and N of the answers: regions, and predictions."""
 
@@ -107,7 +110,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
             return [seen for seen in self.seen if seen.method == method]
 
         with self._came:
-            if not self._came.wait_for(lambda: len(came()) >= count, timeout=10):
+            if not self._came.wait_for(lambda: len(came()) >= count, timeout=PATIENCE_S):
                 raise TimeoutError(f"{len(came())} of {count} calls of {method} came")
             return came()[count - 1]
 

@@ -77,7 +77,7 @@ def demo(
         )
     print_result(result)
     for path in paths:
-        stdout.print(f"{path}", soft_wrap=True)
+        stdout.print(f"{path}")
 
 
 def provide_models(repository: Path) -> None:
@@ -99,7 +99,7 @@ def provide_models(repository: Path) -> None:
         options = ExportOptions(card.model, None, card.precision, card.device, card.max_batch_size)
         run_export(repository, options)
     else:
-        stderr.print(f"serving {printable(card.source.name)} from {repository}", soft_wrap=True)
+        stderr.print(f"serving {printable(card.source.name)} from {repository}")
 
 
 def free_ports(count: int) -> list[int]:

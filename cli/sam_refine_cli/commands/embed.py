@@ -84,5 +84,5 @@ def embed(
             else:
                 report.done(each.path, [path], {"size_hw": embedding.size_hw})
                 if not (json or each.is_of_folder):
-                    stdout.print(f"{path}", soft_wrap=True)
+                    stdout.print(f"{path}")
         report.finish(out, {})

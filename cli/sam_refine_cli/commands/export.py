@@ -122,7 +122,7 @@ def export(
         options = ExportOptions(model, checkpoint, precision, device, max_batch_size)
         card = run_export(output, options, replace=replace)
     print_card(card)
-    stdout.print(f"{output}", soft_wrap=True)
+    stdout.print(f"{output}")
 
 
 def require_alone(context: typer.Context, parameter: str) -> None:
@@ -205,7 +205,7 @@ def print_card(card: ModelCard) -> None:
     facts.add_row("precision", card.precision.value)
     facts.add_row("encoder", f"up to {card.max_batch_size} images at a time")
     facts.add_row("graphs", f"ONNX opset {card.opset}")
-    stdout.print(facts)
+    stdout.print_table(facts)
     # 80 columns hold it
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("output", "compared with"):
@@ -225,7 +225,7 @@ def print_card(card: ModelCard) -> None:
         table.add_row(
             output.replace("_", " "), reference, str(len(checks)), *(f"{f:.1e}" for f in figures)
         )
-    stdout.print(table)
+    stdout.print_table(table)
 
 
 def print_inspection(repository: Path, inspection: Inspection) -> None:
@@ -237,12 +237,12 @@ def print_inspection(repository: Path, inspection: Inspection) -> None:
         ("not of the export", inspection.files.added),
     ):
         for name in names:
-            stdout.print(f"{state}: {printable(name)}", soft_wrap=True)
+            stdout.print(f"{state}: {printable(name)}")
     count = len(inspection.files.intact)
     if inspection.matches_card:
-        stdout.print(f"{repository} matches its card: {count} files", soft_wrap=True)
+        stdout.print(f"{repository} matches its card: {count} files")
     else:
-        stdout.print(f"{repository} does not match its card", soft_wrap=True)
+        stdout.print(f"{repository} does not match its card")
     if not inspection.recipe_is_current:
         stdout.print("exported by another version of sam-refine; a new export may differ")
 

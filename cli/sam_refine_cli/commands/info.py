@@ -94,16 +94,16 @@ def print_info(name: str, client_version: str, info: ServerInfo) -> None:
             ", ".join(model.versions),
             *("" if cell is None else printable(str(cell)) for cell in cells),
         )
-    stdout.print(table)
+    stdout.print_table(table)
     if info.limits is not None and info.array_library is not None:
         stdout.print()
         print_facts({**limits_in_words(info.limits), "computes with": info.array_library.value})
     for model in info.models:
         if model.reason:
             reason = printable(" ".join(model.reason.split()))
-            stdout.print(f"{model.name} is {model.state.value}: {reason}", soft_wrap=True)
+            stdout.print(f"{model.name} is {model.state.value}: {reason}")
     for difference in info.differences:
-        stdout.print(f"differs: {printable(difference)}", soft_wrap=True)
+        stdout.print(f"differs: {printable(difference)}")
 
 
 def limits_in_words(limits: Limits) -> dict[str, str]:

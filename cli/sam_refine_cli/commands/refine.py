@@ -261,7 +261,7 @@ def refine(
             if not (json or each.is_of_folder):
                 print_result(result)
                 for path in paths:
-                    stdout.print(f"{path}", soft_wrap=True)
+                    stdout.print(f"{path}")
         report.finish(out, totals.facts())
 
 

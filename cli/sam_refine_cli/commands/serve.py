@@ -55,7 +55,6 @@ def serve(
         stdout.print(
             f"ready: gRPC {server.grpc_address}, HTTP {server.http_address}, "
             f"metrics http://{server.metrics_address}/metrics",
-            soft_wrap=True,
         )
 
     with errors_in_one_line(ServeError, OSError):

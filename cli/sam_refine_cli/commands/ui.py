@@ -72,5 +72,5 @@ def ui(
                 server,
                 example,
                 PageOptions(host, port),
-                lambda address: stdout.print(f"ready: {address} (Ctrl-C ends it)", soft_wrap=True),
+                lambda address: stdout.print(f"ready: {address} (Ctrl-C ends it)"),
             )
