@@ -16,7 +16,7 @@ from sam_refine.algorithm.pipeline import refine
 from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import SAM_REFINE
 from sam_refine.service.images import to_canvas
-from sam_refine.service.response import output_tensors
+from sam_refine.service.answer import output_tensors
 from support import straight
 from support.cases import CASES, Case
 

@@ -5,6 +5,7 @@ from functools import partial
 from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
 from sam_refine.service.answer import answer
 from sam_refine.triton.devices import arrays_of
+from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.models import ImageEmbedder, decode
 from sam_refine.triton.requests import (
     answer_each,
@@ -19,13 +20,14 @@ class TritonPythonModel:
         parameters = read_parameters(args)
         self.limits = Limits.from_parameters(parameters)
         self.arrays = arrays_of(ArrayLibrary.from_parameters(parameters))
-        self.embed = ImageEmbedder(args, self.limits)
+        self.metrics = RefineMetrics()
+        self.embed = ImageEmbedder(args, self.limits, self.metrics)
 
     def finalize(self):
         self.embed.close()
 
     def execute(self, requests):
-        return answer_each(requests, self.answer)
+        return answer_each(requests, self.answer, self.metrics.failed)
 
     def answer(self, request):
         return answer(
@@ -36,4 +38,5 @@ class TritonPythonModel:
             embed=partial(self.embed, request),
             decode=partial(decode, request, self.arrays),
             place=self.arrays.place,
+            report=self.metrics.refined,
         )

@@ -28,7 +28,7 @@ from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, RefineOptions
-from sam_refine.numerics.arrays import Float32, Labels, tiles
+from sam_refine.numerics.arrays import Float32, Labels, tiles, to_numpy
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,17 @@ class Refinement:
     coarse_labels: Labels
     """S: (H, W) int32."""
     regions: RegionReport
+    dropped_components: int
+    """How many components of S were too small to be regions."""
     stage_times_ms: Float32
     """(len(contract.STAGES),)."""
+
+    def changed_share(self) -> float | None:
+        """The share of pixels whose label is another than in S; None where there is no S'."""
+        if self.labels is None:
+            return None
+        changed = to_numpy(self.labels != self.coarse_labels)  # numpy counts fastest
+        return np.count_nonzero(changed) / changed.size
 
 
 def refine(
@@ -123,6 +132,7 @@ def refine(
         logits=refined_map.logits if refined_map else None,
         coarse_labels=labels_image,
         regions=_report(regions, predictions, options),
+        dropped_components=regions.dropped,
         stage_times_ms=clock.times_ms,
     )
 

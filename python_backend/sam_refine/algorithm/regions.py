@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.algorithm.scores import GridScores
-from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine.contract import LimitExceededError, RefineOptions
 from sam_refine.numerics.arrays import Float32, Indices, Labels, Mask
 
 NO_REGION = -1
@@ -46,6 +46,8 @@ class Regions:
     """Q_b: (Q,) mean of L_d[i] over the region."""
     region_map: npt.NDArray[np.int32]
     """R: (h_d, w_d) index of each cell's region, or NO_REGION."""
+    dropped: int = 0
+    """How many components were smaller than `min_region_area`."""
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -63,7 +65,7 @@ def split_regions(
 
     No region: where tau_c > 0, cells whose best score is < tau_c and classes whose best score is;
     cells of `ignore_label`; components smaller than `min_region_area`.
-    Labels are (h_d, w_d) int32. Raises `InvalidRequestError` for more than `max_regions` regions.
+    Labels are (h_d, w_d) int32. Raises `LimitExceededError` for more than `max_regions` regions.
     """
     threshold = float(np.float32(options.confidence_threshold))  # compared as float32 everywhere
     labelled = (labels_grid >= 0) & (labels_grid < len(scores))
@@ -88,7 +90,7 @@ def split_regions(
             wanted &= ~own | scores.reached(threshold, np.ones_like(labelled), [class_id]).any()
     chosen = np.flatnonzero(wanted)
     if len(chosen) > max_regions:
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"the coarse map has {len(chosen)} regions, at most {max_regions} are accepted; "
             "raise min_region_area or max_regions"
         )
@@ -102,6 +104,7 @@ def split_regions(
         points_xy_grid=np.stack([columns, rows], axis=1).astype(np.int32),
         scores=(components.sums[chosen] / components.areas[chosen]).astype(np.float32),
         region_map=region_of_component[component_map],
+        dropped=int(np.count_nonzero(components.areas[1:] < options.min_region_area)),
     )
 
 

@@ -6,7 +6,9 @@ package by tests. Needs numpy and the standard library only.
 """
 
 from sam_refine.contract.checks import (
+    InvalidOptionError,
     InvalidRequestError,
+    LimitExceededError,
     choice,
 )
 from sam_refine.contract.limits import (
@@ -19,6 +21,9 @@ from sam_refine.contract.options import (
     FailedRegions,
     MaskPrompt,
     RefineOptions,
+)
+from sam_refine.contract.rows import (
+    OptionRow,
 )
 from sam_refine.contract.tensors import (
     BOX_BOTTOM_RIGHT,
@@ -62,11 +67,14 @@ __all__ = [
     "STAGES",
     "ArrayLibrary",
     "FailedRegions",
+    "InvalidOptionError",
     "InvalidRequestError",
+    "LimitExceededError",
     "Limits",
     "MaskPrompt",
     "MaskPromptMode",
     "ModelSpec",
+    "OptionRow",
     "RefineOptions",
     "TensorSpec",
     "Tensors",

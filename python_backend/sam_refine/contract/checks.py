@@ -14,6 +14,14 @@ class InvalidRequestError(ValueError):
     """A request breaks a rule of this contract: one sentence with field, rule and what came."""
 
 
+class InvalidOptionError(InvalidRequestError):
+    """An option of the request has a value that it cannot have."""
+
+
+class LimitExceededError(InvalidRequestError):
+    """The request asks for more than this deployment, or one message, allows."""
+
+
 E = TypeVar("E", bound=Enum)
 
 

@@ -37,6 +37,13 @@ class EmbeddingCache:
         self._directory = directory
         self._capacity = capacity
 
+    def __len__(self) -> int:
+        """How many embeddings are stored now; 0 where the directory is gone."""
+        try:
+            return sum(not entry.name.startswith(".") for entry in os.scandir(self._directory))
+        except OSError:
+            return 0
+
     def get(self, key: str) -> Float32 | None:
         """The embedding stored under `key`, or None."""
         path = self._directory / key

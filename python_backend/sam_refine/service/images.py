@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam_refine.algorithm.canvas import preprocess_shape
-from sam_refine.contract import MODEL_SIDE, InvalidRequestError, Limits
+from sam_refine.contract import MODEL_SIDE, InvalidRequestError, LimitExceededError, Limits
 from sam_refine.numerics.arrays import UInt8
 
 
@@ -40,13 +40,13 @@ def decode_image(encoded: bytes, limits: Limits) -> UInt8:
 
 
 def check_size(field: str, height: int, width: int, limits: Limits) -> None:
-    """Raise `InvalidRequestError` for an image without pixels or larger than `limits` allow."""
+    """Raise `LimitExceededError` for an image without pixels or larger than `limits` allow."""
     if not 0 < height * width <= limits.max_image_pixels:
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"{field} must have 1 to {limits.max_image_pixels} pixels, got {height} x {width}"
         )
     if max(height, width) > limits.max_image_side:
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"{field} must have sides of at most {limits.max_image_side}, got {height} x {width}"
         )
 

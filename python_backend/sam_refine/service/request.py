@@ -16,7 +16,9 @@ from sam_refine.contract import (
     MAX_MESSAGE_BYTES,
     MAX_SCORE,
     SAM_REFINE,
+    InvalidOptionError,
     InvalidRequestError,
+    LimitExceededError,
     Limits,
     RefineOptions,
     Tensors,
@@ -60,11 +62,10 @@ def read_request(
     """Check one request of `contract.SAM_REFINE` for some of its outputs.
 
     Datatypes and ranks are Triton's to check, from the model's config. Raises
-    `InvalidRequestError`.
+    `InvalidRequestError`: `InvalidOptionError` where the rule is an option's, `LimitExceededError`
+    where it is the deployment's.
     """
-    options = RefineOptions.from_parameters(
-        {name: value for name, value in parameters.items() if name != IMAGE_ID}
-    )
+    options = _read_options(parameters)
     image, embedding, size_image = _read_image(tensors, limits)
     image_id = _read_image_id(parameters, embedding)
     scores = _read_scores(tensors, size_image, limits)
@@ -94,6 +95,15 @@ def read_image(tensors: Tensors, limits: Limits) -> UInt8:
     return image
 
 
+def _read_options(parameters: Mapping[str, object]) -> RefineOptions:
+    try:
+        return RefineOptions.from_parameters(
+            {name: value for name, value in parameters.items() if name != IMAGE_ID}
+        )
+    except InvalidRequestError as error:
+        raise InvalidOptionError(str(error)) from error
+
+
 def _read_image(
     tensors: Tensors, limits: Limits
 ) -> tuple[UInt8 | None, Float32 | None, tuple[int, int]]:
@@ -119,9 +129,9 @@ def _read_image_id(parameters: Mapping[str, object], embedding: Float32 | None) 
     if image_id is None:
         return None
     if embedding is not None:
-        raise InvalidRequestError(f"{IMAGE_ID} goes with an image, got it with EMBEDDING")
+        raise InvalidOptionError(f"{IMAGE_ID} goes with an image, got it with EMBEDDING")
     if not isinstance(image_id, str) or not 1 <= len(image_id) <= MAX_IMAGE_ID:
-        raise InvalidRequestError(
+        raise InvalidOptionError(
             f"{IMAGE_ID} must be a text of 1 to {MAX_IMAGE_ID} characters, got {image_id!r:.80}"
         )
     return image_id
@@ -132,7 +142,7 @@ def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) 
     values = tensors[name]
     classes, height, width = values.shape
     if not 1 <= classes <= limits.max_classes:
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"{name} must have 1 to {limits.max_classes} classes, got {classes}"
         )
     if not (1 <= height <= size_image[0] and 1 <= width <= size_image[1]):
@@ -147,7 +157,7 @@ def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) 
 def _check_grid(scores: ClassScores, options: RefineOptions, limits: Limits) -> None:
     height, width = grid_size(scores.size_image, options.downsample_ratio)
     if len(scores) * height * width > limits.max_grid_scores:
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"classes times cells of the working grid must be at most {limits.max_grid_scores}, "
             f"got {len(scores)} x {height} x {width}; raise downsample_ratio"
         )
@@ -180,7 +190,7 @@ def _check_outputs(outputs: Collection[str], scores: ClassScores, options: Refin
                 f"{name} needs at most 256 classes, got {len(scores)}; name the outputs you want"
             )
         if not 0 <= (options.ignore_label or 0) <= 255:
-            raise InvalidRequestError(
+            raise InvalidOptionError(
                 f"{name} needs an ignore_label in [0, 255], got {options.ignore_label}"
             )
     pixels = scores.size_image[0] * scores.size_image[1]
@@ -189,7 +199,7 @@ def _check_outputs(outputs: Collection[str], scores: ClassScores, options: Refin
         spec.dtype.itemsize * pixels * (len(scores) if "C" in spec.shape else 1) for spec in maps
     )
     if map_bytes > MAX_MESSAGE_BYTES - 2**20:  # the rest of the message is small
-        raise InvalidRequestError(
+        raise LimitExceededError(
             f"{' and '.join(spec.name for spec in maps)} must fit one message of "
             f"{MAX_MESSAGE_BYTES} bytes, would be {map_bytes}; ask for less"
         )

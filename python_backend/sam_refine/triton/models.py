@@ -14,6 +14,7 @@ from sam_refine.contract import SAM_EMBED, SAM_IMAGE_ENCODER, SAM_MASK_DECODER, 
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.triton.devices import Arrays, NumpyArrays
+from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.requests import CancelledError, ModelCallError
 
 
@@ -42,30 +43,25 @@ def call_model(
 class ImageEmbedder:
     """SAM's embedding of an image: from the cache, else from `sam_embed`."""
 
-    def __init__(self, args: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, args: Mapping[str, str], limits: Limits, metrics: RefineMetrics) -> None:
         """With `initialize`'s arguments. Raises `OSError` where there can be no cache."""
         self._directory = open_server_directory()
         self._cache = EmbeddingCache(self._directory, limits.max_cached_embeddings)
         self._encoder = Path(args["model_repository"]).parent / SAM_IMAGE_ENCODER.name
-        self._family = pb_utils.MetricFamily(
-            name="sam_refine_embedding_cache_lookups_total",
-            description="Image embeddings looked up in the cache, by result",
-            kind=pb_utils.MetricFamily.COUNTER,
-        )
-        self._lookups = {
-            result: self._family.Metric(labels={"result": result}) for result in ("hit", "miss")
-        }
+        self._metrics = metrics
+        metrics.stored(len(self._cache))
 
     def __call__(self, request: Any, image: UInt8, image_id: str | None) -> Float32:
         """The embedding (1, 256, 64, 64) of an image (H, W, 3); raises as `call_model` does."""
         key = content_key(image, image_id, self._encoder_version())
         embedding = self._cache.get(key)
-        self._lookups["miss" if embedding is None else "hit"].increment(1)
+        self._metrics.looked_up(hit=embedding is not None)
         if embedding is None:
             (embedding,) = call_model(
                 request, SAM_EMBED, {"IMAGE": image}, ["EMBEDDING"], NumpyArrays()
             )
             self._cache.put(key, embedding)
+            self._metrics.stored(len(self._cache))
         return embedding
 
     def close(self) -> None:

@@ -1,18 +1,37 @@
-"""A model's requests and responses: tensors and parameters in, tensors or one error out."""
+"""A model's requests and responses: tensors and parameters in, tensors or one error out.
+
+What an error of this library becomes for the caller, and how it is counted:
+
+    InvalidOptionError    INVALID_ARG   its text   invalid_option
+    LimitExceededError    INVALID_ARG   its text   limit
+    InvalidRequestError   INVALID_ARG   its text   invalid_tensor
+    CancelledError        CANCELLED     fixed      cancelled
+    ModelCallError        INTERNAL      its text   model_failed
+    MemoryError           UNAVAILABLE   fixed      out_of_memory
+    any other             INTERNAL      fixed      internal
+"""
 
 from __future__ import annotations
 
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from sam_refine.contract import InvalidRequestError, ModelSpec, Tensors
+from sam_refine.contract import (
+    InvalidOptionError,
+    InvalidRequestError,
+    LimitExceededError,
+    ModelSpec,
+    Tensors,
+)
 
 Answer = Callable[[Any], Tensors]
+"""One request to its outputs by name."""
 
 
 class CancelledError(Exception):
@@ -21,6 +40,25 @@ class CancelledError(Exception):
 
 class ModelCallError(Exception):
     """A model called by BLS answered with an error."""
+
+
+class FailureReason(str, Enum):
+    """Why a request got no outputs: the values of a metric's label `reason`."""
+
+    INVALID_TENSOR = "invalid_tensor"
+    """An input breaks a rule, is missing or comes twice, or an output cannot be had."""
+    INVALID_OPTION = "invalid_option"
+    """A request parameter is unknown or has a value that it cannot have."""
+    LIMIT = "limit"
+    """It asks for more than the deployment allows."""
+    CANCELLED = "cancelled"
+    """Its caller went away, or the deadline passed."""
+    MODEL_FAILED = "model_failed"
+    """The encoder or the decoder answered with an error."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """Memory ran out on the way."""
+    INTERNAL = "internal"
+    """A fault of this program; the server's log has the traceback."""
 
 
 def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
@@ -37,30 +75,47 @@ def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
     return {name: value["string_value"] for name, value in parameters.items()}
 
 
-def answer_each(requests: Iterable[Any], answer: Answer) -> list[Any]:
-    """One response for each request, whatever `answer` raises; no traceback reaches a caller."""
-    return [_response(request, answer) for request in requests]
+def answer_each(
+    requests: Iterable[Any],
+    answer: Answer,
+    count_failure: Callable[[FailureReason], None] = lambda reason: None,
+) -> list[Any]:
+    """One response for each request, whatever `answer` raises; no traceback reaches a caller.
+
+    `count_failure` is told why a request failed.
+    """
+    return [_response(request, answer, count_failure) for request in requests]
 
 
-def _response(request: Any, answer: Answer) -> Any:
+def _response(request: Any, answer: Answer, count_failure: Callable[[FailureReason], None]) -> Any:
     try:
         outputs = answer(request)
         return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])
-    except InvalidRequestError as error:
-        return _error(str(error), pb_utils.TritonError.INVALID_ARG)
-    except CancelledError:
-        return _error("the request was cancelled", pb_utils.TritonError.CANCELLED)
-    except ModelCallError as error:
-        return _error(str(error), pb_utils.TritonError.INTERNAL)
-    except MemoryError:
-        return _error("not enough memory for this request", pb_utils.TritonError.UNAVAILABLE)
-    except Exception:  # the outer edge: anything else is this program's fault
-        pb_utils.Logger.log_error(traceback.format_exc())
-        return _error("internal error; the server's log has it", pb_utils.TritonError.INTERNAL)
+    except Exception as error:  # the outer edge
+        text, code, reason = _failure(error)
+        count_failure(reason)
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 
 
-def _error(text: str, code: int) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
+def _failure(error: Exception) -> tuple[str, int, FailureReason]:
+    """What the caller reads, Triton's code, and what it counts as."""
+    codes = pb_utils.TritonError
+    match error:
+        case InvalidOptionError():
+            return str(error), codes.INVALID_ARG, FailureReason.INVALID_OPTION
+        case LimitExceededError():
+            return str(error), codes.INVALID_ARG, FailureReason.LIMIT
+        case InvalidRequestError():
+            return str(error), codes.INVALID_ARG, FailureReason.INVALID_TENSOR
+        case CancelledError():
+            return "the request was cancelled", codes.CANCELLED, FailureReason.CANCELLED
+        case ModelCallError():
+            return str(error), codes.INTERNAL, FailureReason.MODEL_FAILED
+        case MemoryError():
+            text = "not enough memory for this request"
+            return text, codes.UNAVAILABLE, FailureReason.OUT_OF_MEMORY
+    pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
+    return "internal error; the server's log has it", codes.INTERNAL, FailureReason.INTERNAL
 
 
 def input_tensors(request: Any, model: ModelSpec) -> Tensors:
@@ -70,11 +125,9 @@ def input_tensors(request: Any, model: ModelSpec) -> Tensors:
 
 
 def request_parameters(request: Any) -> dict[str, object]:
-    """The request's parameters by name."""
+    """The request's parameters by name. Raises `InvalidOptionError` where they are no text."""
     try:
         parameters: dict[str, object] = json.loads(request.parameters() or "{}")
     except ValueError as error:  # what is no UTF-8, or no JSON because of it
-        raise InvalidRequestError(
-            f"the request's parameters must be UTF-8 text: {error}"
-        ) from error
+        raise InvalidOptionError(f"the request's parameters must be UTF-8 text: {error}") from error
     return parameters
