@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import fields
 
 import grpc
 import numpy as np
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
 from sam_refine_cli.commands.refine import Activation, Format
-from sam_refine_cli.options.refinement import HELP
+from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
 from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores
@@ -264,8 +263,12 @@ def test_options_and_headers_reach_the_server(images):
     assert (sent["multimask_output"], sent["image_id"]) == (True, "still")
 
 
-def test_every_option_of_a_request_has_a_help():
-    assert list(HELP) == [option.name for option in fields(RefineOptions)]
+def test_every_option_of_a_request_is_one_of_the_command_with_its_help():
+    assert [(option.name, option.default) for option in REFINE_OPTIONS.options] == [
+        (row.name, row.default) for row in RefineOptions.rows.values()
+    ]
+    for option, row in zip(REFINE_OPTIONS.options, RefineOptions.rows.values(), strict=True):
+        assert option.annotation.__metadata__[0].help == row.full_help
 
 
 # --- Wrong usage, errors ---------------------------------------------------------------------

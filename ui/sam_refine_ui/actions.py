@@ -71,7 +71,7 @@ class Actions:
             str(self.example.scores),
             ALREADY_SCORES,
             ", ".join(self.example.class_names),
-            *(getattr(options, knob.option) for knob in KNOBS),
+            *(getattr(options, knob.name) for knob in KNOBS),
         ]
 
     def refine(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from enum import Enum
 from inspect import Parameter
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final
 
 import typer
 
-from sam_refine.contract import RefineOptions
+from sam_refine.contract import OptionRow, RefineOptions
 from sam_refine_cli.options.groups import OptionGroup, option
 
 _PANEL: Final = "Refinement"
@@ -18,40 +16,17 @@ _LARGEST_SHOWN: Final = 1_000_000
 _PNG_LABELS: Final = (0, 65535)
 """What can be written as a PNG."""
 
-HELP: Final = {
-    "downsample_ratio": "Regions are found on a grid of one cell for N x N pixels. Larger is "
-    "faster and coarser.",
-    "confidence_threshold": "Places where every class scores less belong to no region; 0 switches "
-    "this off.",
-    "iou_threshold": "A region is kept where the IoU that SAM predicts for its mask is higher. "
-    "Lower it where too few are kept.",
-    "mask_prompt": "How SAM is shown the scores: not at all, as SAM has it, or as Trident has it.",
-    "mask_prompt_scale": "Factor of the scores in the mask prompt.",
-    "min_region_area": "Smaller specks, in grid cells, are not refined: faster. 225 suits the "
-    "scores of a network.",
-    "failed_regions": "Where a region was not kept: scores_only: other masks may win there; "
-    "compete: unless the coarse scores are higher; keep_coarse: it stays as it was.",
-    "multimask_output": "Of three masks of SAM take the one of the highest predicted IoU, instead "
-    "of its single mask.",
-    "max_regions": "Refuse maps of more regions; else the server's limit holds.",
-    "ignore_label": 'Pixels of this label of the coarse map keep it, such as 255 for "void".',
-}
-"""What each does, in a sentence; names, types, defaults and ranges are the contract's."""
 
-
-def _option(name: str, kind: Any, default: Any) -> Parameter:
-    arguments: dict[str, Any] = {"help": HELP[name], "rich_help_panel": _PANEL}
+def _option(row: OptionRow) -> Parameter:
+    arguments: dict[str, Any] = {"help": row.full_help, "rich_help_panel": _PANEL}
     flags = []
-    if isinstance(default, bool):
-        flags.append(f"--{name.replace('_', '-')}")  # and no second one to switch it off
-    elif not isinstance(default, Enum):
-        low, high = _PNG_LABELS if name == "ignore_label" else RefineOptions.range_of(name)
+    if row.kind is bool:
+        flags.append(f"--{row.name.replace('_', '-')}")  # and no second one to switch it off
+    elif row.range is not None:
+        low, high = _PNG_LABELS if row.name == "ignore_label" else row.range
         arguments |= {"min": low, "max": high if high <= _LARGEST_SHOWN else None, "metavar": "N"}
-    return option(name, Annotated[kind, typer.Option(*flags, **arguments)], default)
+    kind: Any = row.kind | None if row.is_optional else row.kind
+    return option(row.name, Annotated[kind, typer.Option(*flags, **arguments)], row.default)
 
 
-_KINDS: Final = get_type_hints(RefineOptions)
-REFINE_OPTIONS: Final = OptionGroup(
-    tuple(_option(each.name, _KINDS[each.name], each.default) for each in fields(RefineOptions)),
-    RefineOptions,
-)
+REFINE_OPTIONS: Final = OptionGroup(tuple(map(_option, RefineOptions.rows.values())), RefineOptions)

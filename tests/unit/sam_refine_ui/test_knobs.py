@@ -1,7 +1,5 @@
 """Every option that a person would turn can be turned, in the contract's own range."""
 
-from dataclasses import fields
-
 import gradio as gr
 import pytest
 
@@ -13,13 +11,12 @@ LEFT_OUT = {"max_regions", "ignore_label"}
 
 
 def knob(option):
-    return next(knob for knob in KNOBS if knob.option == option)
+    return next(knob for knob in KNOBS if knob.name == option)
 
 
 def test_knobs_are_all_options_but_two():
-    options = [knob.option for knob in KNOBS]
-    assert {*options} | LEFT_OUT == {option.name for option in fields(RefineOptions)}
-    assert len(options) == len({*options})
+    assert [knob.name for knob in KNOBS] == [name for name in RefineOptions.rows
+                                             if name not in LEFT_OUT]  # fmt: skip
 
 
 def test_components_untouched_are_the_default_options():
@@ -39,8 +36,13 @@ def test_components_untouched_are_the_default_options():
 def test_component_of_a_number_has_the_range_of_the_contract(option, kind):
     made = component(knob(option))
     assert isinstance(made, kind)
-    assert (made.minimum, made.maximum) == RefineOptions.range_of(option)
-    assert made.info == knob(option).explanation
+    assert (made.minimum, made.maximum) == RefineOptions.rows[option].range
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+def test_component_says_what_its_option_does(knob):
+    made = component(knob)
+    assert (made.label, made.info) == (knob.label, knob.full_help)
 
 
 def test_component_of_a_choice_offers_every_choice():
@@ -53,6 +55,6 @@ def test_component_of_a_choice_offers_every_choice():
 
 
 def test_options_of_an_emptied_field_say_which_it_was():
-    values = [None if knob.option == "min_region_area" else component(knob).value for knob in KNOBS]
+    values = [None if knob.name == "min_region_area" else component(knob).value for knob in KNOBS]
     with pytest.raises(InvalidRequestError, match="min_region_area must be an integer in"):
         options_of(values)

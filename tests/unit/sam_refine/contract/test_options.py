@@ -1,22 +1,14 @@
-import re
+"""The options of a request: defaults, rules, and the way over the wire."""
 
-import numpy as np
+import pickle
+from dataclasses import fields, replace
+
 import pytest
 
-from sam_refine.contract import (
-    MODELS,
-    SAM_REFINE,
-    ArrayLibrary,
-    FailedRegions,
-    InvalidRequestError,
-    Limits,
-    MaskPrompt,
-    RefineOptions,
-    choice,
-)
+from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
 
 
-def test_options_default_to_the_published_algorithm():
+def test_options_default_to_algorithm_4_and_keep_what_failed():
     assert RefineOptions() == RefineOptions(
         downsample_ratio=2,
         confidence_threshold=0.0,
@@ -24,7 +16,7 @@ def test_options_default_to_the_published_algorithm():
         mask_prompt=MaskPrompt.TRIDENT,
         mask_prompt_scale=0.005,
         min_region_area=0,
-        failed_regions=FailedRegions.SCORES_ONLY,
+        failed_regions=FailedRegions.KEEP_COARSE,
         multimask_output=False,
         max_regions=None,
         ignore_label=None,
@@ -96,24 +88,23 @@ def test_options_outside_their_range_are_refused(name, value, rule):
         RefineOptions.from_parameters({name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "range_"),
-    [
-        ("downsample_ratio", (1, 64)),
-        ("iou_threshold", (0.0, 1.0)),
-        ("min_region_area", (0, 2**31 - 1)),
-    ],
-)
-def test_range_of_an_option_holds_what_is_accepted(name, range_):
-    assert RefineOptions.range_of(name) == range_
-    for value in range_:
+@pytest.mark.parametrize("name", [name for name, row in RefineOptions.rows.items() if row.range])
+def test_options_at_the_ends_of_their_range_are_accepted_and_past_them_refused(name):
+    low, high = RefineOptions.rows[name].range
+    for value in (low, high):
         assert getattr(RefineOptions(**{name: value}), name) == value
+    step = max(1, abs(high) * 1e-6)
+    for value in (low - 1, high + step):
+        with pytest.raises(InvalidRequestError, match=f"^{name} must be"):
+            RefineOptions(**{name: int(value) if isinstance(low, int) else value})
 
 
-@pytest.mark.parametrize("name", ["mask_prompt", "multimask_output", "tau"])
-def test_range_of_what_is_no_number_is_a_key_error(name):
-    with pytest.raises(KeyError, match=f"{name} is no option with a range"):
-        RefineOptions.range_of(name)
+def test_options_that_may_be_none_are_those_of_a_deployment_and_of_a_map():
+    optional = [name for name, row in RefineOptions.rows.items() if row.is_optional]
+    assert optional == ["max_regions", "ignore_label"]
+    for name in RefineOptions.rows.keys() - optional:
+        with pytest.raises(InvalidRequestError, match=f"^{name} must be .+, got None$"):
+            RefineOptions(**{name: None})
 
 
 def test_options_of_unknown_name_are_refused_with_the_known_ones():
@@ -121,42 +112,30 @@ def test_options_of_unknown_name_are_refused_with_the_known_ones():
         RefineOptions.from_parameters({"tau": 1})
 
 
-def test_limits_read_their_own_parameters_only():
-    limits = Limits.from_parameters({"max_regions": "7", "something_else": "x"})
-    assert limits == Limits(max_regions=7)
+def test_options_survive_pickle_and_replace():
+    options = RefineOptions(mask_prompt=MaskPrompt.SAM, max_regions=3)
+    assert pickle.loads(pickle.dumps(options)) == options
+    assert pickle.loads(pickle.dumps(options)).mask_prompt is MaskPrompt.SAM
+    with pytest.raises(InvalidRequestError, match="max_regions"):
+        replace(options, max_regions=0)
 
 
-def test_limits_must_be_positive_integers():
-    with pytest.raises(InvalidRequestError, match="max_classes must be an integer >= 1, got 'a'"):
-        Limits.from_parameters({"max_classes": "a"})
+# --- Texts -----------------------------------------------------------------------------------
 
 
-def test_tensor_spec_dims_have_minus_one_for_sizes_that_vary():
-    image = next(spec for spec in SAM_REFINE.inputs if spec.name == "IMAGE")
-    assert (image.dims, image.dtype) == ((-1, -1, 3), np.uint8)
+def test_rows_are_the_fields_in_their_order_with_their_defaults():
+    assert [(row.name, row.default) for row in RefineOptions.rows.values()] == [
+        (option.name, option.default) for option in fields(RefineOptions)
+    ]
 
 
-def test_models_have_distinct_names_and_tensors():
-    names = [model.name for model in MODELS]
-    assert len(set(names)) == len(names)
-    for model in MODELS:
-        tensors = [*model.input_names, *model.output_names]
-        assert len(set(tensors)) == len(tensors)
-
-
-# --- choice ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", ["torch", ArrayLibrary.TORCH])
-def test_choice_of_a_member_or_its_value_is_the_member(value):
-    assert choice("array_library", value, ArrayLibrary) is ArrayLibrary.TORCH
-
-
-@pytest.mark.parametrize("value", ["jax", "TORCH", None, 1, ["torch"]])
-@pytest.mark.parametrize(
-    ("rule", "message"), [(None, "one of 'numpy', 'torch'"), ("numpy or torch", "numpy or torch")]
-)
-def test_choice_of_anything_else_is_refused_by_its_rule(value, rule, message):
-    expected = f"library must be {message}, got {value!r}"
-    with pytest.raises(InvalidRequestError, match=f"^{re.escape(expected)}$"):
-        choice("library", value, ArrayLibrary, rule)
+@pytest.mark.parametrize("row", RefineOptions.rows.values(), ids=lambda row: row.name)
+def test_texts_of_a_row_are_whole_sentences_for_a_line_or_two(row):
+    for text in (row.full_help, row.reason):
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert "\n" not in text
+        assert "|" not in text  # a cell of a table
+    assert 0 < len(row.label) <= 25
+    assert len(row.help) <= 140
+    assert all(not choice.explanation.endswith(".") for choice in row.choices)
