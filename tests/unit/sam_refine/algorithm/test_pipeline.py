@@ -177,3 +177,6 @@ def test_refine_of_tensors_equals_that_of_arrays(library, rule):
     np.testing.assert_array_equal(to_numpy(refinement.labels), expected.labels)
     np.testing.assert_allclose(to_numpy(refinement.logits), expected.logits, atol=1e-6)
     assert type(refinement.labels) is type(refinement.logits) is type(library(values))
+    changed = (expected.labels != expected.coarse_labels).mean()
+    assert refinement.changed_share() == expected.changed_share() == changed
+    assert changed > 0

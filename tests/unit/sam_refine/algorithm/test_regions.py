@@ -75,6 +75,17 @@ def test_split_drops_components_below_the_minimum_area():
     regions = split(labels, classes=2, min_region_area=2)
     assert regions.classes.tolist() == [0, 1]
     assert regions.region_map[3, 3] == NO_REGION
+    assert regions.dropped == 1
+    assert split(labels, classes=2, min_region_area=0).dropped == 0
+    assert split(labels, classes=2, min_region_area=100).dropped == 3
+
+
+def test_split_counts_no_rejected_or_ignored_cell_as_dropped():
+    labels = drawn("0011", "0022")
+    scores = one_hot_scores(labels, 3)
+    scores[2] = 0.2 * scores[2]
+    left = split(labels, scores, confidence_threshold=0.5, ignore_label=0, min_region_area=3)
+    assert (len(left), left.dropped) == (0, 1)
 
 
 def test_split_rejects_cells_below_the_confidence_threshold():

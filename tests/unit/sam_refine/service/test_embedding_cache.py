@@ -30,6 +30,15 @@ def test_put_beyond_the_capacity_drops_the_longest_unused(tmp_path):
     cache.get("a")
     cache.put("d", embedding(0))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "d"]
+    assert len(cache) == 3
+
+
+def test_length_is_that_of_all_processes_and_leaves_out_what_is_being_written(tmp_path):
+    cache = EmbeddingCache(tmp_path, 4)
+    assert len(cache) == 0
+    EmbeddingCache(tmp_path, 4).put("a", embedding(0))
+    (tmp_path / ".b-123").touch()
+    assert len(cache) == 1
 
 
 def test_put_the_same_key_again_replaces_it(tmp_path):
@@ -58,6 +67,7 @@ def test_put_without_a_directory_is_no_error(tmp_path):
     cache = EmbeddingCache(tmp_path / "gone", 2)
     cache.put("a", embedding(0))
     assert cache.get("a") is None
+    assert len(cache) == 0
 
 
 FILL = """

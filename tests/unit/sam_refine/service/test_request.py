@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine.contract import InvalidRequestError, Limits
+from sam_refine.contract import (
+    InvalidOptionError,
+    InvalidRequestError,
+    LimitExceededError,
+    Limits,
+)
 from sam_refine.service.request import read_image, read_request
 
 H, W, C = 6, 8, 3
@@ -100,6 +105,26 @@ def test_read_request_that_breaks_a_rule_is_refused(changes, message):
         read(tensors(**changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "parameters", "kind"),
+    [
+        ({"IMAGE": None}, {}, InvalidRequestError),
+        ({"LABELS": with_value((H, W), C, np.int32)}, {}, InvalidRequestError),
+        ({}, {"iou": 0.5}, InvalidOptionError),
+        ({}, {"iou_threshold": 7}, InvalidOptionError),
+        ({}, {"image_id": ""}, InvalidOptionError),
+        ({}, {"ignore_label": 256}, InvalidOptionError),
+        ({"IMAGE": np.zeros((11, 10, 3), np.uint8)}, {}, LimitExceededError),
+        ({"IMAGE": None, "ENCODED_IMAGE": encoded_image(11, 10)}, {}, LimitExceededError),
+        ({"LOGITS": np.zeros((301, 3, 4), np.float32)}, {}, LimitExceededError),
+    ],
+)
+def test_read_request_says_what_kind_of_rule_is_broken(changes, parameters, kind):
+    with pytest.raises(InvalidRequestError) as caught:
+        read(tensors(**changes), parameters, ["COARSE_LABELS_UINT8"])
+    assert type(caught.value) is kind
+
+
 def test_read_request_image_id_is_kept_beside_the_options():
     asked = read(tensors(), {"image_id": "frame 7", "iou_threshold": 0.5})
     assert asked.image_id == "frame 7"
@@ -164,7 +189,7 @@ def test_read_request_refuses_refined_logits_beyond_one_message():
         LOGITS=np.ones((7, 3, 4), np.float32),
     )  # fmt: skip
     with pytest.raises(
-        InvalidRequestError, match="REFINED_LOGITS and COARSE_LABELS must fit one message"
+        LimitExceededError, match="REFINED_LOGITS and COARSE_LABELS must fit one message"
     ):
         read_request(given, {}, ["REFINED_LOGITS", "COARSE_LABELS"], limits)
     assert read_request(given, {}, ["REFINED_LABELS"], limits).scores.size_image == (8192, 8192)
@@ -181,5 +206,5 @@ def test_read_image_decodes_or_passes_through():
 def test_read_request_refuses_more_scores_on_the_grid_than_the_limit():
     limits = Limits(max_grid_scores=C * 3 * 4)
     assert read_request(tensors(), {}, [], limits).scores.size_image == (H, W)
-    with pytest.raises(InvalidRequestError, match="at most 36, got 3 x 6 x 8"):
+    with pytest.raises(LimitExceededError, match="at most 36, got 3 x 6 x 8"):
         read_request(tensors(), {"downsample_ratio": 1}, [], limits)
