@@ -85,8 +85,8 @@ def refine(request):
     """refine(address, tls, **connection options) -> the labels of one call."""
 
     def refine(address, tls, **options):
-        options = ConnectionOptions(tls=tls, **{"retries": Retries(attempts=1), **options})
-        with CLIENTS[request.param](address, connection=options) as client:
+        connection = ConnectionOptions(tls=tls, **{"retries": Retries(attempts=1), **options})
+        with CLIENTS[request.param](address, connection=connection) as client:
             return client.refine(IMAGE, logits=SCORES, outputs=("labels",), timeout_s=20).labels
 
     return refine

@@ -102,8 +102,8 @@ def test_probes_find_a_server_that_is_well(server, manifest):
     assert float(words[words.index("--timeout-s") + 1]) < liveness["timeoutSeconds"]
     program = Path(sys.executable).parent / words[0]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    url = ["--url", f"127.0.0.1:{server.grpc_port}"]
-    done = subprocess.run([program, *words[1:], *url], env=environment, timeout=60, check=False)
+    address = ["--url", f"127.0.0.1:{server.grpc_port}"]
+    done = subprocess.run([program, *words[1:], *address], env=environment, timeout=60, check=False)
     assert done.returncode == 0
     with urllib.request.urlopen(
         f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10

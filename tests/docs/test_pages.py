@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -57,7 +58,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 @every_page
 def test_commands_have_the_options_that_are_shown(page):
-    program = typer.main.get_command(app)
+    program: Any = typer.main.get_command(app)
     for name, *words in commands_of(page):
         command = program.commands[name]
         known = {

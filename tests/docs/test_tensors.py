@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_grpcurl_example_gives_the_map(server, tmp_path, refined):
         np.testing.assert_array_equal(np.asarray(picture), refined["REFINED_LABELS_UINT8"])
 
 
-def http_status(server, model: str, request: dict[str, object]) -> tuple[int, dict[str, object]]:
+def http_status(server, model: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     url = f"http://127.0.0.1:{server.http_port}/v2/models/{model}/infer"
     try:
         with urllib.request.urlopen(url, json.dumps(request).encode(), timeout=60) as response:

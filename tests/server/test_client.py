@@ -9,6 +9,7 @@ import signal
 import time
 import urllib.request
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ FAST = RefineOptions(mask_prompt="none", min_region_area=225)
 @pytest.fixture(scope="module", params=["blocking", "awaited", "local"])
 def client(request, server, repository):
     url = f"127.0.0.1:{server.grpc_port}"
-    client = {
+    client: Any = {
         "blocking": lambda: RefineClient(url),
         "awaited": lambda: Awaited(url),
         "local": lambda: RefineClient.local(repository),

@@ -25,7 +25,8 @@ class Case:
 
     @property
     def size_image(self) -> tuple[int, int]:
-        return self.image.shape[:2]
+        height, width = self.image.shape[:2]
+        return height, width
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -74,8 +75,8 @@ def given_labels(**options: object) -> Case:
 
 
 def tiny(height: int, width: int, **options: object) -> Case:
-    scores = np.random.default_rng(height).dirichlet(np.ones(3), (height, width))
-    scores = np.moveaxis(scores, -1, 0).astype(np.float32).copy()
+    shares = np.random.default_rng(height).dirichlet(np.ones(3), (height, width))
+    scores = np.moveaxis(shares, -1, 0).astype(np.float32).copy()
     return Case(photo(height, width), scores, RefineOptions(**options))
 
 
@@ -83,15 +84,17 @@ CASES: dict[str, Callable[[], Case]] = {
     "trident": lambda: landscape(),
     "sam": lambda: landscape(mask_prompt="sam", iou_threshold=0.6),
     "none": lambda: landscape(mask_prompt="none"),
-    "reject_class": lambda: odd_size(confidence_threshold=0.5, min_region_area=4),
+    "reject_class": lambda: odd_size(
+        confidence_threshold=0.5, min_region_area=4, failed_regions="scores_only"
+    ),
     "odd_size": lambda: odd_size(mask_prompt="sam", failed_regions="compete"),
     "portrait": lambda: portrait(mask_prompt="none", failed_regions="keep_coarse"),
     "portrait_stride_3": lambda: portrait(downsample_ratio=3, multimask_output=True),
     "full_grid": lambda: landscape(downsample_ratio=1, mask_prompt_scale=1.0, iou_threshold=0.7),
-    "negative_scores": lambda: mixed_sign(iou_threshold=0.5),
+    "negative_scores": lambda: mixed_sign(iou_threshold=0.5, failed_regions="scores_only"),
     "negative_scores_sam": lambda: mixed_sign(mask_prompt="sam", failed_regions="compete"),
     "given_labels": lambda: given_labels(min_region_area=10, failed_regions="keep_coarse"),
-    "tiny": lambda: tiny(9, 7, iou_threshold=0.3),
+    "tiny": lambda: tiny(9, 7, iou_threshold=0.3, failed_regions="scores_only"),
     "tiny_strip": lambda: tiny(1, 23, iou_threshold=0.3),
     "tiny_pixel": lambda: tiny(1, 1, iou_threshold=0.0),
     "all_failed": lambda: landscape(iou_threshold=1.0, min_region_area=60),

@@ -34,7 +34,7 @@ class Awaited:
         return _await(self._client.health(**options))
 
     def refine_many(self, jobs: Any, **options: Any) -> Iterator[Any]:
-        outcomes = self._client.refine_many(jobs, **options)
+        outcomes: Any = self._client.refine_many(jobs, **options)
 
         async def next_outcome() -> Any:
             return await anext(outcomes, None)

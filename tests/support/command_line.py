@@ -47,7 +47,8 @@ def one_line(stderr: str) -> str:
 
 def option_names(command: str) -> list[str]:
     """The long names of a subcommand's options."""
-    parameters = get_command(app).commands[command].params
+    program: Any = get_command(app)
+    parameters = program.commands[command].params
     return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import matplotlib.pyplot as plt
 import pytest
 
 from sam_refine_benchmarks import plots, report
@@ -86,10 +87,10 @@ def test_draw_writes_a_picture(tmp_path):
     ],
 )
 def test_label_writes_counts_as_whole_numbers(x, logarithmic, ticks):
-    canvas, axes = plots.plt.subplots()
+    canvas, axes = plt.subplots()
     axes.plot(x, x)
     plots.label(axes, Figure("f", "F", "x", "y", (Series("a", x, x),), logarithmic=logarithmic))
     low, high = axes.get_xlim()
     places = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert axes.xaxis.get_major_formatter().format_ticks(places) == ticks
-    plots.plt.close(canvas)
+    plt.close(canvas)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import grpc
 import pytest
@@ -145,7 +146,7 @@ def test_refine_many_takes_jobs_only_as_they_are_needed(calls, in_order):
             taken += 1
             yield {"name": job["name"]}
 
-    outcomes = stream(calls.refine, jobs(), 2, in_order=in_order, end=calls.ended.set)
+    outcomes: Any = stream(calls.refine, jobs(), 2, in_order=in_order, end=calls.ended.set)
     for given in range(1, 15):
         next(outcomes)
         assert taken <= given + 4
@@ -154,7 +155,7 @@ def test_refine_many_takes_jobs_only_as_they_are_needed(calls, in_order):
 
 def test_refine_many_caller_that_stops_ends_the_work(calls):
     jobs = ({"name": i, "takes_s": 60 if i else 0} for i in range(1000))
-    outcomes = stream(calls.refine, jobs, 2, in_order=True, end=calls.ended.set)
+    outcomes: Any = stream(calls.refine, jobs, 2, in_order=True, end=calls.ended.set)
     next(outcomes)
     outcomes.close()  # comes back, because those that were begun were ended
     assert calls.begun <= 5

@@ -1,5 +1,7 @@
 """Every option that a person would turn can be turned, in the contract's own range."""
 
+from typing import Any
+
 import gradio as gr
 import pytest
 
@@ -46,8 +48,10 @@ def test_component_says_what_its_option_does(knob):
 
 
 def test_component_of_a_choice_offers_every_choice():
-    offered = {name: [value for _, value in component(knob(name)).choices] for name in
-               ("mask_prompt", "failed_regions")}  # fmt: skip
+    made: dict[str, Any] = {
+        name: component(knob(name)) for name in ("mask_prompt", "failed_regions")
+    }
+    offered = {name: [value for _, value in each.choices] for name, each in made.items()}
     assert offered == {
         "mask_prompt": [choice.value for choice in MaskPrompt],
         "failed_regions": [choice.value for choice in FailedRegions],

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,14 +259,14 @@ def killed_while(action, output):
 
 def test_new_repository_old_one_that_cannot_be_deleted_is_a_warning(tmp_path, monkeypatch, caplog):
     write_repository(tmp_path / "models", "old")
-    rmtree = repository.shutil.rmtree
+    rmtree = shutil.rmtree
 
     def refuse(directory):
         if (directory / "old").exists():
             raise PermissionError(13, "Permission denied")
         rmtree(directory)
 
-    monkeypatch.setattr(repository.shutil, "rmtree", refuse)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
     write_repository(tmp_path / "models", "new")
     assert (tmp_path / "models" / repository.ENCODER_ONNX).read_text(encoding="utf-8") == "new"
     assert ".models.export cannot be deleted: [Errno 13] Permission denied" in caplog.text

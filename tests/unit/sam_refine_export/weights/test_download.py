@@ -12,6 +12,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ BLOCK_BYTES = 1000
 
 class Handler(BaseHTTPRequestHandler):
     """Answers with the next of the server's `answers`, or properly when there are none left."""
+
+    server: Any
 
     def do_GET(self):
         self.server.requests.append((self.path, self.headers["Range"]))
