@@ -14,9 +14,9 @@ from PIL import Image
 
 from sam_refine.algorithm.pipeline import refine
 from sam_refine.algorithm.scores import ClassScores
-from sam_refine.contract import SAM_REFINE
-from sam_refine.service.images import to_canvas
+from sam_refine.contract import SAM_REFINE, FailedRegions
 from sam_refine.service.answer import output_tensors
+from sam_refine.service.images import to_canvas
 from support import straight
 from support.cases import CASES, Case
 
@@ -121,3 +121,12 @@ def test_cases_together_keep_and_fail_regions_in_every_mask_prompt_mode(expected
         if set(expected(name)["REGION_KEPT"].tolist()) == {True, False}
     }
     assert {mode.value for mode in kept_and_failed} == {"none", "sam", "trident"}
+
+
+def test_cases_together_cover_every_rule_for_failed_regions(expected):
+    failed = {
+        CASES[name]().options.failed_regions
+        for name in CASES
+        if name not in NOTHING_KEPT and not expected(name)["REGION_KEPT"].all()
+    }
+    assert failed == set(FailedRegions)

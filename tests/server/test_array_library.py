@@ -10,9 +10,8 @@ import tritonclient.grpc
 
 from sam_refine.contract import SAM_REFINE
 from sam_refine_deploy import ServeError, Server, ServerOptions
-from support.calls import calls_of
 from support.cases import coarse_scores, photo
-from support.servers import server_ports
+from support.servers import calls_of, server_ports
 
 pytestmark = pytest.mark.triton
 
@@ -41,7 +40,7 @@ def infer_by_torch(repository, tmp_path_factory):
         yield calls_of(client)
 
 
-@pytest.mark.parametrize("rule", ["scores_only", "compete"])
+@pytest.mark.parametrize("rule", ["scores_only", "compete", "keep_coarse"])
 @pytest.mark.parametrize("mask_prompt", ["none", "trident"])
 def test_torch_gives_the_outputs_of_numpy(infer, infer_by_torch, rule, mask_prompt):
     names = [name for name in SAM_REFINE.output_names if name != "STAGE_TIMES_MS"]

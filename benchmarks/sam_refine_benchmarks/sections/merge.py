@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from sam_refine.algorithm.merge import RefinedMap
-from sam_refine.contract import RefineOptions
+from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine_benchmarks.measuring.pairs import Latest, Timing, interleave
 from sam_refine_benchmarks.measuring.results import (
     Claim,
@@ -32,7 +32,8 @@ from sam_refine_benchmarks.measuring.results import (
 from sam_refine_benchmarks.setting import Setting
 from sam_refine_benchmarks.sides import inputs, ours, straight
 
-OPTIONS = RefineOptions(min_region_area=16)
+OPTIONS = RefineOptions(min_region_area=16, failed_regions=FailedRegions.SCORES_ONLY)
+"""Failed regions as in the published code: it is all that the straight side knows."""
 KEPT_SHARE = 0.8
 SAME_LABELS = 0.999
 """Share of pixels on which the two must agree: float rounding decides near ties."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import MaskPrompt, RefineOptions
+from sam_refine.contract import FailedRegions, MaskPrompt, RefineOptions
 from sam_refine_benchmarks.measuring.pairs import Latest, Timing, interleave, ratio_range
 from sam_refine_benchmarks.measuring.results import Claim, Result, duration, faster, milliseconds
 from sam_refine_benchmarks.setting import Setting
@@ -44,8 +44,12 @@ class Scene:
 
     @property
     def options(self) -> RefineOptions:
+        """Failed regions are as in the published code: it is all that the straight side knows."""
         return RefineOptions(
-            mask_prompt=MaskPrompt.SAM, iou_threshold=0.7, min_region_area=self.min_region_area
+            mask_prompt=MaskPrompt.SAM,
+            iou_threshold=0.7,
+            min_region_area=self.min_region_area,
+            failed_regions=FailedRegions.SCORES_ONLY,
         )
 
     def image(self) -> inputs.UInt8:
