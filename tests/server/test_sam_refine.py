@@ -6,7 +6,6 @@ import io
 import re
 import threading
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract import SAM_EMBED, SAM_REFINE, STAGES
 from support.cases import coarse_scores, photo, upsampled
+from support.metrics import scrape
 
 pytestmark = pytest.mark.triton
 
@@ -190,16 +190,9 @@ def cache_lookups(server):
     """Looks at the metrics: hits and misses of the embedding cache since the last look."""
 
     def read():
-        url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as page:
-            text = page.read().decode()
-        return {
-            result: int(
-                re.search(rf'sam_refine_embedding_cache_lookups_total{{result="{result}"}} (\d+)',
-                          text)[1]
-            )
-            for result in ("hit", "miss")
-        }  # fmt: skip
+        series = scrape(server.metrics_port)
+        name = "sam_refine_embedding_cache_lookups_total"
+        return {result: series[f'{name}{{result="{result}"}}'] for result in ("hit", "miss")}
 
     last = read()
 
@@ -265,15 +258,9 @@ def test_concurrent_requests_get_their_own_answers(infer, good):
 
 def ended_requests(server, model):
     """How many requests to a model have succeeded or failed so far."""
-    metrics = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(metrics, timeout=10) as response:
-        text = response.read().decode()
-    counts = re.findall(
-        rf'^nv_inference_request_(?:success|failure){{model="{model}",.*}} (\d+)',
-        text,
-        re.MULTILINE,
-    )
-    return sum(map(int, counts))
+    counts = rf'nv_inference_request_(success|failure){{model="{model}",'
+    series = scrape(server.metrics_port).items()
+    return sum(value for name, value in series if re.match(counts, name))
 
 
 def test_deadline_ends_the_work_between_decoder_calls(infer, good, server):
