@@ -55,7 +55,7 @@ class EmbeddingCache:
         return embedding
 
     def put(self, key: str, embedding: Float32) -> None:
-        """Store an embedding. A full disk, or no directory, only means that it is not stored."""
+        """Store an embedding. Where the disk is full or the directory gone, it is not stored."""
         if self._capacity < 1:
             return
         temporary = self._directory / f".{key}-{os.getpid()}"

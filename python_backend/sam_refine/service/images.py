@@ -15,9 +15,9 @@ from sam_refine.numerics.arrays import UInt8
 def decode_image(encoded: bytes, limits: Limits) -> UInt8:
     """Decode JPEG or PNG bytes to RGB (H, W, 3) uint8.
 
-    EXIF orientation is ignored, as most training code does: scores belong to the pixels as stored;
-    so is transparency. Raises `InvalidRequestError` where the bytes are neither, are damaged, have
-    16 bits per channel, or are larger than `limits` allow.
+    EXIF orientation is ignored, as in most training code: scores belong to the pixels as stored.
+    Transparency is dropped. Raises `InvalidRequestError` for bytes that are neither, for a damaged
+    image, for 16 bits per channel, and for an image larger than `limits` allow.
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:

@@ -16,19 +16,19 @@ class NumpyArrays:
     """Arrays of numpy, on the CPU."""
 
     def __init__(self) -> None:
-        # where callees shall put their outputs: those on a GPU cannot be read by numpy
+        # Where callees put their outputs: numpy cannot read those on a GPU.
         self.memory = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU)
 
     def place(self, array: npt.NDArray[Any]) -> Array:
-        """What a caller sent, where it is computed with."""
+        """Bring what a caller sent to where it is computed with."""
         return array
 
     def read(self, tensor: Any) -> Array:
-        """A callee's output."""
+        """A callee's output as an array."""
         return tensor.as_numpy()
 
     def write(self, name: str, array: Array) -> Any:
-        """A callee's input."""
+        """A callee's input as a tensor of Triton's."""
         return pb_utils.Tensor(name, array)
 
 
@@ -47,15 +47,15 @@ class TorchArrays:
         )
 
     def place(self, array: npt.NDArray[Any]) -> Array:
-        """What a caller sent, where it is computed with."""
+        """Bring what a caller sent to where it is computed with."""
         return self._torch.from_numpy(array).to(self._device)
 
     def read(self, tensor: Any) -> Array:
-        """A callee's output."""
+        """A callee's output as an array."""
         return self._torch.utils.dlpack.from_dlpack(tensor.to_dlpack()).to(self._device)
 
     def write(self, name: str, array: Array) -> Any:
-        """A callee's input; small ones are numpy's."""
+        """A callee's input as a tensor of Triton's; small ones are numpy arrays."""
         if isinstance(array, np.ndarray):
             return pb_utils.Tensor(name, array)
         return pb_utils.Tensor.from_dlpack(name, array.contiguous())
