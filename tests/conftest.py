@@ -104,6 +104,6 @@ def grpc_client(server: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def infer(grpc_client: Any) -> Infer:
     """infer(inputs, outputs, parameters={}, model="sam_refine") -> outputs by name."""
-    from support.calls import calls_of
+    from support.servers import calls_of
 
     return calls_of(grpc_client)

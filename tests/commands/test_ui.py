@@ -9,10 +9,8 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -21,12 +19,12 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_cli.commands.demo import free_ports
 from sam_refine_client import RefineClient, RefineOptions
 from sam_refine_client.files.pictures import class_palette
 from support.cases import DEMO_DATA, coarse_scores
+from support.command_line import SAM_REFINE, run
+from support.servers import free_ports
 
-SAM_REFINE = Path(sys.executable).parent / "sam-refine"
 PHOTO = DEMO_DATA / "photo.jpg"
 PHOTO_PLACE, PAINTING, LABELS, SCORES = 1, 2, 3, 5
 """Places among what Refine is given."""
@@ -214,7 +212,7 @@ def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path)
         assert "is the server running there" in message["value"]
         assert list(tmp_path.iterdir())
         process.send_signal(signal.SIGINT)
-        ended = process.communicate(timeout=20)
+        ended = process.communicate()
         assert (process.returncode, *ended) == (0, "", "")
         assert list(tmp_path.iterdir()) == []
 
@@ -236,20 +234,14 @@ def test_page_shows_no_file_that_was_not_uploaded_and_fetches_nothing_from_elsew
         with pytest.raises(AssertionError, match="it was not uploaded by a user"):
             page.press("Refine", example)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate()
         assert process.returncode == 0
-
-
-def run(*arguments):
-    return subprocess.run(
-        [SAM_REFINE, "ui", *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
 
 
 def test_port_in_use_is_one_line_and_exit_code_1():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("--port", port)
+        done = run("ui", "--port", port)
     assert done.returncode == 1
     assert done.stderr == (
         f"sam-refine: port {port} on 127.0.0.1 cannot be used (Address already in use); "
@@ -258,7 +250,7 @@ def test_port_in_use_is_one_line_and_exit_code_1():
 
 
 def test_local_without_an_export_says_what_makes_one(tmp_path):
-    done = run("--local", tmp_path)
+    done = run("ui", "--local", tmp_path)
     assert done.returncode == 1
     assert "is not there: `sam-refine export` makes it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -274,4 +266,4 @@ def test_without_its_extra_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("arguments", [["--port", 0], ["--url", "a:1", "--local", "."]])
 def test_wrong_usage_is_exit_code_2(arguments):
-    assert run(*arguments).returncode == 2
+    assert run("ui", *arguments).returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import socket
 import threading
@@ -116,7 +117,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
     # --- What answers may do ------------------------------------------------------------------
 
-    def hold(self, context: Any, seconds: float = 60) -> None:
+    def hold(self, context: Any, seconds: float = math.inf) -> None:
         """Do nothing for some time, or until the call or the server ends."""
         over = threading.Event()
         if context.add_callback(over.set):

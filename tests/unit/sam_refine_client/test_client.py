@@ -13,7 +13,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-import numpy as np
 import pytest
 
 from sam_refine_client import (
@@ -24,10 +23,13 @@ from sam_refine_client import (
     Retries,
     UnreachableError,
 )
-from support.fake_triton import FakeTriton, answer_with, hang, right, status
+from support.fake_triton import PATIENCE_S, FakeTriton, answer_with, hang, right, status
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
-STUBBORN = ConnectionOptions(retries=Retries(attempts=1000, first_wait_s=30, longest_wait_s=30))
+STUBBORN = ConnectionOptions(
+    retries=Retries(attempts=1000, first_wait_s=10_000, longest_wait_s=10_000)
+)
+"""Waits for hours between attempts: a test that ends has not waited."""
 
 
 def hanging(count=100):
@@ -67,7 +69,7 @@ def test_cancelled_task_ends_the_call_at_the_server_and_leaves_nothing(request, 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(seen.ended.wait, 5)
+            assert await asyncio.to_thread(seen.ended.wait, PATIENCE_S)
             assert (await client.refine(**call)).labels is not None
 
     with FakeTriton(hang) as server:
@@ -80,7 +82,7 @@ def test_task_that_times_out_on_its_own_ends_the_call_at_the_server(small):
         async with AsyncRefineClient(server.address) as client:
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(client.refine(**small), 0.2)
-            assert await asyncio.to_thread(server.wait_for().ended.wait, 5)
+            assert await asyncio.to_thread(server.wait_for().ended.wait, PATIENCE_S)
 
     with FakeTriton(hang) as server:
         asyncio.run(time_out(server))
@@ -132,33 +134,35 @@ def test_interrupted_call_ends_at_the_server_and_the_client_goes_on(request, int
             interrupt(server.wait_for)
             with pytest.raises(KeyboardInterrupt):
                 client.refine(**call)
-            assert server.wait_for().ended.wait(5)
+            assert server.wait_for().ended.wait(PATIENCE_S)
             assert client.refine(**call).labels is not None
         assert server.regions == {}
+
+
+def most_likely_waits(server):
+    """Come back when the client waits to try again; where it does not yet, a test holds as well."""
+    server.wait_for(1, "ServerLive").ended.wait(PATIENCE_S)
+    time.sleep(0.05)
 
 
 def test_interrupted_wait_between_attempts_ends_at_once(interrupt, small):
     with FakeTriton() as server:
         server.statuses["ModelInfer"] = UNAVAILABLE
         with RefineClient(server.address, connection=STUBBORN) as client:
-            interrupt(lambda: server.wait_for(1, "ServerLive").ended.wait(5) and time.sleep(0.05))
-            started = time.monotonic()
+            interrupt(lambda: most_likely_waits(server))
             with pytest.raises(KeyboardInterrupt):
                 client.refine(**small)
-            assert time.monotonic() - started < 5
 
 
 def test_interrupted_stream_ends_its_calls_at_the_server(interrupt, large):
     with hanging() as server:
         with RefineClient(server.address) as client:
             interrupt(lambda: server.wait_for(3))
-            started = time.monotonic()
             with pytest.raises(KeyboardInterrupt):
                 list(client.refine_many([large] * 10, concurrency=3))
-            assert time.monotonic() - started < 5
             server.answers.clear()
             assert client.refine(**large).labels is not None
-        assert all(seen.ended.wait(5) for seen in server.calls())
+        assert all(seen.ended.wait(PATIENCE_S) for seen in server.calls())
         assert len(server.calls()) == 4
         assert server.regions == {}
 
@@ -176,7 +180,7 @@ def test_stream_left_early_ends_its_calls_at_the_server(client_of, small):
         assert next(outcomes).index == 0
         server.wait_for(4)
         outcomes.close()
-        assert all(seen.ended.wait(5) for seen in server.calls())
+        assert all(seen.ended.wait(PATIENCE_S) for seen in server.calls())
         assert len(server.calls()) == 4
         server.answers.clear()
         assert client.refine(**small).labels is not None
@@ -195,8 +199,8 @@ def test_close_cancels_calls_under_way(client_of, request, size):
         client.close()
         for future in under_way:
             with pytest.raises(CancelledError, match=r"^the client was closed \(model sam_refine"):
-                future.result(5)
-        assert all(seen.ended.wait(5) for seen in server.calls())
+                future.result(PATIENCE_S)
+        assert all(seen.ended.wait(PATIENCE_S) for seen in server.calls())
         assert server.regions == {}
 
 
@@ -205,11 +209,10 @@ def test_close_ends_the_wait_between_attempts(client_of, small):
         server.statuses["ModelInfer"] = UNAVAILABLE
         client = client_of(server.address, connection=STUBBORN)
         under_way = pool.submit(client.refine, **small)
-        server.wait_for(1, "ServerLive").ended.wait(5)
-        time.sleep(0.05)  # most likely it waits by now; if not, it ends all the same
+        most_likely_waits(server)
         client.close()
         with pytest.raises(CancelledError, match=r"^the client was closed"):
-            under_way.result(5)
+            under_way.result(PATIENCE_S)
 
 
 def test_close_ends_a_stream(client_of, small):
@@ -218,7 +221,7 @@ def test_close_ends_a_stream(client_of, small):
         under_way = pool.submit(list, client.refine_many([small] * 8, concurrency=2))
         server.wait_for(2)
         client.close()
-        outcomes = under_way.result(5)
+        outcomes = under_way.result(PATIENCE_S)
         assert [outcome.index for outcome in outcomes] == list(range(8))
         errors = {type(outcome.error): str(outcome.error) for outcome in outcomes}
         assert errors.keys() == {CancelledError, UnreachableError}
@@ -232,9 +235,11 @@ def test_close_of_a_server_that_hangs_does_not_wait_for_it(client_of, large):
         client = client_of(server.address)
         client.refine(**large)
         server.hangs.add("SystemSharedMemoryUnregister")
-        started = time.monotonic()
         client.close()
-        assert time.monotonic() - started < 3
+        asked = server.calls("SystemSharedMemoryUnregister")
+        assert asked
+        # what the client would have waited for at most: two seconds, which gRPC rounds up
+        assert sum(seen.time_remaining_s for seen in asked) < 3
 
 
 def test_close_again_and_close_unused_do_nothing(client_of):
@@ -277,10 +282,9 @@ def test_many_threads_each_have_their_own_answer(client_of, request, size):
 
             def refine(number):
                 result = client.refine(**call, image_id=str(number), outputs=("labels", "logits"))
-                return set(np.unique(result.labels)) | set(np.unique(result.logits))
+                return (result.labels == number).all() and (result.logits == number).all()
 
-            found = list(pool.map(refine, range(200)))
-        assert found == [{number} for number in range(200)]
+            assert all(pool.map(refine, range(200)))
         assert server.regions == {}
 
 
@@ -305,13 +309,12 @@ def test_awaited_client_in_another_loop_says_so(small):
 
 FORK = """
 import os, sys
-import numpy as np
 from sam_refine_client import RefineClient
 
 image, scores = np.zeros((700, 600, 3), np.uint8), np.full((3, 6, 9), 0.1, np.float32)
 
 def refine(client, number):
-    result = client.refine(image, logits=scores, image_id=str(number), timeout_s=20)
+    result = client.refine(image, logits=scores, image_id=str(number), timeout_s=200)
     assert (result.labels == number).all(), np.unique(result.labels)
 
 with RefineClient(sys.argv[1]) as client:
@@ -331,7 +334,7 @@ with RefineClient(sys.argv[1]) as client:
 def test_client_in_a_forked_process_has_its_own_connection_and_memory():
     with FakeTriton(*[named] * 200) as server:
         done = subprocess.run(
-            [sys.executable, "-c", FORK, server.address], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", FORK, server.address], capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (0, "")
         registered = server.calls("SystemSharedMemoryRegister")

@@ -16,7 +16,7 @@ from sam_refine_client import (
     ServerError,
 )
 from sam_refine_client.many import stream, stream_async
-from support.fake_triton import FakeTriton, answer_with, hang, status
+from support.fake_triton import PATIENCE_S, FakeTriton, answer_with, hang, status
 
 
 class Calls:
@@ -192,7 +192,7 @@ def test_refine_many_loses_nothing_where_the_server_is_started_anew(
         first.wait_for(10 + 3)
         first.stop()
         with FakeTriton(*[numbered] * 100, port=first.port) as second:
-            is_over.wait(30)
+            is_over.wait(PATIENCE_S)
             assert second.calls()
 
     is_over = threading.Event()

@@ -21,6 +21,7 @@ from sam_refine_client import (
 )
 from sam_refine_client.transport.grpc import _wait_s
 from support.fake_triton import (
+    PATIENCE_S,
     FakeTriton,
     answer_with,
     changed,
@@ -97,17 +98,16 @@ def test_wait_grows_up_to_the_longest_and_is_never_twice_the_same(attempt):
     assert longest * 0.9 < max(waits) <= longest
 
 
-@pytest.mark.parametrize("first_wait_s", [0.02, 60])
+@pytest.mark.parametrize("first_wait_s", [0.02, 10_000])
 def test_retries_end_before_the_deadline(client_of, small, first_wait_s):
-    options = ConnectionOptions(retries=Retries(1000, first_wait_s, longest_wait_s=60))
+    """And not after the hours that the waits would take."""
+    options = ConnectionOptions(retries=Retries(1000, first_wait_s, longest_wait_s=10_000))
     with (
         FakeTriton(*[UNAVAILABLE] * 1000) as server,
         client_of(server.address, connection=options) as client,
+        pytest.raises((OverloadedError, UnreachableError)) as caught,
     ):
-        started = time.monotonic()
-        with pytest.raises((OverloadedError, UnreachableError)) as caught:
-            client.refine(**small, timeout_s=0.5)
-        assert time.monotonic() - started < 2
+        client.refine(**small, timeout_s=0.5)
     assert caught.value.__cause__ is not None
 
 
@@ -117,14 +117,13 @@ def test_retries_end_before_the_deadline(client_of, small, first_wait_s):
 def test_deadline_is_known_to_the_server_less_what_has_passed(client_of, small):
     with (
         FakeTriton(UNAVAILABLE) as server,
-        client_of(server.address, connection=retries(2, 0.4)) as client,
+        client_of(server.address, connection=retries(2, 0.8)) as client,
     ):
-        client.refine(**small, timeout_s=3)
+        client.refine(**small, timeout_s=10)
         first, second = (call.time_remaining_s for call in server.calls())
         client.refine(**small)
         assert server.calls()[-1].time_remaining_s > 1e9  # there is none
-    assert 2 < first <= 3.1  # gRPC rounds up, by 3 % at most
-    assert second <= first - 0.1
+    assert 0 < second < first <= 10.3  # gRPC rounds up, by 3 % at most
 
 
 def test_deadline_ends_a_call_that_hangs_for_both_sides(client_of, small):
@@ -132,14 +131,16 @@ def test_deadline_ends_a_call_that_hangs_for_both_sides(client_of, small):
         started = time.monotonic()
         with pytest.raises(DeadlineError, match="give it more time"):
             client.refine(**small, timeout_s=0.3)
-        assert 0.3 <= time.monotonic() - started < 2
-        assert server.wait_for().ended.wait(1)
+        assert time.monotonic() - started >= 0.3
+        seen = server.wait_for()
+        assert seen.time_remaining_s <= 0.31
+        assert seen.ended.wait(PATIENCE_S)
         assert client.refine(**small).labels is not None
 
 
 def test_answer_that_comes_late_but_in_time_is_taken(client_of, small):
     with FakeTriton(late(0.4)) as server, client_of(server.address) as client:
-        assert client.refine(**small, timeout_s=5).labels is not None
+        assert client.refine(**small, timeout_s=PATIENCE_S).labels is not None
     assert len(server.calls()) == 1
 
 
@@ -173,10 +174,9 @@ def test_deadline_holds_for_what_goes_with_a_call_too(client_of, large, method):
     with FakeTriton(*[UNAVAILABLE] * 9) as server:
         server.hangs.add(method)
         with client_of(server.address) as client:
-            started = time.monotonic()
             with pytest.raises((DeadlineError, OverloadedError, UnreachableError)):
                 client.refine(**large, timeout_s=0.5)
-            assert time.monotonic() - started < 1.4
+            assert all(seen.time_remaining_s <= 0.52 for seen in server.calls(method))
 
 
 # --- Headers ---------------------------------------------------------------------------------
