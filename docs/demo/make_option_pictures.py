@@ -4,7 +4,7 @@
 
 Needs the extra `local` and a repository that `sam-refine export` made of MobileSAM. Every picture
 shows what each value makes of the coarse map, which comes first where there is room; what a picture
-does not name is at its default, but for `min_region_area`, which is 225 as in the demo.
+does not name is at its default.
 """
 
 import argparse
@@ -22,8 +22,6 @@ from sam_refine_client.files.pictures import overlay
 
 ROOT = Path(__file__).parents[2]
 DEMO_DATA = ROOT / "cli" / "sam_refine_cli" / "demo_data"
-SHARED: Mapping[str, Any] = {"min_region_area": 225}
-"""Options of every panel, unless it has its own."""
 
 WHOLE = (0, 0, 600, 400)
 CUP = (90, 140, 450, 380)
@@ -44,10 +42,10 @@ class Picture:
 
 PICTURES = (
     Picture("confidence_threshold", (0.0, 0.8, 0.9), WHOLE),
-    Picture("iou_threshold", (0.8, 0.9, 0.95)),
+    Picture("iou_threshold", (0.5, 0.8, 0.9)),
     Picture("mask_prompt", ("trident", "sam", "none")),
     Picture("mask_prompt_scale", (0.005, 0.5, 5.0)),
-    Picture("min_region_area", (0, 225, 1000), WHOLE, {"iou_threshold": 0.5}),
+    Picture("min_region_area", (0, 225, 1000), WHOLE),
     Picture(
         "failed_regions", ("scores_only", "compete", "keep_coarse"), others={"iou_threshold": 0.9}
     ),
@@ -108,7 +106,7 @@ def _panels(
     others = picture.others or {}
     panels: list[tuple[str, Image.Image]] = []
     for value in picture.values:
-        settings = {**SHARED, **others, picture.option: value}
+        settings = {**others, picture.option: value}
         result = client.refine(
             embedding=embedding,
             logits=scores,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +14,12 @@ from sam_refine.contract import RefineOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "options.md").read_text(encoding="utf-8")
-NAMES = [option.name for option in fields(RefineOptions)]
+NAMES = list(RefineOptions.rows)
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "make_option_pictures", DOCS / "demo/make_option_pictures.py"
-    )
+def module_of(name: str):
+    """A script of docs/demo."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"demo/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -31,32 +27,64 @@ def script():
     return module
 
 
-def of_the_contract(name: str) -> tuple[object, str]:
-    """Choices or range of an option, and its default as the table writes it."""
-    default = getattr(RefineOptions(), name)
-    if isinstance(default, Enum):
-        return [f"`{choice.value}`" for choice in type(default)], f"`{default.value}`"
-    if isinstance(default, bool):
-        return ["true", "false"], str(default).lower()
-    return RefineOptions.range_of(name), "none" if default is None else f"{default:g}"
+@pytest.fixture(scope="module")
+def script():
+    return module_of("make_option_pictures")
 
 
-def test_table_has_every_option_s_range_and_default():
-    rows = re.findall(r"^\| \[`(\w+)`\]\(#(\w+)\) \| (.+?) \| (.+?) \| .+ \|$", PAGE, re.MULTILINE)
-    assert [(name, link) for name, link, _, _ in rows] == [(name, name) for name in NAMES]
-    for name, _, values, default in rows:
-        low, _, high = values.partition(" to ")
-        written = (float(low), float(high)) if high else values.split(", ")
-        assert (written, default) == of_the_contract(name), name
+@pytest.fixture(scope="module")
+def table_script():
+    return module_of("make_options_table")
+
+
+def test_tables_are_what_the_script_makes_of_the_rows(table_script):
+    """Where this fails: python docs/demo/make_options_table.py."""
+    assert table_script.with_tables(PAGE) == PAGE
+    for name, table in table_script.tables().items():
+        assert PAGE.count(f"<!-- table: {name} -->\n{table}<!-- end of table -->") == 1, name
+
+
+def test_table_has_every_option_with_its_texts_range_and_default(table_script):
+    lines = table_script.tables()["options"].splitlines()[2:]
+    assert len(lines) == len(NAMES)
+    for line, row in zip(lines, RefineOptions.rows.values(), strict=True):
+        assert line.startswith(f"| [`{row.name}`](#{row.name}) | ")
+        assert line.endswith(f" | {row.help} | {row.reason} |")
+    written = [line.split(" | ")[1:3] for line in lines]
+    assert written == [
+        ["1 to 64", "2"],
+        ["0 to 1e30", "0"],
+        ["0 to 1", "0.8"],
+        ["`none`, `sam`, `trident`", "`trident`"],
+        ["0 to 1e6", "0.005"],
+        ["0 to 2147483647", "0"],
+        ["`scores_only`, `compete`, `keep_coarse`", "`keep_coarse`"],
+        ["true, false", "false"],
+        ["1 to 2147483647", "none"],
+        ["-2147483648 to 2147483647", "none"],
+    ]
+
+
+def test_with_tables_replaces_what_stands_there_and_nothing_else(table_script):
+    page = "Before.\n<!-- table: mask_prompt -->\nold\n<!-- end of table -->\nAfter."
+    made = table_script.with_tables(page)
+    assert made.startswith("Before.\n<!-- table: mask_prompt -->\n| value | what it does |\n")
+    assert made.endswith("|\n<!-- end of table -->\nAfter.")
+    assert "old" not in made
+    with pytest.raises(KeyError, match="other"):
+        table_script.with_tables("<!-- table: other -->\n<!-- end of table -->")
+
+
+def section(name: str) -> str:
+    (text,) = re.findall(rf"^## `{name}`$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    return text
 
 
 def test_every_option_has_a_section_and_every_choice_its_row():
     assert re.findall(r"^## `(\w+)`$", PAGE, re.MULTILINE) == NAMES
-    for name in ("mask_prompt", "failed_regions"):
-        (section,) = re.findall(rf"^## `{name}`$(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
-        rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-        choices = type(getattr(RefineOptions(), name))
-        assert sorted(rows) == sorted(choice.value for choice in choices)
+    for row in RefineOptions.rows.values():
+        values = re.findall(r"^\| `(\w+)` \|", section(row.name), re.MULTILINE)
+        assert values == [choice.value for choice in row.choices]
 
 
 def test_page_shows_the_pictures_that_the_script_makes(script):
@@ -64,11 +92,8 @@ def test_page_shows_the_pictures_that_the_script_makes(script):
     made = [picture.option for picture in script.PICTURES]
     assert sorted(shown) == sorted(made) == sorted(path.stem for path in DOCS.glob("options/*"))
     for picture in script.PICTURES:
-        (section,) = re.findall(
-            rf"^## `{picture.option}`$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL
-        )
-        assert f"options/{picture.option}.jpg" in section
-        default = getattr(RefineOptions(), picture.option)
+        assert f"options/{picture.option}.jpg" in section(picture.option)
+        default = RefineOptions.rows[picture.option].default
         assert any(RefineOptions(**{picture.option: its}) == RefineOptions() for its in
                    picture.values), f"{picture.option}={default} is not shown"  # fmt: skip
     assert all(path.stat().st_size < 300_000 for path in DOCS.glob("options/*"))
