@@ -144,8 +144,8 @@ class RefineResult:
     def __repr__(self) -> str:
         parts = [
             f"{name} {' x '.join(map(str, array.shape))}"
-            for name in ("labels", "coarse_labels", "logits")
-            if (array := getattr(self, name)) is not None
+            for name, array in vars(self).items()
+            if isinstance(array, np.ndarray)
         ]
         if self.regions is not None:
             kept = sum(region.kept for region in self.regions)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import choice
+from sam_refine.contract import OUTPUTS, REGIONS, choice
 from sam_refine_client.files.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -229,27 +229,19 @@ class _Files:
 
 def _arrays(result: RefineResult) -> dict[str, npt.NDArray[Any]]:
     """What result.npz has: nothing for an output that was not asked for."""
-    arrays: dict[str, npt.NDArray[Any] | None] = {
-        "labels": result.labels,
-        "coarse_labels": result.coarse_labels,
-        "logits": result.logits,
+    arrays = {
         "stages": np.array(list(result.timings), np.str_),
         "stage_times_ms": np.array(list(result.timings.values()), np.float32),
         "request_id": np.array(result.request_id),
     }
-    if result.regions is not None:
-        regions = result.regions
-        boxes_xyxy = np.array([region.box_xyxy for region in regions], np.int32)
-        arrays |= {
-            "region_classes": np.array([region.class_id for region in regions], np.int32),
-            "region_boxes_xyxy": boxes_xyxy.reshape(-1, 4),
-            "region_scores": np.array([region.score for region in regions], np.float32),
-            "region_predicted_ious": np.array(
-                [region.predicted_iou for region in regions], np.float32
-            ),
-            "region_kept": np.array([region.kept for region in regions], np.bool_),
-        }
-    return {name: array for name, array in arrays.items() if array is not None}
+    for row in OUTPUTS:
+        if row.is_map and (values := getattr(result, row.field)) is not None:
+            arrays[row.saved_as] = values
+        if row.asked_by == REGIONS and result.regions is not None:
+            column = [getattr(region, row.field) for region in result.regions]
+            shape = len(column), *row.tensor.dims[1:]
+            arrays[row.saved_as] = np.array(column, row.tensor.dtype).reshape(shape)
+    return arrays
 
 
 def _png(picture: Image.Image) -> Write:

@@ -12,8 +12,16 @@ from sam_refine.contract.checks import (
     choice,
 )
 from sam_refine.contract.limits import (
+    MAX_MESSAGE_BYTES,
+    MAX_SCORE,
     ArrayLibrary,
     Limits,
+)
+from sam_refine.contract.models import (
+    MODELS,
+    SAM_EMBED,
+    SAM_PREPROCESS,
+    SAM_REFINE,
 )
 from sam_refine.contract.options import (
     IMAGE_ID,
@@ -21,6 +29,13 @@ from sam_refine.contract.options import (
     FailedRegions,
     MaskPrompt,
     RefineOptions,
+)
+from sam_refine.contract.outputs import (
+    EVERY_CALL,
+    OUTPUTS,
+    REGIONS,
+    STAGES,
+    OutputRow,
 )
 from sam_refine.contract.rows import (
     OptionRow,
@@ -30,17 +45,10 @@ from sam_refine.contract.tensors import (
     BOX_TOP_LEFT,
     EMBEDDING_SHAPE,
     MASK_SIDE,
-    MAX_MESSAGE_BYTES,
-    MAX_SCORE,
     MODEL_SIDE,
-    MODELS,
     POINT_POSITIVE,
-    SAM_EMBED,
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
-    SAM_PREPROCESS,
-    SAM_REFINE,
-    STAGES,
     MaskPromptMode,
     ModelSpec,
     Tensors,
@@ -51,6 +59,7 @@ __all__ = [
     "BOX_BOTTOM_RIGHT",
     "BOX_TOP_LEFT",
     "EMBEDDING_SHAPE",
+    "EVERY_CALL",
     "IMAGE_ID",
     "MASK_SIDE",
     "MAX_IMAGE_ID",
@@ -58,7 +67,9 @@ __all__ = [
     "MAX_SCORE",
     "MODELS",
     "MODEL_SIDE",
+    "OUTPUTS",
     "POINT_POSITIVE",
+    "REGIONS",
     "SAM_EMBED",
     "SAM_IMAGE_ENCODER",
     "SAM_MASK_DECODER",
@@ -75,6 +86,7 @@ __all__ = [
     "MaskPromptMode",
     "ModelSpec",
     "OptionRow",
+    "OutputRow",
     "RefineOptions",
     "TensorSpec",
     "Tensors",

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Final
 
 from sam_refine.contract.checks import choice, integer
+
+MAX_SCORE: Final = 1e30
+"""Largest magnitude of a class score: sums and differences of such stay finite in float32."""
+MAX_MESSAGE_BYTES: Final = 2**31 - 1
+"""What one gRPC message can carry; no tensor may be larger."""
 
 
 @dataclass(frozen=True)

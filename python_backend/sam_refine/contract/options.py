@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from sam_refine.contract.checks import InvalidRequestError, shown
+from sam_refine.contract.limits import MAX_SCORE
 from sam_refine.contract.rows import Choice, OptionTable, option
-from sam_refine.contract.tensors import MAX_SCORE
 
 IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with

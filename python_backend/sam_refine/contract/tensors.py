@@ -1,12 +1,13 @@
-"""Tensors and models: names, datatypes, shapes. All that an exported graph is held to.
+"""What a tensor and a model are, and the two models that are exported graphs.
 
-Needs numpy and the standard library only.
+This module decides how a graph comes out: a change here makes every export out of date. What
+concerns requests alone is in `models` and `outputs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -22,10 +23,6 @@ EMBEDDING_SHAPE: Final = (256, 64, 64)
 """Channels and grid of an image embedding."""
 MASK_SIDE: Final = 256
 """Side of a mask prompt and of a low-resolution mask."""
-MAX_SCORE: Final = 1e30
-"""Largest magnitude of a class score: sums and differences of such stay finite in float32."""
-MAX_MESSAGE_BYTES: Final = 2**31 - 1
-"""What one gRPC message can carry; no tensor may be larger."""
 
 POINT_POSITIVE: Final = 1
 BOX_TOP_LEFT: Final = 2
@@ -92,63 +89,6 @@ class ModelSpec:
         return tuple(spec.name for spec in self.outputs)
 
 
-_IMAGE = TensorSpec("IMAGE", "UINT8", ("H", "W", 3), optional=True)
-_ENCODED_IMAGE = TensorSpec("ENCODED_IMAGE", "BYTES", (1,), optional=True)
-_EMBEDDING = TensorSpec("EMBEDDING", "FP32", (1, *EMBEDDING_SHAPE))
-_IMAGE_SIZE = TensorSpec("IMAGE_SIZE", "INT64", (2,))
-
-STAGES: Final = ("downsample", "split_regions", "embed", "prompts", "decode", "merge")
-"""What `STAGE_TIMES_MS` measures, in order: coarse labels and scores on the working grid; regions;
-image to embedding; mask prompts and prompt coordinates; mask decoder; merging the maps. A stage
-that a request had no need of took 0."""
-
-SAM_REFINE: Final = ModelSpec(
-    "sam_refine",
-    inputs=(
-        _IMAGE,
-        _ENCODED_IMAGE,
-        replace(_EMBEDDING, optional=True),
-        replace(_IMAGE_SIZE, optional=True),
-        TensorSpec("LOGITS", "FP32", ("C", "h", "w"), optional=True),
-        TensorSpec("LOGITS_FP16", "FP16", ("C", "h", "w"), optional=True),
-        TensorSpec("LABELS", "INT32", ("H", "W"), optional=True),
-    ),
-    outputs=(
-        TensorSpec("REFINED_LABELS", "INT32", ("H", "W")),
-        TensorSpec("REFINED_LABELS_UINT8", "UINT8", ("H", "W")),
-        TensorSpec("REFINED_LOGITS", "FP32", ("C", "H", "W")),
-        TensorSpec("COARSE_LABELS", "INT32", ("H", "W")),
-        TensorSpec("COARSE_LABELS_UINT8", "UINT8", ("H", "W")),
-        TensorSpec("IOU_PREDICTIONS", "FP32", ("N",)),
-        TensorSpec("BOXES", "INT32", ("N", 4)),
-        TensorSpec("REGION_CLASSES", "INT32", ("Q",)),
-        TensorSpec("REGION_BOXES", "INT32", ("Q", 4)),
-        TensorSpec("REGION_SCORES", "FP32", ("Q",)),
-        TensorSpec("REGION_IOUS", "FP32", ("Q",)),
-        TensorSpec("REGION_KEPT", "BOOL", ("Q",)),
-        TensorSpec("STAGE_TIMES_MS", "FP32", (len(STAGES),)),
-    ),
-)
-"""What callers call. One of IMAGE, ENCODED_IMAGE, EMBEDDING with IMAGE_SIZE (H, W); one of LOGITS,
-LOGITS_FP16; LABELS where the coarse map is not the argmax of the scores. COARSE_LABELS is the map
-that was refined; the UINT8 outputs need C <= 256. Boxes are in image pixels."""
-
-SAM_EMBED: Final = ModelSpec(
-    "sam_embed", inputs=(_IMAGE, _ENCODED_IMAGE), outputs=(_EMBEDDING, _IMAGE_SIZE)
-)
-"""Ensemble: one of IMAGE, ENCODED_IMAGE to its embedding and its size (H, W)."""
-
-SAM_PREPROCESS: Final = ModelSpec(
-    "sam_preprocess",
-    inputs=(_IMAGE, _ENCODED_IMAGE),
-    outputs=(
-        TensorSpec("CANVAS", "UINT8", (1, MODEL_SIDE, MODEL_SIDE, 3)),
-        TensorSpec("CANVAS_SIZE", "INT64", (1, 2)),
-        _IMAGE_SIZE,
-    ),
-)
-"""The image at longest side 1024 in the top left corner of a canvas, and its size (h, w) there."""
-
 SAM_IMAGE_ENCODER: Final = ModelSpec(
     "sam_image_encoder",
     inputs=(
@@ -194,6 +134,3 @@ class MaskPromptMode(IntEnum):
     """Embeds them as Meta's code does: layer norms over channels."""
     TRIDENT = 2
     """Embeds them as Meta's code does a mask without its batch axis: layer norms over rows."""
-
-
-MODELS: Final = (SAM_REFINE, SAM_EMBED, SAM_PREPROCESS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from array_api_compat import array_namespace
 
 from sam_refine.algorithm.pipeline import Refinement, refine
 from sam_refine.algorithm.predict import Decode
-from sam_refine.contract import Limits, Tensors
+from sam_refine.contract import OUTPUTS, Limits, OutputRow, Tensors, TensorSpec
 from sam_refine.numerics.arrays import Array, Float32, UInt8, to_numpy
 from sam_refine.service.memory import free_memory_bytes
 from sam_refine.service.request import read_request
@@ -23,25 +23,6 @@ Place = Callable[[npt.NDArray[Any]], Array]
 """Puts what a caller sent into the library, and onto the device, that computes with it."""
 Report = Callable[[Refinement], None]
 """Is told of each refinement before its outputs are made: a server counts what was done."""
-
-_LABEL_OUTPUTS: Final = frozenset({"REFINED_LABELS", "REFINED_LABELS_UINT8"})
-_OUTPUTS: Final[Mapping[str, Callable[[Refinement], Any]]] = MappingProxyType(
-    {
-        "REFINED_LABELS": lambda refinement: refinement.labels,
-        "REFINED_LABELS_UINT8": lambda refinement: _uint8(refinement.labels),
-        "REFINED_LOGITS": lambda refinement: refinement.logits,
-        "COARSE_LABELS": lambda refinement: refinement.coarse_labels,
-        "COARSE_LABELS_UINT8": lambda refinement: _uint8(refinement.coarse_labels),
-        "IOU_PREDICTIONS": lambda refinement: refinement.regions.ious[refinement.regions.kept],
-        "BOXES": lambda refinement: refinement.regions.boxes_xyxy_image[refinement.regions.kept],
-        "REGION_CLASSES": lambda refinement: refinement.regions.classes,
-        "REGION_BOXES": lambda refinement: refinement.regions.boxes_xyxy_image,
-        "REGION_SCORES": lambda refinement: refinement.regions.scores,
-        "REGION_IOUS": lambda refinement: refinement.regions.ious,
-        "REGION_KEPT": lambda refinement: refinement.regions.kept,
-        "STAGE_TIMES_MS": lambda refinement: refinement.stage_times_ms,
-    }
-)
 
 
 def answer(
@@ -61,6 +42,7 @@ def answer(
     raise.
     """
     request = read_request(tensors, parameters, outputs, limits).placed(place)
+    wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
 
     def embedding() -> Array:
         if request.image is None:
@@ -76,8 +58,8 @@ def answer(
         free_memory_bytes=free_memory_bytes(),
         bytes_per_prompt=limits.bytes_per_prompt,
         max_regions=request.max_regions,
-        want_labels=not _LABEL_OUTPUTS.isdisjoint(outputs),
-        want_logits="REFINED_LOGITS" in outputs,
+        want_labels="labels" in wanted,
+        want_logits="logits" in wanted,
     )
     report(refinement)
     return output_tensors(refinement, outputs)
@@ -86,13 +68,19 @@ def answer(
 def output_tensors(refinement: Refinement, names: Collection[str]) -> Tensors:
     """The named outputs of `contract.SAM_REFINE`, contiguous, with the contract's dtypes."""
     return {
-        name: np.ascontiguousarray(to_numpy(read(refinement)))
-        for name, read in _OUTPUTS.items()
-        if name in names
+        tensor.name: np.ascontiguousarray(to_numpy(_value(refinement, row, tensor)))
+        for row in OUTPUTS
+        for tensor in row.tensors
+        if tensor.name in names
     }
 
 
-def _uint8(labels: Array) -> Array:
-    """Where the labels are, so that a quarter of the bytes travels."""
-    xp = array_namespace(labels)
-    return xp.astype(labels, xp.uint8)
+def _value(refinement: Refinement, row: OutputRow, tensor: TensorSpec) -> Array:
+    """What one tensor of a row has, where the refinement has it."""
+    value = attrgetter(row.source)(refinement)
+    if row.of_kept:
+        value = value[refinement.regions.kept]
+    if tensor == row.uint8_tensor:  # made here, so that a GPU sends a quarter of the bytes
+        xp = array_namespace(value)
+        value = xp.astype(value, xp.uint8)
+    return value

@@ -15,7 +15,7 @@ from sam_refine.contract import (
     MAX_IMAGE_ID,
     MAX_MESSAGE_BYTES,
     MAX_SCORE,
-    SAM_REFINE,
+    OUTPUTS,
     InvalidOptionError,
     InvalidRequestError,
     LimitExceededError,
@@ -26,7 +26,9 @@ from sam_refine.contract import (
 from sam_refine.numerics.arrays import Array, Float32, Labels, UInt8
 from sam_refine.service.images import check_size, decode_image
 
-UINT8_OUTPUTS: Final = frozenset({"REFINED_LABELS_UINT8", "COARSE_LABELS_UINT8"})
+UINT8_OUTPUTS: Final = frozenset(
+    row.uint8_tensor.name for row in OUTPUTS if row.uint8_tensor is not None
+)
 
 
 @dataclass(frozen=True)
@@ -194,13 +196,16 @@ def _check_outputs(outputs: Collection[str], scores: ClassScores, options: Refin
                 f"{name} needs an ignore_label in [0, 255], got {options.ignore_label}"
             )
     pixels = scores.size_image[0] * scores.size_image[1]
-    maps = [spec for spec in SAM_REFINE.outputs if spec.name in outputs and "W" in spec.shape]
+    maps = [
+        tensor for row in OUTPUTS if row.is_map for tensor in row.tensors if tensor.name in outputs
+    ]
     map_bytes = sum(
-        spec.dtype.itemsize * pixels * (len(scores) if "C" in spec.shape else 1) for spec in maps
+        tensor.dtype.itemsize * pixels * (len(scores) if "C" in tensor.shape else 1)
+        for tensor in maps
     )
     if map_bytes > MAX_MESSAGE_BYTES - 2**20:  # the rest of the message is small
         raise LimitExceededError(
-            f"{' and '.join(spec.name for spec in maps)} must fit one message of "
+            f"{' and '.join(tensor.name for tensor in maps)} must fit one message of "
             f"{MAX_MESSAGE_BYTES} bytes, would be {map_bytes}; ask for less"
         )
 

@@ -1,9 +1,12 @@
 """One request from tensors to tensors, with networks that are none."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
-from sam_refine.contract import SAM_REFINE, InvalidRequestError, Limits
+from sam_refine.algorithm.pipeline import Refinement, RegionReport
+from sam_refine.contract import OUTPUTS, SAM_REFINE, InvalidRequestError, Limits
 from sam_refine.service.answer import answer
 
 SIZE = (64, 96)
@@ -42,6 +45,18 @@ def test_answer_has_the_contract_s_names_and_dtypes():
         assert outputs[spec.name].flags.c_contiguous, spec.name
     np.testing.assert_array_equal(outputs["REGION_KEPT"], [True, False])
     np.testing.assert_array_equal(outputs["IOU_PREDICTIONS"], outputs["REGION_IOUS"][:1])
+
+
+@pytest.mark.parametrize("row", OUTPUTS, ids=lambda row: row.tensor.name)
+def test_rows_of_the_outputs_name_values_that_a_refinement_has(row):
+    names = {field.name for field in fields(Refinement)}
+    names |= {f"regions.{field.name}" for field in fields(RegionReport)}
+    assert row.source in names
+
+
+def test_whatever_is_reported_of_a_region_has_an_output():
+    sources = {row.source for row in OUTPUTS}
+    assert {f"regions.{field.name}" for field in fields(RegionReport)} <= sources
 
 
 def test_answer_has_the_outputs_that_were_asked_for_and_no_other():
