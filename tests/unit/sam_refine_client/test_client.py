@@ -309,6 +309,7 @@ def test_awaited_client_in_another_loop_says_so(small):
 
 FORK = """
 import os, sys
+import numpy as np
 from sam_refine_client import RefineClient
 
 image, scores = np.zeros((700, 600, 3), np.uint8), np.full((3, 6, 9), 0.1, np.float32)
