@@ -2,35 +2,57 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
+ARGS ?=
+PYTHONS ?= python3.10 python3.12
+CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
 
-.PHONY: demo test lint bench bench-quick clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit pythons lint format bench bench-quick clean
 
-demo: $(VENV)/.installed-all
+help:  ## This list
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(BIN)/sam-refine demo
 
-test: $(VENV)/.installed-test
+# Two workers: one has the export and its server, the other all that needs neither.
+test: lint  ## Lint, all tests, coverage; ARGS="..." goes to pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)
+
+unit: $(VENV)/.installed-test  ## Tests that need neither Triton nor an export, in a minute
+	$(BIN)/pytest tests/unit tests/contract -m "not slow and not triton" $(ARGS)
+
+# Not torch's tests: constraints.txt has a CPU build for Python 3.11 only.
+pythons:  ## The client's tests on other Pythons; PYTHONS="python3.10 python3.12"
+	for python in $(PYTHONS); do ( set -e; \
+		name=build/pythons/$$(basename $$python); pip="$$name/bin/pip --disable-pip-version-check"; \
+		$$python -m venv $$name; \
+		$$pip install --only-binary=:all: ".[local,coco,cli,ui]" $(CLIENT_TEST_TOOLS); \
+		$$pip install --only-binary=:all: --dry-run --quiet ".[all]"; \
+		$$name/bin/pytest tests/unit/sam_refine_client tests/contract/test_imports.py $(ARGS) \
+	) || exit 1; done
+
+lint: $(VENV)/.installed-test  ## ruff, mypy, import contracts; rewrites nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
 
-lint: $(VENV)/.installed-test
+format: $(VENV)/.installed-test  ## Rewrite what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-bench  ## The whole benchmark -> benchmarks/results/
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks
 
-bench-quick: $(VENV)/.installed-bench
+bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmarks/results/
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
+
+clean:  ## Remove the environment and all that was built
+	rm -rf $(VENV) build dist .coverage
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[$*]"
 	touch $@
-
-clean:
-	rm -rf $(VENV) build dist
