@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_client import RefineClient, RefineOptions
+from sam_refine_client import RefineClient
 from sam_refine_client.files.pictures import class_palette
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, run
@@ -122,9 +122,8 @@ def address(server, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(server):
     """The example, as the client itself refines it."""
-    options = RefineOptions(min_region_area=225)
     with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
-        return client.refine(PHOTO, logits=coarse_scores(), options=options)
+        return client.refine(PHOTO, logits=coarse_scores())
 
 
 def picture(page, file):

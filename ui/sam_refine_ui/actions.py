@@ -14,8 +14,8 @@ import gradio as gr
 from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client import RefineClient, RefineError, RefineOptions
-from sam_refine_client.images import UInt8
+from sam_refine_client import RefineClient, RefineError
+from sam_refine_client.arrays import UInt8
 from sam_refine_ui import view
 from sam_refine_ui.classes import BRUSHES, names_or_numbers, palette, split_names
 from sam_refine_ui.coarse.coarse_map import CoarseMap
@@ -59,7 +59,6 @@ class Actions:
 
     def load_example(self) -> list[Any]:
         """The tab to be opened and all that `refine`, which comes next, is given."""
-        options = RefineOptions(min_region_area=self.example.min_region_area)
         photo = str(self.example.photo)
         return [
             gr.Tabs(selected=Source.SCORES.value),
@@ -71,7 +70,7 @@ class Actions:
             str(self.example.scores),
             ALREADY_SCORES,
             ", ".join(self.example.class_names),
-            *(getattr(options, knob.name) for knob in KNOBS),
+            *(knob.default for knob in KNOBS),
         ]
 
     def refine(

@@ -16,5 +16,3 @@ class Example:
     """(C, h, w) as .npy, probabilities."""
     class_names: tuple[str, ...]
     """In the order of the scores."""
-    min_region_area: int
-    """The one option that it needs other than by default."""

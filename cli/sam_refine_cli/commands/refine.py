@@ -214,10 +214,10 @@ def refine(
         sam-refine refine images/ --logits scores/ --out refined/ \\
             --skip-existing
 
-    Raw output of a network, small specks left alone, more regions kept:
+    Raw output of a network, more regions refined than by default:
 
         sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
-            --activation softmax --min-region-area 225 --iou-threshold 0.7
+            --activation softmax --iou-threshold 0.7
 
     Masks and outlines for annotation tools, and nothing else:
 

@@ -56,7 +56,6 @@ def ui(
         photo=DATA / "photo.jpg",
         scores=DATA / "coarse_scores.npy",
         class_names=tuple(entry["name"] for entry in classes),
-        min_region_area=225,  # as in the published runs
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:
