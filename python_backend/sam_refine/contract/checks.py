@@ -39,6 +39,10 @@ def choice(name: str, value: object, choices: type[E], rule: str | None = None) 
 
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """`value`, or what its decimal text says, as an int in [low, high].
+
+    Raises `InvalidRequestError` for any other value, a bool among them.
+    """
     try:
         number = _integral(value)
         if number < low or (high is not None and number > high):
@@ -63,6 +67,10 @@ def _integral(value: object) -> int:
 
 
 def number(name: str, value: object, low: float, high: float) -> float:
+    """`value`, or what its text says, as a finite float in [low, high].
+
+    Raises `InvalidRequestError` for any other value, a bool among them.
+    """
     try:
         if isinstance(value, bool | np.bool_) or not isinstance(value, str | SupportsFloat):
             raise TypeError(value)
@@ -78,6 +86,10 @@ def number(name: str, value: object, low: float, high: float) -> float:
 
 
 def boolean(name: str, value: object) -> bool:
+    """`value`, or what its text (`"true"`, `"False"`) says, as a bool; numbers are none.
+
+    Raises `InvalidRequestError` for any other value.
+    """
     texts = {"true": True, "false": False}
     flag = texts.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(flag, bool | np.bool_):

@@ -135,7 +135,7 @@ class RefineOptions(OptionTable):
             if name not in cls.rows:
                 raise InvalidRequestError(
                     f"parameter {shown(name)} is not an option; the options are "
-                    f"{', '.join(sorted(cls.rows))}, and {IMAGE_ID} beside them"
+                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID}"
                 )
         return cls(**dict(parameters))  # type: ignore[arg-type]
 
