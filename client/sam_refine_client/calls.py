@@ -1,4 +1,4 @@
-"""The methods of a client, each written once as steps (`steps`)."""
+"""The methods of a client, each written once, as steps (`steps`), for blocking and for asyncio."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sam_refine_client.status.health import (
 )
 from sam_refine_client.status.info import ServerInfo
 from sam_refine_client.steps import Steps
-from sam_refine_client.transport.grpc import Call, Transport
+from sam_refine_client.transport.call import Call, Transport
 
 
 def refine(
@@ -58,18 +58,18 @@ def refine(
 ) -> Steps[RefineResult]:
     """Refine one coarse map.
 
-    `image` is RGB (H, W, 3) uint8, a PIL image, or a JPEG or PNG as bytes or path; or `embedding`
-    is what `embed` gave for it. `logits` are class scores (C, h, w), numpy or torch, at any
-    resolution up to the image's; `activation` makes scores of a network's raw output first.
-    `labels` (H, W) are the coarse map where it is not their argmax. Only what `outputs` names is
-    computed and sent.
+    `image` is RGB (H, W, 3) uint8, a PIL image, or a JPEG or PNG as bytes or path; give either it
+    or `embedding`, which `embed` made of it. `logits` are class scores (C, h, w), numpy or torch,
+    at any resolution up to the image's; `activation` turns a network's raw output into scores
+    first. `labels` (H, W) are the coarse map if it is not the argmax of the scores. Only what
+    `outputs` names is computed and sent.
 
-    The server keeps embeddings: the same image again is not encoded again. `image_id`, your own
-    name of the image, stands for its pixels there, for stills of a camera that differ in noise
-    only.
+    The server keeps embeddings, so that an image which comes again is not encoded again.
+    `image_id` is your own name for the image: an image of the same name and size counts as the
+    same, whatever its pixels, as with stills of a camera that differ only in noise.
 
-    Raises `InvalidRequestError` where a rule is broken (`RejectedError` where the server found it)
-    and the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included.
+    Raises `InvalidRequestError` if a rule is broken (`RejectedError` if the server found that), and
+    the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included.
     """
     options = _options(options)
     tensors = {
@@ -89,7 +89,7 @@ def refine(
 def embed(
     transport: Transport, image: ImageLike, *, timeout_s: float | None = None
 ) -> Steps[Embedding]:
-    """SAM's embedding of an image, for any number of maps of it; raises as `refine` does."""
+    """SAM's embedding of an image, to refine any number of maps of it; raises as `refine` does."""
     call = _call(SAM_EMBED, image_tensors(image, None), SAM_EMBED.output_names, {}, timeout_s)
     answer = yield from transport.infer(call)
     height, width = answer["IMAGE_SIZE"].tolist()
@@ -99,8 +99,8 @@ def embed(
 def info(transport: Transport, *, timeout_s: float | None = None) -> Steps[ServerInfo]:
     """What the server is: versions, models and their state, limits of requests.
 
-    It is asked once. Raises `RefineError`: `DeadlineError` after `timeout_s` seconds,
-    `ForbiddenError` where the server restricts its protocol `metadata`, `model-repository` or
+    Nothing is tried again. Raises `RefineError`: `DeadlineError` after `timeout_s` seconds,
+    `ForbiddenError` if the server restricts its protocol `metadata`, `model-repository` or
     `model-config`.
     """
     return (yield from transport.info(deadline_after(timeout_s)))
@@ -109,15 +109,15 @@ def info(transport: Transport, *, timeout_s: float | None = None) -> Steps[Serve
 def health(
     transport: Transport, *, canary: bool = True, timeout_s: float | None = 30.0
 ) -> Steps[Health]:
-    """Whether the server does its work; what is wrong, and what to do, are its `problems`.
+    """Whether the server works; its `problems` say what is wrong and what to do.
 
-    The server is asked whether it is live and ready, then each model. Where all are, the canary
-    goes through every one of them: a small image to its embedding, which refines a small map. The
+    Asks the server, then each model, whether it is live and ready. If all are, a canary goes
+    through every model: a small image is embedded, and a small map refined with the embedding. The
     server keeps nothing of it.
 
-    Raises nothing because of a server, not after `timeout_s` seconds for all of it either; only
-    `InvalidRequestError` for arguments that break a rule, and `UnreachableError` where this client
-    is closed.
+    Whatever is wrong with the server, nothing is raised, and all of it ends after `timeout_s`
+    seconds. Raises only `InvalidRequestError` for arguments that break a rule, and
+    `UnreachableError` if this client is closed.
     """
     deadline_s = deadline_after(timeout_s)
     readiness = yield from transport.readiness(deadline_s)
@@ -138,7 +138,7 @@ def health(
 
 
 def _canary(transport: Transport, deadline_s: float | None) -> Steps[str | None]:
-    """What is wrong in the answers. Raises as `refine` does."""
+    """What is wrong with the answers, None if nothing is. Raises as `refine` does."""
     image, scores = canary_image(), canary_scores()
     embedding = yield from embed(transport, image, timeout_s=remaining_s(deadline_s))
     result = yield from refine(

@@ -1,4 +1,4 @@
-"""Callers of a server: `RefineClient` blocks, `AsyncRefineClient` is awaited."""
+"""The two clients: `RefineClient` blocks, `AsyncRefineClient` is awaited."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from sam_refine_client.errors import UnreachableError
 from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
 from sam_refine_client.result import RefineResult
 from sam_refine_client.steps import Steps, Stop, run, run_async
+from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
     is_same_machine,
     triton_arguments,
 )
-from sam_refine_client.transport.grpc import GrpcTransport, Transport
+from sam_refine_client.transport.grpc import GrpcTransport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,7 @@ DEFAULT_URL = "127.0.0.1:8001"
 
 
 class _Client:
-    """What both clients have."""
+    """What both clients have in common."""
 
     def __init__(
         self,
@@ -69,8 +70,8 @@ class _Client:
         self._lock = Lock()
 
     def _begin_in_fork(self) -> None:
-        """Connection, locks and shared memory are the parent process's: this one makes its own."""
-        self._inherited.append(self._opened)  # let go of, it would be closed
+        """Start with a new connection, locks and shared memory: the old ones are the parent's."""
+        self._inherited.append(self._opened)  # without a reference it would be closed
         self._begin()
         self._transport.begin_in_fork()
 
@@ -79,7 +80,7 @@ class _Client:
         """A client that needs no server: the same work in this process, by ONNX Runtime.
 
         `repository` is what `sam-refine export` wrote. Needs the extra `local`. Raises
-        `InvalidRequestError` where there is none.
+        `InvalidRequestError` if there are no networks in it.
         """
         from sam_refine_client.transport.local import LocalTransport
 
@@ -139,12 +140,12 @@ class RefineClient(_Client):
     def refine_many(
         self, jobs: Iterable[Job], *, concurrency: int = 4, in_order: bool = True
     ) -> Iterator[Outcome]:
-        """Refine many maps, some at a time: each job has the arguments of one `refine`, by name.
+        """Refine many maps, `concurrency` at a time. A job has the arguments of a `refine` by name.
 
-        Jobs are taken as they are needed, and what became of each is given out as it is ready, in
-        the jobs' order or as they complete: however many there are, a few lie in memory. A job that
-        fails is an outcome with an error; the others go on. Where you stop early, what is under way
-        is cancelled; where `jobs` raises, the outcomes of the jobs before come first.
+        Jobs are taken only when they are needed, and outcomes come in the order of the jobs, or
+        with `in_order=False` as they complete: however many there are, only a few are in memory. A
+        job that fails becomes an outcome with an error, and the others go on. If you stop early,
+        calls under way are cancelled; if `jobs` raises, the outcomes of the jobs before come first.
         """
         check_concurrency(concurrency)
         return self._stream(jobs, concurrency, in_order)
@@ -171,7 +172,7 @@ class RefineClient(_Client):
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a client that is closed cannot be used again.
+        """Close the connection; a closed client cannot be used again.
 
         Calls under way in other threads are cancelled.
         """
@@ -197,7 +198,7 @@ class RefineClient(_Client):
 
 
 class AsyncRefineClient(_Client):
-    """The same for asyncio; to be used in one event loop.
+    """The same for asyncio; each one belongs to one event loop.
 
     async with AsyncRefineClient("127.0.0.1:8001") as client:
         result = await client.refine("photo.jpg", logits=scores)
@@ -215,7 +216,7 @@ class AsyncRefineClient(_Client):
         concurrency: int = 4,
         in_order: bool = True,
     ) -> AsyncIterator[Outcome]:
-        """As `RefineClient.refine_many`; jobs may come asynchronously."""
+        """Like `RefineClient.refine_many`; `jobs` may also be an asynchronous iterable."""
         check_concurrency(concurrency)
         return stream_async(self.refine, jobs, concurrency, in_order=in_order)
 
@@ -231,7 +232,7 @@ class AsyncRefineClient(_Client):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; a client that is closed cannot be used again.
+        """Close the connection; a closed client cannot be used again.
 
         Calls under way in other tasks are cancelled.
         """

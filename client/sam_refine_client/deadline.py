@@ -1,4 +1,4 @@
-"""When a call must be over, by `time.monotonic`; None stands for never."""
+"""When a call must be over, as a time of `time.monotonic`; None for never."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sam_refine.contract import InvalidRequestError
 from sam_refine_client.errors import DeadlineError
 
 _LONGEST_TIMEOUT_S: Final = 1e8
-"""What is far longer, and endless, gRPC takes for a deadline that has passed."""
+"""gRPC takes a far longer timeout, or an infinite one, for a deadline that has passed."""
 
 
 def deadline_after(timeout_s: float | None) -> float | None:
@@ -22,7 +22,7 @@ def deadline_after(timeout_s: float | None) -> float | None:
 
 
 def remaining_s(deadline_s: float | None) -> float | None:
-    """Seconds left, as gRPC takes them. Raises `DeadlineError` where there are none."""
+    """Seconds left, as gRPC takes them. Raises `DeadlineError` if there are none."""
     if deadline_s is None:
         return None
     remaining = deadline_s - time.monotonic()

@@ -30,14 +30,14 @@ _NOT_READABLE: Final = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
+"""What numpy and zipfile raise for files that are damaged, or are something else."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
-    """What SAM's encoder makes of an image; refines any number of maps of it.
+    """What SAM's encoder makes of an image; it serves to refine any number of maps of it.
 
-    It fits the networks of the server that made it: others take it, and refine badly.
+    Use it with the networks that made it. Other networks accept it, but refine badly.
     """
 
     values: npt.NDArray[np.float32]
@@ -51,8 +51,8 @@ class Embedding:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a .npz file of `embedding` (1, 256, 64, 64) float32 and `image_size` (2,) int64.
 
-        Returns its path. The name is as given; the file is whole, or as it was. Raises `OSError`
-        where it cannot be written.
+        Returns its path; no suffix is added. If writing fails, a file that was there before stays
+        as it was. Raises `OSError` if it cannot be written.
         """
         path, image_size = Path(path), np.array(self.size_hw, np.int64)
         write_whole(
@@ -64,7 +64,7 @@ class Embedding:
     def load(cls, path: str | PathLike[str]) -> Embedding:
         """Read what `save` wrote; never unpickles.
 
-        Raises `InvalidRequestError` for any other file, and `OSError` where it cannot be read.
+        Raises `InvalidRequestError` for any other file, and `OSError` if it cannot be read.
         """
         with Path(path).open("rb") as file:
             try:
@@ -73,18 +73,18 @@ class Embedding:
                     raise ValueError("it is a single array")
                 values, size_hw = arrays["embedding"], arrays["image_size"]
             except _NOT_READABLE as error:
-                raise _foreign(path, " ".join(str(error).split())) from error
+                raise _not_saved_embedding(path, " ".join(str(error).split())) from error
         if values.shape != (1, *EMBEDDING_SHAPE) or values.dtype != np.float32:
-            raise _foreign(path, f"its embedding is {values.shape} {values.dtype}")
+            raise _not_saved_embedding(path, f"its embedding is {values.shape} {values.dtype}")
         if not np.isfinite(values).all():
-            raise _foreign(path, "its embedding has values that are not finite")
+            raise _not_saved_embedding(path, "its embedding has values that are not finite")
         if size_hw.shape != (2,) or size_hw.dtype != np.int64 or size_hw.min() < 1:
-            raise _foreign(path, f"its image_size is {_shown(size_hw)}")
+            raise _not_saved_embedding(path, f"its image_size is {_shown(size_hw)}")
         height, width = size_hw.tolist()
         return cls(values, (height, width))
 
 
-def _foreign(path: str | PathLike[str], reason: str) -> InvalidRequestError:
+def _not_saved_embedding(path: str | PathLike[str], reason: str) -> InvalidRequestError:
     return InvalidRequestError(f"{path} must be a file that Embedding.save wrote: {reason}")
 
 

@@ -2,16 +2,16 @@
 
 RefineError
 ├── RejectedError      the request breaks a rule; sending it again will not help
-├── ForbiddenError     the server, or a gateway before it, does not let this caller in
+├── ForbiddenError     the server, or a gateway in front of it, does not let this caller in
 ├── UnreachableError   no server answers at the address; sending it again may help
 ├── OverloadedError    the server is there but cannot take the request now; later it may
 ├── DeadlineError      the caller's own deadline passed
 ├── CancelledError     the call was cancelled, by the caller or on the way
 ├── ServerError        the server failed at this request
-└── ProtocolError      what answers is no server of this version of sam-refine
+└── ProtocolError      what answers is not a server of this version of sam-refine
 
-A gRPC status decides which one it is, in one place: `error_of`; a text does so once, where Triton
-gives no other sign.
+The gRPC status decides which one it is, in one place: `error_of`. Only for a restricted protocol
+does the text decide, because Triton gives no other sign.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final
 from sam_refine.contract import InvalidRequestError
 
 UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
-"""The one status after which a call is made again: it was not reached, or not begun."""
+"""The only status after which a call is made again: it did not arrive, or was not begun."""
 OUTCOME_UNKNOWN: Final = frozenset(
     {UNAVAILABLE, "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 )
-"""Statuses that do not tell what the server makes of the call."""
+"""Statuses that do not tell whether the server did, or is still doing, the work."""
 
 
 class RefineError(Exception):
@@ -63,11 +63,11 @@ class RefineError(Exception):
 
 
 class RejectedError(RefineError, InvalidRequestError):
-    """The server refuses the request: one sentence with field, rule and what came."""
+    """The server refuses the request: one sentence with the field, the rule, and what was given."""
 
 
 class ForbiddenError(RefineError):
-    """The server, or a gateway before it, does not let this caller in."""
+    """The server, or a gateway in front of it, does not let this caller in."""
 
     advice = "do the headers and certificates of ConnectionOptions allow it?"
 
@@ -121,8 +121,8 @@ _BY_STATUS: Final[dict[str, type[RefineError]]] = {
     "UNIMPLEMENTED": ProtocolError,
 }
 _RESTRICTED: Final = "This protocol is restricted"
-"""So begins Triton's answer to a call without the header of a restricted protocol: its status is
-UNAVAILABLE, the same as of a full queue."""
+"""How Triton's answer to a call without the header of a restricted protocol begins. Its status is
+UNAVAILABLE, the same as for a full queue."""
 
 
 def error_of(
@@ -132,7 +132,7 @@ def error_of(
     model: str | None = None,
     request_id: str | None = None,
 ) -> RefineError:
-    """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for none."""
+    """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for a missing one."""
     code = (status or "").removeprefix("StatusCode.")
     kind = _BY_STATUS.get(code, ServerError)
     if status == UNAVAILABLE and (text or "").startswith(_RESTRICTED):

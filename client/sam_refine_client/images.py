@@ -1,4 +1,4 @@
-"""Images, in the forms that callers have them in."""
+"""Images, in all the forms in which callers have them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from os import PathLike
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.arrays import UInt8
 
-UInt8 = npt.NDArray[np.uint8]
 ImageLike: TypeAlias = UInt8 | Image.Image | bytes | str | PathLike[str]
 """RGB (H, W, 3) uint8, a PIL image of 8 bits per channel, or a JPEG or PNG as bytes or path."""
 
 
 def rgb_of(image: ImageLike) -> UInt8:
-    """(H, W, 3) uint8: the pixels as stored, as the server reads them; an array as it is.
+    """(H, W, 3) uint8: the pixels as they are stored, which is how the server reads them too.
 
-    Raises `InvalidRequestError` for what is no image of 8 bits per channel, and `OSError` for a
-    file that cannot be read.
+    An array is returned as it is. Raises `InvalidRequestError` for anything but an image of 8 bits
+    per channel, and `OSError` for a file that cannot be read.
     """
     if isinstance(image, np.ndarray):
         check_rgb(image)
@@ -35,7 +34,7 @@ def rgb_of(image: ImageLike) -> UInt8:
     try:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             return _converted(opened)
-    except (SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, of damaged files
+    except (SyntaxError, Image.DecompressionBombError) as error:  # Pillow's, for damaged files
         raise InvalidRequestError(f"image must be an undamaged picture: {error}") from error
 
 

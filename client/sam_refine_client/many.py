@@ -1,4 +1,4 @@
-"""Many calls with some of them at a time: results as a stream, memory bounded."""
+"""Many calls, some of them at a time: the results are a stream, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Job: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job: a result or an error."""
+    """What came of one job: a result or an error."""
 
     index: int
-    """Which job, counted from 0 in the order in which they came."""
+    """The number of the job, from 0, in the order of `jobs`."""
     result: RefineResult | None
     error: RefineError | InvalidRequestError | OSError | None
 
 
 def check_concurrency(concurrency: int) -> None:
-    """Raise `InvalidRequestError` for a number of calls that is none."""
+    """Raise `InvalidRequestError` unless it is an integer >= 1."""
     if type(concurrency) is not int or concurrency < 1:
         raise InvalidRequestError(f"concurrency must be an integer >= 1, got {concurrency!r}")
 
@@ -51,9 +51,10 @@ def stream(
 ) -> Iterator[Outcome]:
     """`refine` each job, `concurrency` at a time.
 
-    No job is taken from `jobs` while twice as many results as that wait for the caller. Where the
-    caller stops early, what has not begun is dropped, and `end` ends what has. What `jobs` raises
-    comes after the outcomes of the jobs before it.
+    No job is taken from `jobs` while `2 * concurrency` jobs are running or have a result that waits
+    for the caller (`concurrency` jobs if not `in_order`). If the caller stops early, jobs that have
+    not begun are dropped, and `end` is called to end the others. What `jobs` raises is raised after
+    the outcomes of the jobs before it.
     """
     pending: deque[Future[Outcome]] = deque()
     raised: list[Exception] = []
@@ -75,7 +76,7 @@ def stream(
 
 
 def _until_raised(jobs: Iterable[Job], raised: list[Exception]) -> Iterator[Job]:
-    """The jobs up to the first exception, which goes into `raised`."""
+    """The jobs up to the first exception, which is appended to `raised`."""
     try:
         yield from jobs
     except Exception as error:
@@ -105,7 +106,7 @@ async def stream_async(
     *,
     in_order: bool,
 ) -> AsyncIterator[Outcome]:
-    """`stream`, awaited; `jobs` may come asynchronously."""
+    """`stream` for asyncio; `jobs` may also be an asynchronous iterable."""
     pending: deque[asyncio.Task[Outcome]] = deque()
     raised: list[Exception] = []
     places = asyncio.Semaphore(concurrency)

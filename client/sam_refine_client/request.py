@@ -1,4 +1,4 @@
-"""What a caller gives, as tensors of `contract.SAM_REFINE`, few bytes of them."""
+"""What a caller gives, as tensors of `contract.SAM_REFINE`, in as few bytes as possible."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ ArrayLike: TypeAlias = Any
 
 
 class Activation(str, Enum):
-    """What makes scores of a network's raw output, over the classes of a place."""
+    """Turns a network's raw output into scores, place by place, over the classes."""
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
 
 
 class ScoresDtype(str, Enum):
-    """What class scores travel as."""
+    """The dtype in which class scores are sent."""
 
     AUTO = "auto"
-    """Half precision where it holds every score exactly, else float32."""
+    """Half precision if it holds every score exactly, otherwise float32."""
     FLOAT16 = "float16"
     FLOAT32 = "float32"
 

@@ -1,4 +1,4 @@
-"""What a call returns."""
+"""What `refine` returns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.saving import SaveFormat, save
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.images import ImageLike, UInt8
-
-Labels = npt.NDArray[np.int32]
+    from sam_refine_client.images import ImageLike
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Region:
 
     class_id: int
     box_xyxy: tuple[int, int, int, int]
-    """x_min, y_min, x_max, y_max in image pixels: cells of the working grid times r."""
+    """x_min, y_min, x_max, y_max in image pixels, inclusive: cells of the working grid times r."""
     score: float
     """Mean coarse score."""
     predicted_iou: float
@@ -38,12 +37,12 @@ class Region:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RefineResult:
-    """What the call asked for; the rest is None. Notebooks show the maps."""
+    """The outputs that the call asked for; the others are None. Notebooks show the maps."""
 
     labels: Labels | None
     """(H, W) refined map."""
     coarse_labels: Labels | None
-    """(H, W) the map that was refined."""
+    """(H, W) map that was refined."""
     logits: npt.NDArray[np.float32] | None
     """(C, H, W) refined class scores."""
     regions: tuple[Region, ...] | None
@@ -57,7 +56,7 @@ class RefineResult:
     def changed(self) -> npt.NDArray[np.bool_]:
         """(H, W) where the refined map differs from the coarse one.
 
-        Raises `ValueError` where one of the two was not asked for.
+        Raises `ValueError` if one of the two was not asked for.
         """
         if self.labels is None or self.coarse_labels is None:
             raise ValueError('changed needs the outputs "labels" and "coarse_labels"')
@@ -66,7 +65,7 @@ class RefineResult:
 
     @property
     def changed_fraction(self) -> float:
-        """Share of the pixels that changed; raises as `changed` does."""
+        """The share of pixels that changed; raises as `changed` does."""
         return float(self.changed.mean())
 
     def save(
@@ -80,27 +79,27 @@ class RefineResult:
         palette: UInt8 | None = None,
         ignore_label: int | None = None,
     ) -> tuple[Path, ...]:
-        """Write files into a directory, which is made where it is not there; returns their paths.
+        """Write files into a directory, which is made if it is not there; returns their paths.
 
-        `formats` are `SaveFormat`s or their values; by default labels, palette, regions, npz and,
-        with the `image` that was refined, before_after: what of these the result has the outputs
-        for, palette only for labels up to 255. `image_name` is COCO's `file_name`, by default that
-        of `image` where it is a path.
+        `formats` are `SaveFormat`s or their values. By default these are labels, palette (if no
+        label is above 255), regions, npz and, if `image` is given, before_after, as far as the
+        result has the outputs for them. `image` is what was refined. `image_name` is COCO's
+        `file_name`, by default the name of `image` if that is a path.
 
-        `class_names` are those of classes 0, 1, ...; every label needs one but `ignore_label`,
-        which stands for no class: it is left out of COCO's files and has no colour. `palette` is
-        (n, 3) uint8 RGB, by default `pictures.class_palette`.
+        `class_names` are the names of classes 0, 1, ...; every label needs one, except
+        `ignore_label`, which is no class: it is left out of COCO's files and has no colour.
+        `palette` is (n, 3) uint8 RGB, by default `pictures.class_palette`.
 
-        All files are whole: where anything fails, those that were there before stay as they were.
-        They appear in the order of `formats`, by default labels.png last.
-        The arrays of result.npz: what of `labels`, `coarse_labels` (H, W) int32 and `logits`
-        (C, H, W) float32 the result has; one row for each region in `region_classes` (Q,) int32,
+        No file is ever half written: if anything fails, those that were there before stay as they
+        were. The files appear in the order of `formats`, by default with labels.png last.
+
+        The arrays of result.npz: `labels` and `coarse_labels` (H, W) int32 and `logits` (C, H, W)
+        float32, if the result has them; one row for each region in `region_classes` (Q,) int32,
         `region_boxes_xyxy` (Q, 4) int32, `region_scores` and `region_predicted_ious` (Q,) float32,
         `region_kept` (Q,) bool; `stages` and `stage_times_ms`; `request_id`.
 
         Raises `ValueError` for arguments that do not fit, or an output that was not asked for;
-        `ModuleNotFoundError` where COCO's packages are missing; `OSError` where a file cannot be
-        written.
+        `ModuleNotFoundError` if COCO's packages are missing; `OSError` if a file cannot be written.
         """
         return save(
             self,
@@ -123,9 +122,9 @@ class RefineResult:
     ) -> Image.Image:
         """The coarse and the refined map over the image, with a legend: `pictures.before_after`.
 
-        `image` is what was refined, in any form that `refine` takes. A class that has no name is
-        called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` where one of
-        the maps was not asked for or the image does not fit, and `OSError` where it cannot be read.
+        `image` is what was refined, in any form that `refine` takes. A class without a name is
+        called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` if one of the
+        maps was not asked for or the image does not fit, and `OSError` if it cannot be read.
         """
         from sam_refine_client.files.pictures import before_after
         from sam_refine_client.images import rgb_of
@@ -153,7 +152,7 @@ class RefineResult:
         return f"<RefineResult: {', '.join([*parts, f'{sum(self.timings.values()):.0f} ms'])}>"
 
     def _repr_png_(self) -> bytes | None:
-        """What notebooks show: the maps without the photo; None where there is none."""
+        """What notebooks show: the maps without the photo; None if there is no refined map."""
         from sam_refine_client.files.pictures import without_photo
 
         if self.labels is None:

@@ -1,7 +1,8 @@
 """Calls written once, for callers that block and for callers that await.
 
-A call is a generator of steps: it yields what it wants done, and is sent what came of it. Nothing
-in it knows how that is done. `RefineClient` does each step, `AsyncRefineClient` awaits each.
+A call is a generator of steps: it yields what it wants done, and is sent what came of it. It does
+not know how that is done: `RefineClient` does each step (`run`), `AsyncRefineClient` awaits it
+(`run_async`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Remote:
-    """A method of Triton's client, the same in its blocking and its awaited form."""
+    """A call of a method that Triton's blocking client and its asyncio client both have."""
 
     method: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -30,14 +31,14 @@ class Remote:
 
 @dataclass(frozen=True)
 class Work:
-    """Something to compute in this process."""
+    """A function to call in this process, outside the event loop."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Some time to wait."""
+    """A wait."""
 
     seconds: float
 
@@ -47,7 +48,7 @@ Steps: TypeAlias = Generator[Step, Any, R]
 
 
 class Stop:
-    """Ends calls from outside: those in flight are cancelled, and of others no step is begun."""
+    """Ends calls from outside: a step under way is cancelled, and no further one is begun."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -56,7 +57,7 @@ class Stop:
         self._lock = Lock()
 
     def set(self) -> None:
-        """End what there is; safe to call from any thread, and again."""
+        """End them; may be called from any thread, and more than once."""
         with self._lock:
             self._is_set = True
             ends = list(self._ends.values())
@@ -65,7 +66,7 @@ class Stop:
 
     @contextmanager
     def ends(self, end: Callable[[], object]) -> Iterator[None]:
-        """Inside the block, `end` is called when this is set; at once where it is already."""
+        """Inside the block, `end` is called when this is set; at once if it is set already."""
         key = object()
         with self._lock:
             self._ends[key] = end
@@ -79,7 +80,7 @@ class Stop:
                 del self._ends[key]
 
     def check(self) -> None:
-        """Raise `InferenceServerException`, as of a cancelled call, where this is set."""
+        """If this is set, raise the `InferenceServerException` of a cancelled call."""
         if self._is_set:
             raise InferenceServerException(self.reason, "StatusCode.CANCELLED")
 
@@ -87,7 +88,8 @@ class Stop:
 def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
     """Do each step and wait for it. `connect` gives a `tritonclient.grpc` client.
 
-    What a step raises, and that `stop` was set, is thrown into the generator, which may go on.
+    What a step raises is thrown into the generator, which may go on; so is the exception of a
+    `stop` that was set.
     """
 
     def do(step: Step) -> Any:
@@ -100,7 +102,7 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
                 is_over.wait(step.seconds)
             return stop.check()
         if current_thread() is main_thread():
-            return _call_aside(step, connect, stop)
+            return _call_in_thread(step, connect, stop)
         return _call(step, connect, stop)
 
     try:
@@ -119,11 +121,11 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
         steps.close()
 
 
-def _call_aside(remote: Remote, connect: Callable[[], Any], stop: Stop) -> Any:
-    """`_call` in a thread of its own, so that Ctrl-C ends it and does no harm.
+def _call_in_thread(remote: Remote, connect: Callable[[], Any], stop: Stop) -> Any:
+    """`_call` in a thread of its own, so that Ctrl-C ends it without harm.
 
-    Python raises `KeyboardInterrupt` in the main thread wherever that is. In the midst of gRPC's
-    own work it would leave a connection that cannot even be closed.
+    Python raises `KeyboardInterrupt` in the main thread, wherever that thread is. In the middle of
+    gRPC's own work it would leave a connection that cannot even be closed.
     """
     interrupted = Stop(stop.reason)
     answer: Future[Any] = Future()
@@ -148,13 +150,13 @@ def _call(remote: Remote, connect: Callable[[], Any], stop: Stop) -> Any:
         if remote.method == "infer":
             return _infer(connect(), remote.arguments, stop)
         return getattr(connect(), remote.method)(**remote.arguments)
-    except ValueError:  # gRPC's where the connection was closed meanwhile
+    except ValueError:  # gRPC raises it if the connection was closed meanwhile
         stop.check()
         raise
 
 
 def _infer(client: Any, arguments: dict[str, Any], stop: Stop) -> Any:
-    """The client's `infer`, which `stop` cancels for the server, too."""
+    """The client's `infer`; `stop` cancels it at the server too."""
     answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
     in_flight = client.async_infer(
         callback=lambda result, error: answers.put((result, error)), **arguments
@@ -180,7 +182,7 @@ async def run_async(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> 
 
     async def do(step: Step) -> Any:
         stop.check()
-        # Of its own, so that the end of the connection is no cancellation of the caller's task.
+        # A task of its own, so that a closed connection does not cancel the caller's task.
         task = asyncio.ensure_future(begin(step))
         with stop.ends(task.cancel):
             try:

@@ -143,7 +143,7 @@ def test_class_names_too_few_or_no_text_are_one_line(images):
     (images / "no.txt").write_bytes(b"\xff\xfe\x00")
     with FakeTriton(right) as server:
         for name, message in (
-            ("few.txt", "class_names must have a name of each class"),
+            ("few.txt", "class_names must have a name for each class"),
             ("no.txt", "no.txt must be a text file in UTF-8"),
         ):
             done = run(

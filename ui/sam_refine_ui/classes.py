@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from sam_refine_client.arrays import UInt8
 from sam_refine_client.files.pictures import MAX_COLOURS, class_palette
-from sam_refine_client.images import UInt8
 
 BACKGROUND_COLOUR: Final = (110, 115, 125)
 BRUSHES: Final = 8

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from sam_refine_client import RefineResult, Region
+from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.pictures import overlay
-from sam_refine_client.images import UInt8
-from sam_refine_client.result import Labels
 from sam_refine_ui.classes import class_name, css_colour, palette
 
 TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")

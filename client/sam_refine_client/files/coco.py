@@ -1,6 +1,6 @@
 """A label map as a COCO dataset: one mask per class, or one polygon annotation per area.
 
-Needs the extra `coco`, which is imported where it is used.
+Needs the extra `coco`, whose packages are imported only when they are used.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Labels: TypeAlias = npt.NDArray[np.integer[Any]]
-"""(H, W) class ids of any integer dtype."""
+from sam_refine_client.arrays import AnyLabels
+
 Polygons: TypeAlias = npt.NDArray[np.object_]
 """(n,) shapely polygons."""
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -27,7 +27,7 @@ def dataset(
     image_name: str,
     categories: Mapping[int, str],
 ) -> dict[str, Any]:
-    """What a COCO file of one image says. `categories` are the names of classes by id.
+    """The content of a COCO file of one image. `categories` are the names of classes by id.
 
     Category ids are class ids, 0 included; image and annotations are counted from 1.
     """
@@ -42,8 +42,8 @@ def dataset(
     }
 
 
-def rle_annotations(labels: Labels, ignore_label: int | None = None) -> list[Annotation]:
-    """One annotation per class, by class id: its mask as a compressed run length encoding.
+def rle_annotations(labels: AnyLabels, ignore_label: int | None = None) -> list[Annotation]:
+    """One annotation per class, by class id: its mask as a compressed run-length encoding.
 
     Raises `ModuleNotFoundError` without pycocotools.
     """
@@ -68,12 +68,12 @@ def rle_annotations(labels: Labels, ignore_label: int | None = None) -> list[Ann
     return annotations
 
 
-def polygon_annotations(labels: Labels, ignore_label: int | None = None) -> list[Annotation]:
+def polygon_annotations(labels: AnyLabels, ignore_label: int | None = None) -> list[Annotation]:
     """One annotation per 4-connected area of one label, by class id, then raster order.
 
-    Its polygons run along the borders of pixels, so that rasterising them gives the area back
-    exactly. COCO's polygons have no holes: an area with holes is cut above and below each of them
-    into polygons that do not overlap. Raises `ModuleNotFoundError` without shapely.
+    The polygons run along the borders of pixels, so that rasterising them gives exactly the area.
+    COCO's polygons have no holes: an area with holes is cut above and below each hole into polygons
+    that do not overlap. Raises `ModuleNotFoundError` without shapely.
     """
     shapely = _needed("shapely")
     borders = _borders(labels)
@@ -112,8 +112,8 @@ class _Borders(NamedTuple):
     """(H, W + 1): [y, x] is the side from vertex (x, y) to (x, y + 1)."""
 
 
-def _borders(labels: Labels) -> _Borders:
-    """Between pixels of different labels, and around the map."""
+def _borders(labels: AnyLabels) -> _Borders:
+    """The sides between pixels of different labels, and those around the map."""
     height, width = labels.shape
     across, down = np.ones((height + 1, width), np.bool_), np.ones((height, width + 1), np.bool_)
     across[1:-1] = labels[1:] != labels[:-1]
@@ -122,13 +122,13 @@ def _borders(labels: Labels) -> _Borders:
 
 
 def _ends(sides: Bools) -> Bools:
-    """(rows, n) sides along rows to (rows, n + 1) vertices that one of them begins or ends at."""
+    """(rows, n) sides along rows to (rows, n + 1) vertices at which one of them begins or ends."""
     padded = np.pad(sides, ((0, 0), (1, 1)))
     return padded[:, 1:] | padded[:, :-1]
 
 
 def _faces(borders: _Borders) -> Polygons:
-    """What the borders enclose. At a vertex where four sides meet, each of its pixels is apart."""
+    """The areas that the borders enclose. Where four sides meet, they do not join diagonally."""
     shapely = _needed("shapely")
     y, x_first, x_last = _runs(borders.across, _ends(borders.down.T).T)
     x, y_first, y_last = _runs(borders.down.T, _ends(borders.across).T)
@@ -140,9 +140,9 @@ def _faces(borders: _Borders) -> Polygons:
 
 
 def _runs(sides: Bools, crossings: Bools) -> tuple[Ints, Ints, Ints]:
-    """Straight lines of sides (rows, n) along rows, none through a crossing (rows, n + 1).
+    """Straight lines of sides (rows, n) along rows that end at every crossing (rows, n + 1).
 
-    Each one's row, first and last vertex.
+    Gives the row, the first and the last vertex of each.
     """
     padded = np.pad(sides, ((0, 0), (1, 1)))
     rows, first = np.nonzero(padded[:, 1:] & (crossings | ~padded[:, :-1]))
@@ -151,12 +151,12 @@ def _runs(sides: Bools, crossings: Bools) -> tuple[Ints, Ints, Ints]:
 
 
 def _without_holes(areas: Polygons, borders: _Borders) -> tuple[Polygons, Ints]:
-    """Polygons (n,) in raster order within their area, and which area each of them is of.
+    """Polygons (n,), in raster order within their area, and the index of each one's area.
 
-    A hole is cut out of its area by two lines: from its highest and its lowest vertex straight up
-    and down to the next border. Going on up from hole to hole one comes to the outer ring, and
-    going down, too: so no cut has the same piece on both of its sides, and no piece has a hole.
-    Where a hole touches something there, the line runs along a border, and cuts nothing.
+    Two lines cut a hole out of its area: from its highest vertex straight up to the next border,
+    and from its lowest vertex straight down. Up from hole to hole, and down too, they lead to the
+    outer ring: so no cut has the same piece on both of its sides, and no piece has a hole. If a
+    hole touches another border there, the line runs along that border, and cuts nothing.
     """
     shapely = _needed("shapely")
     rings, owners = shapely.get_rings(areas, return_index=True)
@@ -178,9 +178,9 @@ def _without_holes(areas: Polygons, borders: _Borders) -> tuple[Polygons, Ints]:
 
 
 def _vertices(geometries: Any, *, lowest: bool) -> Ints:
-    """(n, 2) y, x: of each geometry the leftmost one of the highest, or lowest, vertices.
+    """(n, 2) y, x of each geometry's highest, or lowest, vertex; of several the leftmost one.
 
-    The highest one of a polygon is the corner of a pixel inside, which has that y and x.
+    The highest vertex of a polygon is the upper left corner of the pixel [y, x], which is inside.
     """
     shapely = _needed("shapely")
     points_xy, owners = shapely.get_coordinates(geometries, return_index=True)
@@ -191,9 +191,9 @@ def _vertices(geometries: Any, *, lowest: bool) -> Ints:
 
 
 def _flat_rings(polygons: Polygons) -> tuple[Ints, Ints]:
-    """x, y, x, y, ... of all outer rings one after another, and where all but the first begin.
+    """x, y, x, y, ... of all outer rings one after another, and where each but the first begins.
 
-    Only the corners, and the first is not repeated at the end.
+    Rings have only their corners, and do not repeat the first one at the end.
     """
     shapely = _needed("shapely")
     rings = shapely.get_exterior_ring(shapely.normalize(polygons))
@@ -211,7 +211,7 @@ def _flat_rings(polygons: Polygons) -> tuple[Ints, Ints]:
 
 
 def _needed(module: str) -> Any:
-    """A module of the extra."""
+    """A module of the extra; raises `ModuleNotFoundError` that names the extra."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from sam_refine_client.images import UInt8, check_rgb
+from sam_refine_client.arrays import AnyLabels, UInt8
+from sam_refine_client.images import check_rgb
 
-Labels: TypeAlias = npt.NDArray[np.integer[Any]]
-"""(H, W) class ids of any integer dtype."""
 Colour: TypeAlias = tuple[int, int, int]
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 MAX_COLOURS = 256
-"""What the palette of a PNG holds."""
+"""What the palette of a PNG can hold."""
 
 # --- Colours ---------------------------------------------------------------------------------
 
@@ -39,14 +38,14 @@ _FIRST_COLOURS = (
     (40, 140, 140),
     (250, 185, 205),
 )
-"""What most maps get: a dozen hues chosen by eye."""
+"""A dozen hues chosen by eye; most maps need no more."""
 
 
 def class_palette(count: int) -> UInt8:
     """Distinct colours of `count` classes, (count, 3) uint8 RGB; none is near black.
 
-    Each class has the same colour whatever the count. The first dozen are chosen by eye, each later
-    one lies as far as can be from all before it. Raises `ValueError` for a count outside [0, 256].
+    Each class has the same colour whatever the count. The first dozen are chosen by eye; each later
+    one is as far as possible from all before it. Raises `ValueError` for a count outside [0, 256].
     """
     if not 0 <= count <= MAX_COLOURS:
         raise ValueError(f"count must be in [0, {MAX_COLOURS}], got {count}")
@@ -72,7 +71,7 @@ def _all_colours() -> UInt8:
 
 
 def _oklab(colours: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """(n, 3) sRGB to OKLab (Ottosson 2020), where distance is near to what the eye sees."""
+    """(n, 3) sRGB to OKLab (Ottosson 2020), where distances are close to what the eye sees."""
     srgb = colours / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_cones = [
@@ -93,16 +92,16 @@ def _oklab(colours: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
 # --- Label maps as pictures ------------------------------------------------------------------
 
 
-def fits_palette(labels: Labels) -> bool:
+def fits_palette(labels: AnyLabels) -> bool:
     """Whether each of the labels (H, W) can be an index into a PNG's palette."""
     _check_labels("labels", labels)
     return int(labels.min()) >= 0 and int(labels.max()) < MAX_COLOURS
 
 
-def grey_picture(labels: Labels) -> Image.Image:
-    """Labels (H, W) as a picture whose pixel values they are: of 8 bits up to 255, else of 16.
+def grey_picture(labels: AnyLabels) -> Image.Image:
+    """Labels (H, W) as a grey picture with these pixel values: 8 bits, or 16 if one is above 255.
 
-    Raises `ValueError` for what is no label map, or has labels outside [0, 65535].
+    Raises `ValueError` for anything but a label map, and for labels outside [0, 65535].
     """
     _check_labels("labels", labels)
     low, high = int(labels.min()), int(labels.max())
@@ -112,12 +111,12 @@ def grey_picture(labels: Labels) -> Image.Image:
 
 
 def palette_picture(
-    labels: Labels, palette: UInt8 | None = None, ignore_label: int | None = None
+    labels: AnyLabels, palette: UInt8 | None = None, ignore_label: int | None = None
 ) -> Image.Image:
     """Labels (H, W) as a picture of indices into `palette` (n, 3), by default `class_palette`.
 
-    Black stands for `ignore_label` and labels past the palette's end. Raises `ValueError` for what
-    is no label map, or has labels outside [0, 255].
+    `ignore_label` and labels past the palette's end are black. Raises `ValueError` for anything but
+    a label map, and for labels outside [0, 255].
     """
     if not fits_palette(labels):
         low, high = int(labels.min()), int(labels.max())
@@ -136,9 +135,9 @@ def palette_picture(
 # --- Before and after ------------------------------------------------------------------------
 
 _PANEL = (1200, 900)
-"""Room for one map, (width, height): the image is scaled up or down to fit into it."""
+"""(width, height) of the room for one map: the image is scaled up or down to fit into it."""
 _WIDE = 2.0
-"""Images wider than this many heights are stacked."""
+"""Maps of images wider than this many times their height are stacked."""
 _MARGIN = 24
 _FONT_SIZE = 36
 _SWATCH = 30
@@ -147,15 +146,15 @@ _PAPER = (255, 255, 255)
 _FRAME = (190, 192, 196)
 _LINE = (255, 255, 255)
 _TINT = 0.5
-"""Share of the class colour over the photo."""
+"""How much of a pixel is the class colour; the rest is the photo."""
 _UNCOLOURED = 60
-"""Grey of what has no colour, where there is no photo."""
+"""Grey of labels without a colour, if there is no photo."""
 
 
 def before_after(
     image: UInt8,
-    coarse_labels: Labels,
-    refined_labels: Labels,
+    coarse_labels: AnyLabels,
+    refined_labels: AnyLabels,
     class_names: Sequence[str] | None = None,
     palette: UInt8 | None = None,
     ignore_label: int | None = None,
@@ -163,11 +162,11 @@ def before_after(
     """One RGB picture of the coarse and the refined map over the photo in grey, with outlines.
 
     `image` is (H, W, 3) uint8 RGB, H and W at least 1; the labels are (H, W) integers. Class i has
-    colour `palette[i]` (default `class_palette`, again from its start after 256 classes); negative
-    labels, `ignore_label`, and those past a given palette's end, stay uncoloured. With
-    `class_names` a legend shows the classes present in either map; one past the names' end is named
-    by its number. Wide images are stacked, others stand side by side; small ones are scaled up,
-    large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
+    colour `palette[i]` (by default of `class_palette`, which starts again after 256 classes).
+    Negative labels, `ignore_label`, and labels past the end of a given palette stay uncoloured.
+    With `class_names` a legend shows the classes that are in either map; a class past the end of
+    the names is called by its number. Wide images are stacked, others are side by side; small ones
+    are scaled up, large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
     """
     check_rgb(image)
     _check_fits("coarse_labels", coarse_labels, image)
@@ -176,10 +175,10 @@ def before_after(
     return _titled(image, maps, class_names, palette, ignore_label)
 
 
-def without_photo(coarse_labels: Labels | None, refined_labels: Labels) -> Image.Image:
-    """The maps in plain colours, otherwise as `before_after`; classes are named by number.
+def without_photo(coarse_labels: AnyLabels | None, refined_labels: AnyLabels) -> Image.Image:
+    """The maps in plain colours, otherwise as in `before_after`; classes are called by number.
 
-    Where there is no coarse map, the refined one alone.
+    Without a coarse map, only the refined one.
     """
     if coarse_labels is None:
         _check_labels("refined_labels", refined_labels)
@@ -187,7 +186,9 @@ def without_photo(coarse_labels: Labels | None, refined_labels: Labels) -> Image
     return _titled(None, _before_and_after(coarse_labels, refined_labels), ())
 
 
-def _before_and_after(coarse_labels: Labels, refined_labels: Labels) -> list[tuple[str, Labels]]:
+def _before_and_after(
+    coarse_labels: AnyLabels, refined_labels: AnyLabels
+) -> list[tuple[str, AnyLabels]]:
     changed = np.count_nonzero(coarse_labels != refined_labels) / coarse_labels.size
     refined = f"Refined, {changed:.1%} of the pixels changed"
     return [("Coarse", coarse_labels), (refined, refined_labels)]
@@ -195,12 +196,12 @@ def _before_and_after(coarse_labels: Labels, refined_labels: Labels) -> list[tup
 
 def _titled(
     image: UInt8 | None,
-    maps: Sequence[tuple[str, Labels]],
+    maps: Sequence[tuple[str, AnyLabels]],
     class_names: Sequence[str] | None,
     palette: UInt8 | None = None,
     ignore_label: int | None = None,
 ) -> Image.Image:
-    """Maps with their titles and, where there are names, a legend of the classes in any of them."""
+    """Maps with their titles and, if there are names, a legend of the classes in any of them."""
     if palette is not None:
         check_palette(palette)
     present = sorted({label for _, labels in maps for label in np.unique(labels).tolist()})
@@ -216,8 +217,8 @@ def _titled(
     return _page([(title, _panel(image, labels, colours)) for title, labels in maps], legend)
 
 
-def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image.Image:
-    """One map over the photo in grey, with outlines, as in `before_after` and with its sizes."""
+def overlay(image: UInt8, labels: AnyLabels, palette: UInt8 | None = None) -> Image.Image:
+    """One map over the photo in grey, with outlines, drawn and scaled as in `before_after`."""
     check_rgb(image)
     _check_fits("labels", labels, image)
     if palette is not None:
@@ -227,7 +228,7 @@ def overlay(image: UInt8, labels: Labels, palette: UInt8 | None = None) -> Image
 
 
 def _colour(label: int, palette: UInt8 | None) -> Colour | None:
-    """The colour of a label, None where it stays uncoloured."""
+    """The colour of a label, None if it stays uncoloured."""
     if palette is None:
         palette, label = _all_colours(), label % MAX_COLOURS if label >= 0 else label
     if not 0 <= label < len(palette):
@@ -237,9 +238,9 @@ def _colour(label: int, palette: UInt8 | None) -> Colour | None:
 
 
 def _panel(
-    image: UInt8 | None, labels: Labels, colours: Mapping[int, Colour | None]
+    image: UInt8 | None, labels: AnyLabels, colours: Mapping[int, Colour | None]
 ) -> Image.Image:
-    """The photo in grey, tinted by class, a line where two labels meet; without a photo plain."""
+    """The photo in grey, or plain without one, tinted by class; a line where two labels meet."""
     height, width = labels.shape
     scale = min(_PANEL[0] / width, _PANEL[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -274,7 +275,7 @@ def _page(
     panels: Sequence[tuple[str, Image.Image]],
     legend: Sequence[tuple[str, Colour]],
 ) -> Image.Image:
-    """Titled panels, side by side or, where they are wide, stacked; the legend below."""
+    """Titled panels, side by side or, if they are wide, stacked; the legend below."""
     font = ImageFont.load_default(size=_FONT_SIZE)
     line_height = round(1.4 * _FONT_SIZE)
     panel_width, panel_height = panels[0][1].size
@@ -305,7 +306,7 @@ def _flow(
 ) -> tuple[list[tuple[int, int, str, Colour]], int]:
     """Legend entries as (x, y, name, colour), row by row within `width`, and their height.
 
-    A name too long for a row of its own is cut.
+    A name that is too long for a whole row is cut.
     """
     entries, x, y = [], 0, 0
     for name, colour in legend:
@@ -319,7 +320,7 @@ def _flow(
 
 
 def _cut(text: str, font: Font, width: int) -> str:
-    """The text on one line, with an ellipsis for what does not fit into `width`."""
+    """The text on one line; an ellipsis replaces what does not fit into `width`."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text
@@ -331,13 +332,13 @@ def _cut(text: str, font: Font, width: int) -> str:
 # --- Checks ----------------------------------------------------------------------------------
 
 
-def _check_fits(field: str, labels: Labels, image: UInt8) -> None:
+def _check_fits(field: str, labels: AnyLabels, image: UInt8) -> None:
     _check_labels(field, labels)
     if labels.shape != image.shape[:2]:
-        raise ValueError(f"{field} must be {image.shape[:2]} as the image, got {labels.shape}")
+        raise ValueError(f"{field} must be {image.shape[:2]} like the image, got {labels.shape}")
 
 
-def _check_labels(field: str, labels: Labels) -> None:
+def _check_labels(field: str, labels: AnyLabels) -> None:
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer) or labels.size == 0:
         raise ValueError(
             f"{field} must be (H, W) integers, H and W at least 1, "
@@ -346,7 +347,7 @@ def _check_labels(field: str, labels: Labels) -> None:
 
 
 def check_palette(palette: UInt8) -> UInt8:
-    """The palette; raises `ValueError` where it is not (n, 3) uint8."""
+    """Return the palette; raise `ValueError` unless it is (n, 3) uint8."""
     if not isinstance(palette, np.ndarray):
         raise ValueError(f"palette must be (n, 3) uint8, got {type(palette).__name__}")
     if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:

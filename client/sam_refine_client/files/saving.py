@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import OUTPUTS, REGIONS, choice
+from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.whole_files import write_whole
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.images import ImageLike, UInt8
-    from sam_refine_client.result import Labels, RefineResult
+    from sam_refine_client.images import ImageLike
+    from sam_refine_client.result import RefineResult
 
 Write: TypeAlias = Callable[[BinaryIO], object]
 """Writes a file's content."""
@@ -31,15 +32,15 @@ class SaveFormat(str, Enum):
     """A file that a result can be saved as."""
 
     LABELS = "labels"
-    """labels.png: grey, of 8 bits or, with labels above 255, of 16; pixel values are labels."""
+    """labels.png: grey, 8 bits, or 16 if a label is above 255; pixel values are labels."""
     PALETTE = "palette"
-    """palette.png: the same in colours, for labels up to 255; pixel values are labels, too."""
+    """palette.png: the same in colours, for labels up to 255; pixel values are labels here too."""
     REGIONS = "regions"
-    """regions.json: a list with what each `Region` has, and `class_name` where names are given."""
+    """regions.json: a list of all that each `Region` has, and `class_name` if names are given."""
     NPZ = "npz"
-    """result.npz: all that the result has, as arrays."""
+    """result.npz: everything in the result, as arrays."""
     BEFORE_AFTER = "before_after"
-    """before_after.png: what `RefineResult.overlay` draws."""
+    """before_after.png: the picture that `RefineResult.overlay` draws."""
     COCO_RLE = "coco_rle"
     """coco_rle.json: the mask of each class. Needs the extra `coco`."""
     COCO_POLYGONS = "coco_polygons"
@@ -75,11 +76,11 @@ def save(
     if image_name is None:
         image_name = Path(image).name if isinstance(image, str | PathLike) else "image"
     files = _Files(result, image, fspath(image_name), class_names, palette, ignore_label)
-    chosen = files.all_there_is() if formats is None else _chosen(formats)
+    chosen = files.defaults() if formats is None else _chosen(formats)
     prepared = {directory / FILE_NAMES[format_]: files.prepared(format_) for format_ in chosen}
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(
-            errno.ENOTDIR, "directory must be one, and there is a file", str(directory)
+            errno.ENOTDIR, "directory must be a directory, got a file", str(directory)
         )
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(prepared)
@@ -87,16 +88,16 @@ def save(
 
 
 def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:
-    """Each once, in the caller's order."""
+    """Each of them once, in the caller's order."""
     if isinstance(formats, str):
-        raise ValueError(f"formats must be several, got {formats!r} alone")
+        raise ValueError(f"formats must be several names, got {formats!r} alone")
     return list(dict.fromkeys(choice("formats", each, SaveFormat) for each in formats))
 
 
 def _check_class_names(
     class_names: Sequence[str], result: RefineResult, ignore_label: int | None
 ) -> None:
-    """Each class of the maps and the regions must have a name."""
+    """Raise `ValueError` if a class of the maps or the regions has no name."""
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"class_names must be several texts, got {class_names!r:.80}")
     classes: set[int] = set()
@@ -108,8 +109,8 @@ def _check_class_names(
     nameless = sorted(classes - set(range(len(class_names))))
     if nameless:
         raise ValueError(
-            f"class_names must have a name of each class, got {len(class_names)} and the label "
-            f"{nameless[0]}; a label that is no class goes into ignore_label"
+            f"class_names must have a name for each class, got {len(class_names)} names and the "
+            f"label {nameless[0]}; if that is not a class, give it as ignore_label"
         )
 
 
@@ -124,10 +125,10 @@ class _Files:
     palette: UInt8 | None
     ignore_label: int | None
 
-    def all_there_is(self) -> list[SaveFormat]:
-        """What is saved unless told otherwise: all but COCO, of what the result has.
+    def defaults(self) -> list[SaveFormat]:
+        """What is saved by default: all that the result has the outputs for, except COCO.
 
-        Labels come last: where they are, all is.
+        Labels come last: once they are there, everything is.
         """
         from sam_refine_client.files.pictures import fits_palette
 
@@ -145,7 +146,7 @@ class _Files:
         return formats
 
     def prepared(self, format_: SaveFormat) -> Write:
-        """What writes the file; all that can be wrong with it is found here."""
+        """A function that writes the file. Whatever can be wrong with its content is found here."""
         prepare = {
             SaveFormat.LABELS: self._labels,
             SaveFormat.PALETTE: self._palette,
@@ -181,7 +182,7 @@ class _Files:
 
     def _npz(self) -> Write:
         arrays = _arrays(self.result)
-        # Scores are many and hardly get smaller; maps get ten times smaller.
+        # Maps get ten times smaller; scores hardly do, and there are many of them.
         write = np.savez_compressed if self.result.logits is None else np.savez
         return lambda file: write(file, **arrays)
 
@@ -245,12 +246,12 @@ def _arrays(result: RefineResult) -> dict[str, npt.NDArray[Any]]:
 
 
 def _png(picture: Image.Image) -> Write:
-    # Photos hardly get smaller by zlib's higher levels, which take ten times as long.
+    # zlib's higher levels take ten times as long, and hardly make photos smaller.
     level = 3 if picture.mode == "RGB" else 9
     return lambda file: picture.save(file, format="PNG", compress_level=level)
 
 
 def _json(content: Any, indent: int | None = None) -> Write:
-    # In ASCII, as pycocotools reads files in whatever encoding the system has.
+    # ASCII, because pycocotools reads files in the system's encoding, whatever that is.
     text = json.dumps(content, indent=indent) + "\n"
     return lambda file: file.write(text.encode("ascii"))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their names, and renamed when all is well."""
+"""Files are never half written: each is written under another name, and renamed at the end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 
 def write_whole(files: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
-    """Write each file; one that is there is replaced.
+    """Write each file; an existing one is replaced.
 
-    Where writing any of them fails or is interrupted, all stay as they were. Directories must be
-    there. Raises `OSError`.
+    If writing any of them fails or is interrupted, all stay as they were. Their directories must
+    exist. Raises `OSError`.
     """
     for path in files:
         if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a directory is where a file goes", str(path))
+            raise IsADirectoryError(errno.EISDIR, "a directory has the name of the file", str(path))
     written: dict[Path, Path] = {}
     try:
         for path, write in files.items():

@@ -1,1 +1,1 @@
-"""What a server says of itself: `info` and `health`."""
+"""What a server says about itself: `info` and `health`."""

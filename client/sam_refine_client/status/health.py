@@ -1,4 +1,4 @@
-"""Whether a server does its work: what it says of itself, and a canary through all its models."""
+"""Whether a server works: what it says about itself, and a canary through all its models."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from sam_refine_client.result import RefineResult
 
 @dataclass(frozen=True)
 class Health:
-    """What was found; `problems` say what to do."""
+    """What was found; `problems` say what to do about it."""
 
     is_live: bool
     """The server answers."""
     is_ready: bool
-    """It says that all its models are ready."""
+    """The server says that all its models are ready."""
     models: dict[str, bool]
-    """Whether each model of sam-refine is ready, by name; empty where the server does not answer.
-    In this process these are the networks."""
+    """Whether each model of sam-refine is ready, by name; empty if the server does not answer. In
+    local mode these are the two networks."""
     canary_ms: float | None
-    """What an image took from here to its embedding and on to a refined map, milliseconds; None
-    where it was not sent, or failed."""
+    """Milliseconds until the canary was back: an image to its embedding, then a refined map. None
+    if it was not sent, or failed."""
     problems: tuple[str, ...]
     """What is wrong and what to do about it, one line each."""
 
@@ -43,7 +43,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What a server says of itself: `Health` without the canary."""
+    """What a server says about itself: `Health` without the canary."""
 
     is_live: bool
     is_ready: bool
@@ -57,11 +57,11 @@ _ADVICE: Final[dict[type[RefineError], str]] = {
     DeadlineError: "give it more time, or the server less work",
     CancelledError: "was the client closed meanwhile?",
 }
-"""Instead of an error's own, which would send the caller here."""
+"""Replaces the error's own advice, which is to call `health`."""
 
 
 def problem(what: str, error: RefineError | OSError) -> str:
-    """One line of what failed, and what to do."""
+    """One line: what failed, why, and what to do."""
     if not isinstance(error, RefineError):
         return f"{what}: {error}"
     advice = _ADVICE.get(type(error), error.advice)
@@ -76,7 +76,7 @@ _SQUARE: Final = slice(16, 48)
 
 
 def canary_image() -> npt.NDArray[np.uint8]:
-    """(64, 64, 3): a light square on dark ground."""
+    """(64, 64, 3): a light square on a dark background."""
     image = np.full((_SIDE, _SIDE, 3), 40, np.uint8)
     image[_SQUARE, _SQUARE] = 220
     return image
@@ -90,7 +90,7 @@ def canary_scores() -> npt.NDArray[np.float32]:
 
 
 def wrong_in_canary(embedding: Embedding, result: RefineResult) -> str | None:
-    """What no server that works would answer; None where all is well."""
+    """What a server that works would not have answered; None if all is well."""
     if not np.isfinite(embedding.values).all():
         return "the embedding of the canary has values that are not finite; export the models anew"
     regions: Any = result.regions or ()

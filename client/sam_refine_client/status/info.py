@@ -1,4 +1,4 @@
-"""What a server is: its version, its models and what they take."""
+"""What a server is: its version, its models, and what they accept."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sam_refine.contract import (
 from sam_refine_client.errors import ProtocolError
 
 CALLED: Final = (SAM_REFINE, SAM_EMBED)
-"""The models that clients call; the others are what these call."""
+"""The models that clients call; these call the others."""
 
 
 class ModelState(str, Enum):
-    """What a server says of a model."""
+    """What a server says about a model."""
 
     READY = "ready"
     LOADING = "loading"
@@ -38,43 +38,43 @@ class ModelState(str, Enum):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One model of a server. What its config says is known of a model that is ready."""
+    """One model of a server. `backend` and all that follows is known only if it is ready."""
 
     name: str
     state: ModelState
     reason: str = ""
-    """Why it is not ready, where the server says so."""
+    """Why it is not ready, if the server says."""
     versions: tuple[str, ...] = ()
-    """Those that are ready."""
+    """The versions that are ready."""
     backend: str | None = None
     """What runs it: "python", "onnxruntime", "ensemble"."""
     device: str | None = None
-    """"CPU" or "GPU"; "auto" is a GPU where there is one. None for an ensemble."""
+    """"CPU" or "GPU"; "auto" is a GPU if there is one. None for an ensemble."""
     instances: int | None = None
-    """Requests that it works on at a time; None for an ensemble."""
+    """How many requests it works on at a time; None for an ensemble."""
     max_batch_size: int | None = None
-    """Requests that run together in one instance; 0 where its requests are not batched."""
+    """How many requests run together in one instance; 0 if requests are not batched."""
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """A server, or what stands for one in this process."""
+    """A server, or what takes its place in local mode."""
 
     name: str
-    """"triton"; "onnxruntime" where the work is done in this process."""
+    """"triton"; "onnxruntime" in local mode."""
     version: str
     models: tuple[ModelInfo, ...]
-    """Those of sam-refine, what is called first. In this process these are the networks."""
+    """Those of sam-refine; clients call the first two. In local mode these are the networks."""
     limits: Limits | None
-    """What requests may have; None where `sam_refine` is not ready."""
+    """The limits of requests; None if `sam_refine` is not ready."""
     array_library: ArrayLibrary | None
-    """What computes between the networks; None where `sam_refine` is not ready."""
+    """What computes between the networks; None if `sam_refine` is not ready."""
     differences: tuple[str, ...]
-    """Where the models' tensors are not those of this client, one sentence each."""
+    """Where the models' tensors differ from those that this client knows, one sentence each."""
 
 
 def model_info(name: str, entries: Iterable[Any], config: Any | None) -> ModelInfo:
-    """Of a repository index's entries, one for each version, and a config where it is ready."""
+    """From the repository index's entries, one for each version, and the config if it is ready."""
     entries = [entry for entry in entries if entry.name == name]
     ready = tuple(entry.version for entry in entries if entry.state == "READY")
     if config is not None and ready:
@@ -112,7 +112,7 @@ def deployment(config: Any) -> tuple[Limits, ArrayLibrary]:
 
 
 def differences(configs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where the models that are called lack a tensor of the contract, or have it otherwise."""
+    """Where the models that clients call lack a tensor of the contract, or have another."""
     return tuple(
         difference
         for model in CALLED
@@ -136,10 +136,10 @@ def _differences(model: ModelSpec, config: Any) -> Iterator[str]:
             if (datatype, tuple(tensor.dims)) != (_datatype(spec), spec.dims):
                 yield (
                     f"{model.name}'s {kind} {spec.name} is {datatype} {tuple(tensor.dims)}, "
-                    f"this client's {_datatype(spec)} {spec.dims}"
+                    f"this client knows {_datatype(spec)} {spec.dims}"
                 )
 
 
 def _datatype(spec: TensorSpec) -> str:
-    """As a config writes it."""
+    """The datatype as a config writes it."""
     return "STRING" if spec.datatype == "BYTES" else spec.datatype

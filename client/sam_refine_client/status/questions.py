@@ -1,4 +1,4 @@
-"""Triton's own questions: each is asked once, for it is how things stand now that is wanted."""
+"""Questions that Triton itself answers. None is asked again: the state right now is wanted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sam_refine_client.steps import Remote, Steps
 
 @dataclass(frozen=True)
 class Questions:
-    """Asked with these headers until the deadline, by `time.monotonic`."""
+    """What they are asked with: headers, and the deadline as a time of `time.monotonic`."""
 
     headers: Mapping[str, str]
     deadline_s: float | None
@@ -57,7 +57,7 @@ class Questions:
         try:
             is_live = yield from self._ask("is_server_live")
         except ProtocolError as error:
-            text = f"no Triton server answers: {error.message}; is this its gRPC port?"
+            text = f"what answers is not a Triton server: {error.message}; is this its gRPC port?"
             return Readiness(False, False, {}, (text,))
         except RefineError as error:
             return Readiness(False, False, {}, (problem("no answer", error),))
@@ -76,8 +76,8 @@ class Questions:
         problems = yield from self._problems_of(models)
         if not is_ready and not problems:
             text = (
-                "the server is not ready though all models of sam-refine are: another model of it "
-                "is not, or it is about to end; its log says why"
+                "the server is not ready although all models of sam-refine are: another of its "
+                "models is not ready, or it is about to end; its log says why"
             )
             problems = (text,)
         return Readiness(True, is_ready, models, problems)
@@ -87,7 +87,7 @@ class Questions:
             return ()
         try:
             index = yield from self._ask("get_model_repository_index")
-        except RefineError:  # which some deployments restrict: then its reasons are not known
+        except RefineError:  # some deployments restrict it: then the reasons stay unknown
             return tuple(
                 f"{name} is not ready; the server's log says why"
                 for name, is_ready in models.items()

@@ -1,1 +1,1 @@
-"""How calls reach the models: by gRPC, or in this process."""
+"""How calls reach the models: by gRPC (`grpc`), or within this process (`local`)."""

@@ -25,22 +25,22 @@ _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 @dataclass(frozen=True)
 class Tls:
-    """Encryption; with a certificate of its own the client proves who it is (mutual TLS)."""
+    """Encryption. With a certificate of its own the client proves who it is (mutual TLS)."""
 
     root_certificates: str | PathLike[str] | None = None
-    """PEM file of the authorities that are trusted; None for the system's."""
+    """PEM file of the trusted authorities; None trusts the system's."""
     certificate_chain: str | PathLike[str] | None = None
     """PEM file of the client's certificate; goes with `private_key`."""
     private_key: str | PathLike[str] | None = None
     server_name: str | None = None
-    """The name in the server's certificate, where it is not the host in the address."""
+    """The name in the server's certificate, if that is not the host in the address."""
 
     def __post_init__(self) -> None:
         if (self.certificate_chain is None) != (self.private_key is None):
             raise InvalidRequestError("certificate_chain and private_key go together, got one")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Raises `OSError` where a file cannot be read, `InvalidRequestError` where it is wrong."""
+        """Raises `OSError` if a file cannot be read, `InvalidRequestError` if it is not right."""
         self._check()
         files = (self.root_certificates, self.private_key, self.certificate_chain)
         return grpc.ssl_channel_credentials(
@@ -48,11 +48,11 @@ class Tls:
         )
 
     def _check(self) -> None:
-        """gRPC takes files of any content, and then reaches no server."""
+        """gRPC itself accepts files of any content, and then reaches no server."""
         for name in ("root_certificates", "certificate_chain", "private_key"):
             path = getattr(self, name)
             if path is not None:
-                Path(path).read_bytes()  # which names a file that cannot be read
+                Path(path).read_bytes()  # its error names the file
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if self.root_certificates is not None:
@@ -75,13 +75,13 @@ class Tls:
 
 @dataclass(frozen=True)
 class Keepalive:
-    """Pings while a call waits for its answer, so that a connection that is dead is noticed."""
+    """Pings while a call waits for its answer, so that a dead connection is noticed."""
 
     interval_s: float = 330.0
-    """A server hangs up on who pings more often than every five minutes, Triton unless told
+    """Triton hangs up on clients that ping more often than every five minutes, unless it is told
     otherwise (`--grpc-http2-min-recv-ping-interval-without-data`). `math.inf` never pings."""
     timeout_s: float = 20.0
-    """The connection is dead where a ping is not answered in that time."""
+    """The connection counts as dead if a ping is not answered within this time."""
 
     def __post_init__(self) -> None:
         for name in ("interval_s", "timeout_s"):
@@ -91,15 +91,15 @@ class Keepalive:
 
 @dataclass(frozen=True)
 class Retries:
-    """Calls again where the status was UNAVAILABLE, as it is where the server was not reached or
-    had no room: nothing else is repeated.
+    """Calls again after the status UNAVAILABLE: the server was not reached, or had no room. Nothing
+    else is repeated.
 
-    Waits grow from `first_wait_s` by a factor of two up to `longest_wait_s`, each a random part of
-    that, and never beyond the caller's deadline.
+    The longest wait doubles from `first_wait_s` up to `longest_wait_s`; the wait itself is a random
+    half to whole of that, and never goes beyond the caller's deadline.
     """
 
     attempts: int = 5
-    """In all; 1 never calls again."""
+    """Calls in all; 1 never calls again."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 5.0
 
@@ -115,9 +115,9 @@ class SharedMemoryUse(str, Enum):
     """Whether large tensors go through system shared memory instead of the message."""
 
     AUTO = "auto"
-    """With a single address of this machine, as long as the server goes along."""
+    """With a single address of this machine, as long as the server can use it."""
     ALWAYS = "always"
-    """An error where the server does not go along."""
+    """It is an error if the server cannot use it."""
     NEVER = "never"
 
 
@@ -125,8 +125,8 @@ class SharedMemoryUse(str, Enum):
 class ConnectionOptions:
     """How to reach a server. Headers go with every call, for gateways and restricted protocols.
 
-    Raises `InvalidRequestError` for a header that HTTP/2 cannot carry. Upper case in a header's
-    name is made lower case.
+    Names of headers are made lower case. Raises `InvalidRequestError` for a header that HTTP/2
+    cannot carry.
     """
 
     tls: Tls | None = None
@@ -144,15 +144,16 @@ class ConnectionOptions:
 
 
 def is_same_machine(urls: Sequence[str]) -> bool:
-    """Whether there is one address, and it is of this machine's loopback."""
+    """Whether there is only one address, and it is a loopback address of this machine."""
     return len(urls) == 1 and _is_loopback(urls[0])
 
 
 def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[str, Any]:
     """The arguments of `InferenceServerClient`, blocking or not.
 
-    Calls to several addresses go to each in turn, past those that do not answer. Raises
-    `InvalidRequestError` for an address that is none, or a host that has none.
+    Calls to several addresses go to each in turn and skip those that do not answer. Raises
+    `InvalidRequestError` for an address that is not host:port, and, if there are several, for a
+    host whose address cannot be found.
     """
     if not urls:
         raise InvalidRequestError("url must be host:port, got none")
@@ -161,16 +162,16 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive.interval_s)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive.timeout_s)),
-        # Without it gRPC 1.85 would wait for a minute, however short `keepalive_timeout_ms`.
+        # Without it gRPC 1.85 waits for a minute, however short `keepalive_timeout_ms` is.
         ("grpc.http2.ping_timeout_ms", _milliseconds(options.keepalive.timeout_s)),
         ("grpc.http2.max_pings_without_data", 0),
-        # Between attempts to connect gRPC would pause for up to two minutes, in which calls fail.
+        # By default gRPC pauses for up to two minutes between attempts to connect; calls fail then.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.service_config", _ROUND_ROBIN),
     ]
     if all(_is_loopback(url) for url in urls):
-        arguments.append(("grpc.enable_http_proxy", 0))  # else the environment's http_proxy
+        arguments.append(("grpc.enable_http_proxy", 0))  # otherwise http_proxy of the environment
     tls = options.tls
     name = tls.server_name if tls else None
     if tls and not name and len(urls) > 1:
@@ -185,14 +186,16 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
 
 
 def _addresses(urls: Sequence[str]) -> str:
-    """gRPC's name of several addresses, which it takes as numbers of one family only."""
+    """Several addresses as gRPC takes them: numeric, all of IPv4 or all of IPv6."""
     found: list[tuple[str, int]] = []
     for url in urls:
         host, port = _host_and_port(url)
         try:
             known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise InvalidRequestError(f"url {url!r} has a host that is not known") from error
+            raise InvalidRequestError(
+                f"url must have a host whose address can be found, got {url!r}"
+            ) from error
         found += [(str(info[4][0]), port) for info in known]
     family = 4 if any(ipaddress.ip_address(host).version == 4 for host, _ in found) else 6
     listed = [
@@ -231,17 +234,17 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
             )
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidRequestError(
-                f"headers must have values of printable ASCII, that of {name} has not"
+                f"headers must have values of printable ASCII, got other characters in {name}"
             )
         checked[key] = value
     return checked
 
 
 def _milliseconds(seconds: float) -> int:
-    """As gRPC takes them: 1 at least, and the largest stands for never."""
+    """As gRPC takes them: at least 1; the largest means never."""
     return round(min(max(seconds * 1000, 1), 2**31 - 1))
 
 
 def _no_password() -> str:
-    """Instead of OpenSSL's question on the terminal."""
+    """Keeps OpenSSL from asking for one on the terminal."""
     return ""

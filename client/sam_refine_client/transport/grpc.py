@@ -1,12 +1,10 @@
-"""How tensors get to the models and back: by gRPC, or within this process (`local`)."""
+"""Calls a server by gRPC: shared memory, retries, and a check of what comes back."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy.typing as npt
 import tritonclient.grpc as triton
@@ -15,15 +13,12 @@ from tritonclient.utils import InferenceServerException
 from sam_refine.contract import (
     MAX_MESSAGE_BYTES,
     InvalidRequestError,
-    ModelSpec,
     Tensors,
     TensorSpec,
 )
-from sam_refine_client.deadline import remaining_s
 from sam_refine_client.errors import (
     OUTCOME_UNKNOWN,
     UNAVAILABLE,
-    DeadlineError,
     OverloadedError,
     ProtocolError,
     RefineError,
@@ -34,94 +29,22 @@ from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ServerInfo
 from sam_refine_client.status.questions import Questions
 from sam_refine_client.steps import Pause, Remote, Steps, Work
+from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.connection import ConnectionOptions, Retries, SharedMemoryUse
-from sam_refine_client.transport.shared_memory import Placement, Region, Regions
+from sam_refine_client.transport.shared_memory import Placement, Segment, Segments
 
 _LIVENESS_TIMEOUT_S = 1.0
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request to a model."""
-
-    model: ModelSpec
-    tensors: Tensors
-    outputs: tuple[str, ...]
-    parameters: Mapping[str, str | int | float | bool]
-    request_id: str
-    deadline_s: float | None
-    """By `time.monotonic`."""
-
-    def remaining_s(self) -> float | None:
-        """Seconds left. Raises `DeadlineError` where there are none."""
-        try:
-            return remaining_s(self.deadline_s)
-        except DeadlineError as error:
-            raise self.failed(DeadlineError, error.message) from None
-
-    def is_over_in(self, seconds: float) -> bool:
-        """Whether the deadline will have passed."""
-        return self.deadline_s is not None and time.monotonic() + seconds >= self.deadline_s
-
-    def placement(self) -> Placement:
-        """What of it can lie in shared memory."""
-        sizes = known_sizes(self.model, self.tensors)
-        outputs = {}
-        for spec in self.model.outputs:
-            shape = tuple(
-                sizes.get(size, -1) if isinstance(size, str) else size for size in spec.shape
-            )
-            if spec.name in self.outputs and -1 not in shape:
-                outputs[spec.name] = spec.dtype, shape
-        return Placement.of(self.tensors, outputs)
-
-    def failed(self, kind: type[RefineError], message: str) -> RefineError:
-        """An error of this call."""
-        return kind(message, model=self.model.name, request_id=self.request_id)
-
-
-def known_sizes(model: ModelSpec, tensors: Tensors) -> dict[str, int]:
-    """The contract's letters that a request's tensors give a size to."""
-    sizes = {
-        letter: size
-        for spec in model.inputs
-        if spec.name in tensors
-        for letter, size in zip(spec.shape, tensors[spec.name].shape, strict=True)
-        if isinstance(letter, str)
-    }
-    if "IMAGE_SIZE" in tensors:
-        sizes["H"], sizes["W"] = tensors["IMAGE_SIZE"].tolist()
-    return sizes
-
-
-class Transport(Protocol):
-    """What a client sends its calls through."""
-
-    def infer(self, call: Call) -> Steps[Tensors]:
-        """The outputs by name. Raises `RefineError`."""
-
-    def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
-        """What is called. Raises `RefineError`."""
-
-    def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
-        """Whether it is ready to be called; raises nothing."""
-
-    def close(self) -> Steps[None]:
-        """Let go of what it holds."""
-
-    def begin_in_fork(self) -> None:
-        """Leave what it holds to the parent process."""
-
-
 class GrpcTransport:
-    """Calls a server, again where it was not reached or had no room."""
+    """Calls a server, and calls again if it was not reached or had no room."""
 
     def __init__(self, options: ConnectionOptions, *, is_same_machine: bool) -> None:
-        """`is_same_machine` is whether shared memory is worth a try."""
+        """`is_same_machine`: whether `SharedMemoryUse.AUTO` tries shared memory."""
         self._headers = dict(options.headers)
         self._retries = options.retries
         self._shared_memory = options.shared_memory
-        self._regions = Regions(options.headers)
+        self._segments = Segments(options.headers)
         self._shares_memory = (
             is_same_machine
             if options.shared_memory is SharedMemoryUse.AUTO
@@ -157,21 +80,21 @@ class GrpcTransport:
         return Questions(self._headers, deadline_s).readiness()
 
     def close(self) -> Steps[None]:
-        """Let go of what the server holds for this client."""
-        yield from self._regions.close()
+        """Release the shared memory that the server holds for this client."""
+        yield from self._segments.close()
 
     def begin_in_fork(self) -> None:
         """Leave the shared memory to the parent process."""
-        self._regions.begin_in_fork()
+        self._segments.begin_in_fork()
 
     def _attempt(self, call: Call, *, is_again: bool = False) -> Steps[Tensors]:
-        """Raises `InferenceServerException`, and `ProtocolError` for an answer that is none."""
+        """Raises `InferenceServerException`, and `ProtocolError` for an answer of other tensors."""
         call.remaining_s()
-        placement = call.placement() if self._shares_memory else Placement({}, {})
+        placement = _placement(call) if self._shares_memory else Placement({}, {})
         if placement.size_bytes == 0:
             return (yield from self._send(call, placement, None))
         try:
-            region = yield from self._regions.take(placement.size_bytes, call.deadline_s)
+            segment = yield from self._segments.take(placement.size_bytes, call.deadline_s)
         except (InferenceServerException, OSError) as error:
             if self._shared_memory is SharedMemoryUse.ALWAYS:
                 raise
@@ -183,22 +106,22 @@ class GrpcTransport:
             return (yield from self._send(call, Placement({}, {}), None))
         is_done = False
         try:
-            tensors = yield from self._send(call, placement, region)
+            tensors = yield from self._send(call, placement, segment)
             is_done = True
             return tensors
         except InferenceServerException as error:
             if is_again or error.status() in OUTCOME_UNKNOWN:
                 raise
-            if not (yield from self._regions.is_forgotten(region, call.deadline_s)):
-                raise  # else the server was started anew: once more, with a new region
+            if not (yield from self._segments.is_unknown(segment, call.deadline_s)):
+                raise  # otherwise the server was restarted: once more, with a new segment
         finally:
             if is_done:
-                self._regions.give_back(region)
+                self._segments.give_back(segment)
             else:
-                self._regions.doom(region)
+                self._segments.retire(segment)
         return (yield from self._attempt(call, is_again=True))
 
-    def _send(self, call: Call, placement: Placement, region: Region | None) -> Steps[Tensors]:
+    def _send(self, call: Call, placement: Placement, segment: Segment | None) -> Steps[Tensors]:
         specs = {spec.name: spec for spec in call.model.inputs if spec.name in call.tensors}
         inputs = {
             name: triton.InferInput(name, list(call.tensors[name].shape), spec.datatype)
@@ -207,8 +130,8 @@ class GrpcTransport:
         outputs = {name: triton.InferRequestedOutput(name) for name in call.outputs}
 
         def write() -> None:
-            if region is not None:
-                placement.fill(region, inputs, outputs)
+            if segment is not None:
+                placement.fill(segment, inputs, outputs)
             for name in inputs.keys() - placement.inputs.keys():
                 _check_fits(name, call.tensors[name])
                 inputs[name].set_data_from_numpy(call.tensors[name])
@@ -229,7 +152,7 @@ class GrpcTransport:
 
         def read() -> Tensors:
             _check_answer(call, response)
-            shared = {} if region is None else placement.read(region)
+            shared = {} if segment is None else placement.read(segment)
             return {
                 name: shared[name] if name in shared else _array(call, response, name)
                 for name in call.outputs
@@ -239,7 +162,7 @@ class GrpcTransport:
         return tensors
 
     def _error(self, call: Call, raised: InferenceServerException) -> Steps[RefineError]:
-        """What a status means. A server that is live and still says UNAVAILABLE is overloaded."""
+        """What a status means. A server that is live but says UNAVAILABLE is overloaded."""
         error = error_of(
             raised.status(), raised.message(), model=call.model.name, request_id=call.request_id
         )
@@ -255,8 +178,19 @@ class GrpcTransport:
         return error
 
 
+def _placement(call: Call) -> Placement:
+    """What of a call can go through shared memory: outputs if their size is known beforehand."""
+    sizes = call.known_sizes()
+    outputs = {}
+    for spec in call.model.outputs:
+        shape = tuple(sizes.get(size, -1) if isinstance(size, str) else size for size in spec.shape)
+        if spec.name in call.outputs and -1 not in shape:
+            outputs[spec.name] = spec.dtype, shape
+    return Placement.of(call.tensors, outputs)
+
+
 def _wait_s(retries: Retries, attempt: int) -> float:
-    doublings = min(attempt - 1, 100)  # a float cannot hold two to the power of any number
+    doublings = min(attempt - 1, 100)  # 2.0**doublings must stay a finite float
     longest = min(retries.longest_wait_s, retries.first_wait_s * 2**doublings)
     return random.uniform(longest / 2, longest)
 
@@ -264,13 +198,13 @@ def _wait_s(retries: Retries, attempt: int) -> float:
 def _check_fits(name: str, tensor: npt.NDArray[Any]) -> None:
     if tensor.nbytes > MAX_MESSAGE_BYTES:
         raise InvalidRequestError(
-            f"{name} must fit one message of {MAX_MESSAGE_BYTES} bytes, has {tensor.nbytes}"
+            f"{name} must fit into one message of {MAX_MESSAGE_BYTES} bytes, got {tensor.nbytes}"
         )
 
 
 def _check_answer(call: Call, response: triton.InferResult) -> None:
-    """Raise `ProtocolError` where the outputs are not those of the contract, of one size."""
-    sizes = known_sizes(call.model, call.tensors)
+    """Raise `ProtocolError` unless the outputs are the contract's, and agree on each size."""
+    sizes = call.known_sizes()
     specs = {spec.name: spec for spec in call.model.outputs}
     found = {name: response.get_output(name) for name in call.outputs}
     missing = [name for name, output in found.items() if output is None]
@@ -280,14 +214,14 @@ def _check_answer(call: Call, response: triton.InferResult) -> None:
         f"{name} must be {specs[name].datatype} {_shape_text(specs[name].shape, sizes)}, "
         f"got {output.datatype} {_shape_text(output.shape, {})}"
         for name, output in found.items()
-        if not _is_of(specs[name], sizes, output)
+        if not _fits(specs[name], sizes, output)
     ]
     if wrong:
         raise call.failed(ProtocolError, f"in the answer {'; '.join(wrong)}")
 
 
-def _is_of(spec: TensorSpec, sizes: dict[str, int], output: Any) -> bool:
-    """Whether an output is of a spec; takes note of sizes that were not known."""
+def _fits(spec: TensorSpec, sizes: dict[str, int], output: Any) -> bool:
+    """Whether an output fits a spec; adds sizes that were not known to `sizes`."""
     if output.datatype != spec.datatype or len(output.shape) != len(spec.shape):
         return False
     return all(
@@ -302,11 +236,11 @@ def _shape_text(shape: Iterable[int | str], sizes: Mapping[str, int]) -> str:
 
 
 def _array(call: Call, response: triton.InferResult, name: str) -> npt.NDArray[Any]:
-    """The caller's own: an array on the message itself could not be written to."""
+    """A copy for the caller: an array on the message itself could not be written to."""
     try:
         array: npt.NDArray[Any] = response.as_numpy(name).copy()
         return array
     except ValueError as error:
         raise call.failed(
-            ProtocolError, f"in the answer {name} has not the bytes of its shape"
+            ProtocolError, f"in the answer {name} has fewer or more bytes than its shape needs"
         ) from error

@@ -1,6 +1,7 @@
 """The server's work in this process: ONNX Runtime instead of Triton, the same library otherwise.
 
-Needs the extra `local`. No other module of the client knows more of `sam_refine` than its contract.
+Needs the extra `local`. Only this module and `local_networks` use more of `sam_refine` than its
+contract.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sam_refine_client.errors import RefineError, RejectedError, UnreachableErro
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.steps import Steps, Work
-from sam_refine_client.transport.grpc import Call
+from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.local_networks import Networks
 
 _MODELS: Final = (SAM_IMAGE_ENCODER.name, SAM_MASK_DECODER.name)
@@ -51,11 +52,11 @@ class LocalTransport:
         self._is_of_parent = False
 
     def begin_in_fork(self) -> None:
-        """ONNX Runtime's threads are left behind in the parent process."""
+        """Refuse to work: ONNX Runtime's threads exist in the parent process only."""
         self._is_of_parent = True
 
     def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
-        """What is loaded here; `sam_refine` itself is this process."""
+        """The networks that are loaded here; this process itself does what `sam_refine` does."""
         yield from ()
         return ServerInfo(
             "onnxruntime",
@@ -124,7 +125,7 @@ class LocalTransport:
 
 
 def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
-    """What a server makes of the caller's faults, and of a deadline that passed meanwhile."""
+    """What a server would answer to a mistake of the caller, and to a deadline that has passed."""
     try:
         tensors = work(call)
         call.remaining_s()

@@ -22,9 +22,9 @@ class Networks:
     """Image encoder and mask decoder of a model repository; safe to use from several threads."""
 
     def __init__(self, repository: Path, providers: Sequence[str] = (GPU, CPU)) -> None:
-        """`repository` is what `sam-refine export` wrote; the first provider that is there runs it.
+        """`repository` is what `sam-refine export` wrote; the first available provider runs it.
 
-        Raises `InvalidRequestError` where a graph is not there.
+        Raises `InvalidRequestError` if a graph is not there.
         """
         self.encoder_onnx = _graph(repository, SAM_IMAGE_ENCODER)
         self.decoder_onnx = _graph(repository, SAM_MASK_DECODER)

@@ -1,9 +1,11 @@
 """Large tensors through system shared memory, to a server on the same machine.
 
-A region is registered with the server and unlinked at once: it lives as long as somebody has it
-mapped, and nothing is left in /dev/shm, whatever happens. Between its creation and the unlinking,
-a millisecond, Python's resource tracker answers for it. What a client that crashed leaves with the
-server, its registrations, the next client removes.
+A segment of memory is registered with the server and unlinked at once: it lives as long as a
+process has it mapped, and nothing is left in /dev/shm, whatever happens. In the millisecond between
+its creation and the unlinking, Python's resource tracker looks after it. If a client crashes, its
+registrations stay with the server until the next client removes them.
+
+Triton's own word for a segment is "region"; here a region is always one of the coarse map.
 """
 
 from __future__ import annotations
@@ -28,19 +30,19 @@ from sam_refine_client.errors import UNAVAILABLE
 from sam_refine_client.steps import Pause, Remote, Steps
 
 LEAST_BYTES: Final = 2**20
-"""Smaller tensors travel in the message: as fast, and no region is made for them."""
+"""Smaller tensors travel in the message, which is as fast and needs no segment."""
 _PREFIX: Final = "sam_refine"
 _ALIGNMENT: Final = 64
 _TIMEOUT_S: Final = 5.0
-"""For what a server does in a millisecond."""
+"""For requests that a server answers within a millisecond."""
 _CLOSING_S: Final = 2.0
-"""To let go of regions that calls which ended early still hold, at the server or here."""
+"""How long `close` waits for segments still in use, by the server or by calls that ended early."""
 _CLOSING_PAUSE_S: Final = 0.1
 
 
 @dataclass
-class Region:
-    """Memory that this process and the server share; used by one call at a time."""
+class Segment:
+    """Memory that this process and the server share. One call uses it at a time."""
 
     name: str
     memory: SharedMemory
@@ -54,92 +56,92 @@ class Region:
         return np.ndarray(shape, dtype, self.memory.buf, offset)
 
 
-class Regions:
-    """The regions that one client has registered with one server."""
+class Segments:
+    """The segments that one client has registered with one server."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = dict(headers)
         self._begin()
 
     def _begin(self) -> None:
-        self._idle: list[Region] = []
-        self._doomed: list[Region] = []
+        self._idle: list[Segment] = []
+        self._retired: list[Segment] = []
         self._lent = 0
         self._lock = Lock()
         self._is_first = True
 
     def begin_in_fork(self) -> None:
-        """Leave the regions to the parent process, which goes on with them."""
+        """Leave the segments to the parent process, which goes on using them."""
         self._begin()
 
-    def take(self, size_bytes: int, deadline_s: float | None) -> Steps[Region]:
-        """A region of at least this size, for one call, registered.
+    def take(self, size_bytes: int, deadline_s: float | None) -> Steps[Segment]:
+        """A registered segment of at least this size, for one call.
 
-        Raises `InferenceServerException` where the server cannot be reached or does not have it,
-        and `OSError` where there is no memory for it.
+        Raises `InferenceServerException` if the server cannot be reached or cannot use it, and
+        `OSError` if there is no memory for it.
         """
-        yield from self._forget_the_doomed(deadline_s)
+        yield from self._unregister_retired(deadline_s)
         with self._lock:
-            fitting = [region for region in self._idle if region.size_bytes >= size_bytes]
+            fitting = [segment for segment in self._idle if segment.size_bytes >= size_bytes]
             if fitting:
-                region = min(fitting, key=lambda region: region.size_bytes)
-                self._idle.remove(region)
+                segment = min(fitting, key=lambda segment: segment.size_bytes)
+                self._idle.remove(segment)
                 self._lent += 1
-                return region
-            self._doomed += self._idle  # too small: a larger one takes their place
+                return segment
+            self._retired += self._idle  # too small: a larger one replaces them
             self._idle.clear()
             is_first, self._is_first = self._is_first, False
         if is_first:
-            yield from self._forget_those_of_the_dead(deadline_s)
-        region = yield from self._register(size_bytes, deadline_s)
+            yield from self._unregister_leftovers(deadline_s)
+        segment = yield from self._register(size_bytes, deadline_s)
         with self._lock:
             self._lent += 1
-        return region
+        return segment
 
-    def give_back(self, region: Region) -> None:
-        """Keep a region for later calls: the server is done with it."""
+    def give_back(self, segment: Segment) -> None:
+        """Keep a segment for later calls; the server has finished with it."""
         with self._lock:
             self._lent -= 1
-            self._idle.append(region)
+            self._idle.append(segment)
 
-    def doom(self, region: Region) -> None:
-        """Never use a region again: the server may still read or write it."""
+    def retire(self, segment: Segment) -> None:
+        """Never use a segment again, because the server may still read or write it."""
         with self._lock:
             self._lent -= 1
-            self._doomed.append(region)
+            self._retired.append(segment)
 
-    def is_forgotten(self, region: Region, deadline_s: float | None) -> Steps[bool]:
-        """Whether the server is there and does not know a region: it was started anew.
+    def is_unknown(self, segment: Segment, deadline_s: float | None) -> Steps[bool]:
+        """Whether the server answers but does not know a segment, because it was restarted.
 
-        Then no region is known to it any more.
+        It then knows none of the idle segments either, and they are retired.
         """
         try:
             status = yield self._remote("get_system_shared_memory_status", deadline_s)
         except InferenceServerException:
             return False
-        if region.name in status.regions:
+        if segment.name in status.regions:
             return False
         with self._lock:
-            self._doomed += self._idle
+            self._retired += self._idle
             self._idle.clear()
         return True
 
     def close(self) -> Steps[None]:
-        """Let go of all regions; waits a little for calls that ended early."""
+        """Release all segments; waits a little for those that are still in use."""
         with self._lock:
-            self._doomed += self._idle
+            self._retired += self._idle
             self._idle.clear()
         deadline_s = time.monotonic() + _CLOSING_S
         while True:
-            yield from self._forget_the_doomed(deadline_s)
-            if not (self._doomed or self._lent) or time.monotonic() >= deadline_s:
+            yield from self._unregister_retired(deadline_s)
+            if not (self._retired or self._lent) or time.monotonic() >= deadline_s:
                 return
             yield Pause(_CLOSING_PAUSE_S)
 
-    def _register(self, size_bytes: int, deadline_s: float | None) -> Steps[Region]:
+    def _register(self, size_bytes: int, deadline_s: float | None) -> Steps[Segment]:
         name = f"{_PREFIX}-{_process_name(os.getpid())}-{uuid.uuid4().hex}"
         memory = SharedMemory(name=name, create=True, size=_rounded_up(size_bytes, 2**20))
-        region = Region(name, memory)
+        segment = Segment(name, memory)
         try:
             _allocate(name, memory.size)
             yield self._remote(
@@ -152,13 +154,13 @@ class Regions:
         except OSError:
             memory.close()
             raise
-        except BaseException:  # the server may know it all the same
+        except BaseException:  # the server may have registered it nevertheless
             with self._lock:
-                self._doomed.append(region)
+                self._retired.append(segment)
             raise
         finally:
             memory.unlink()
-        return region
+        return segment
 
     def _remote(self, method: str, deadline_s: float | None, **arguments: object) -> Remote:
         timeout_s = _TIMEOUT_S
@@ -169,33 +171,33 @@ class Regions:
     def _unregister(self, name: str, deadline_s: float | None) -> Remote:
         return self._remote("unregister_system_shared_memory", deadline_s, name=name)
 
-    def _forget_the_doomed(self, deadline_s: float | None) -> Steps[None]:
-        """Those that the server is still at work with stay for later."""
+    def _unregister_retired(self, deadline_s: float | None) -> Steps[None]:
+        """Unregister and unmap; segments that the server is still using stay for later."""
         with self._lock:
-            doomed, self._doomed = self._doomed, []
-        still_doomed = []
+            retired, self._retired = self._retired, []
+        still_retired = []
         try:
-            while doomed:
-                region = doomed[-1]
+            while retired:
+                segment = retired[-1]
                 try:
-                    yield self._unregister(region.name, deadline_s)
+                    yield self._unregister(segment.name, deadline_s)
                 except InferenceServerException as error:
-                    if error.status() != UNAVAILABLE:  # a server that has gone forgets
-                        still_doomed.append(doomed.pop())
+                    if error.status() != UNAVAILABLE:  # a server that is gone has forgotten it
+                        still_retired.append(retired.pop())
                         continue
-                doomed.pop()
-                with suppress(BufferError):  # an array of the caller's still looks into it
-                    region.memory.close()
+                retired.pop()
+                with suppress(BufferError):  # an array of the caller still uses it
+                    segment.memory.close()
         finally:
             with self._lock:
-                self._doomed += doomed + still_doomed
+                self._retired += retired + still_retired
 
-    def _forget_those_of_the_dead(self, deadline_s: float | None) -> Steps[None]:
-        """Unregister what processes of this machine left that are no more."""
+    def _unregister_leftovers(self, deadline_s: float | None) -> Steps[None]:
+        """Unregister what processes of this machine registered that have ended since."""
         try:
             status = yield self._remote("get_system_shared_memory_status", deadline_s)
             for name in status.regions:
-                if _is_of_a_dead_process(name):
+                if _owner_has_ended(name):
                     yield self._unregister(name, deadline_s)
         except InferenceServerException:
             return
@@ -203,7 +205,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a call's large tensors lie in a region."""
+    """Where a call's large tensors lie in a segment."""
 
     inputs: Mapping[str, npt.NDArray[Any]]
     outputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -214,7 +216,7 @@ class Placement:
         inputs: Mapping[str, npt.NDArray[Any]],
         outputs: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
     ) -> Placement:
-        """What is large enough; outputs are those whose dtype and shape are known beforehand."""
+        """The tensors that are large enough; `outputs` have a dtype and shape known beforehand."""
         return cls(
             {
                 name: array
@@ -226,42 +228,42 @@ class Placement:
 
     @property
     def size_bytes(self) -> int:
-        """0 where everything travels in the message."""
+        """0 if everything travels in the message."""
         sizes = [array.nbytes for array in self.inputs.values()]
         sizes += [_size_bytes(*kind) for kind in self.outputs.values()]
         return sum(_rounded_up(size, _ALIGNMENT) for size in sizes)
 
     def fill(
         self,
-        region: Region,
+        segment: Segment,
         inputs: Mapping[str, triton.InferInput],
         outputs: Mapping[str, triton.InferRequestedOutput],
     ) -> None:
-        """Copy the inputs into a region and tell Triton where they and the outputs lie."""
+        """Copy the inputs into a segment and tell Triton where they and the outputs lie."""
         offset = 0
         for name, array in self.inputs.items():
-            region.array(offset, array.dtype, array.shape)[...] = array
-            inputs[name].set_shared_memory(region.name, array.nbytes, offset)
+            segment.array(offset, array.dtype, array.shape)[...] = array
+            inputs[name].set_shared_memory(segment.name, array.nbytes, offset)
             offset += _rounded_up(array.nbytes, _ALIGNMENT)
         for name, kind in self.outputs.items():
-            outputs[name].set_shared_memory(region.name, _size_bytes(*kind), offset)
+            outputs[name].set_shared_memory(segment.name, _size_bytes(*kind), offset)
             offset += _rounded_up(_size_bytes(*kind), _ALIGNMENT)
 
-    def read(self, region: Region) -> dict[str, npt.NDArray[Any]]:
-        """The outputs, copied out of the region."""
+    def read(self, segment: Segment) -> dict[str, npt.NDArray[Any]]:
+        """The outputs, copied out of the segment."""
         offset = sum(_rounded_up(array.nbytes, _ALIGNMENT) for array in self.inputs.values())
         arrays = {}
         for name, (dtype, shape) in self.outputs.items():
-            arrays[name] = region.array(offset, dtype, shape).copy()
+            arrays[name] = segment.array(offset, dtype, shape).copy()
             offset += _rounded_up(_size_bytes(dtype, shape), _ALIGNMENT)
         return arrays
 
 
 def _allocate(name: str, size_bytes: int) -> None:
-    """Have the pages of shared memory now.
+    """Have the kernel set aside the pages of a segment now.
 
-    Raises `OSError` where there are none left: writing to it would kill this process, or the
-    server, by SIGBUS.
+    Raises `OSError` if there are too few: writing to missing pages later would kill this process,
+    or the server, by SIGBUS.
     """
     with Path("/dev/shm", name).open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
@@ -276,15 +278,15 @@ def _rounded_up(size: int, unit: int) -> int:
 
 
 def _process_name(pid: int) -> str:
-    """A process by its namespace, number and start, so that no other is ever taken for it."""
+    """Namespace, number and start time of a process, which no other process has in common."""
     namespace = Path("/proc/self/ns/pid").stat().st_ino
-    # the start time is the 22nd field; the 2nd is a name in brackets that may hold spaces
+    # the start time is the 22nd field; the 2nd is a name in brackets that may contain spaces
     start = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     return f"{namespace}-{pid}-{start}"
 
 
-def _is_of_a_dead_process(region: str) -> bool:
-    prefix, *process, _ = region.split("-") if region.count("-") == 4 else ("", "")
+def _owner_has_ended(segment: str) -> bool:
+    prefix, *process, _ = segment.split("-") if segment.count("-") == 4 else ("", "")
     if prefix != _PREFIX or process[0] != str(Path("/proc/self/ns/pid").stat().st_ino):
         return False
     try:

@@ -97,7 +97,7 @@ def test_overlay_shows_the_pixels_as_stored_as_the_server_sees_them(result):
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (PHOTO[:, :70], ValueError, "coarse_labels must be (60, 70) as the image, got (60, 80)"),
+        (PHOTO[:, :70], ValueError, "coarse_labels must be (60, 70) like the image, got (60, 80)"),
         (PHOTO / 255, ValueError, "image must be uint8, got float64"),
         (Image.new("I;16", (80, 60)), ValueError, "image must have 8 bits per channel, got the mo"),
         (

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_refine_client.images import UInt8
-
-Labels = npt.NDArray[np.int32]
+from sam_refine_client.arrays import Labels, UInt8
 
 MOST_OFF: Final = 8
 """How far a channel may be from a brush's colour: half-transparent paint is rounded."""

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import MASK_SIDE
+from sam_refine_client.arrays import Labels
 
-Labels = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 RADII: Final = (1, 2, 4, 8, 16)

@@ -13,9 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
-from sam_refine_client.images import UInt8
-
-Labels = npt.NDArray[np.int32]
+from sam_refine_client.arrays import Labels, UInt8
 
 MAX_LABEL: Final = 65535
 """What a PNG of the refined map can hold."""

@@ -233,7 +233,7 @@ def test_before_after_arguments_do_not_change():
     [
         ((8, 9), (8, 9), (8, 9), "image must have shape (H, W, 3), H and W at least 1, got (8, 9)"),
         ((0, 9, 3), (0, 9), (0, 9), "image must have shape (H, W, 3), H and W at least 1, got (0,"),
-        ((8, 9, 3), (9, 8), (8, 9), "coarse_labels must be (8, 9) as the image, got (9, 8)"),
+        ((8, 9, 3), (9, 8), (8, 9), "coarse_labels must be (8, 9) like the image, got (9, 8)"),
         ((8, 9, 3), (8, 9), (8,), "refined_labels must be (H, W) integers"),
     ],
 )
@@ -269,7 +269,7 @@ def test_overlay_is_the_panel_of_before_after():
     ("image", "labels", "palette", "message"),
     [
         ((8, 9), (8, 9), (2, 3), "image must have shape (H, W, 3)"),
-        ((8, 9, 3), (9, 8), (2, 3), "labels must be (8, 9) as the image, got (9, 8)"),
+        ((8, 9, 3), (9, 8), (2, 3), "labels must be (8, 9) like the image, got (9, 8)"),
         ((8, 9, 3), (8, 9), (2, 4), "palette must be (n, 3) uint8, got (2, 4) uint8"),
     ],
 )

@@ -174,13 +174,19 @@ def test_save_does_not_change_its_arguments(tmp_path, result):
     ("arguments", "message"),
     [
         ({"formats": ["png"]}, "formats must be one of 'labels', 'palette', 'regions', 'npz', "),
-        ({"formats": "labels"}, "formats must be several, got 'labels' alone"),
-        ({"formats": SaveFormat.NPZ}, "formats must be several, got <SaveFormat.NPZ: 'npz'> alone"),
+        ({"formats": "labels"}, "formats must be several names, got 'labels' alone"),
+        (
+            {"formats": SaveFormat.NPZ},
+            "formats must be several names, got <SaveFormat.NPZ: 'npz'> alone",
+        ),
         ({"formats": ["before_after"]}, "before_after needs the image"),
-        ({"image": PHOTO[:3]}, "coarse_labels must be (3, 8) as the image, got (6, 8)"),
+        ({"image": PHOTO[:3]}, "coarse_labels must be (3, 8) like the image, got (6, 8)"),
         ({"image": 7}, "image must be an array, a PIL image, bytes or a path, got int"),
-        ({"class_names": ["a", "b"]}, "got 2 and the label 2; a label that is no class goes into"),
-        ({"class_names": []}, "class_names must have a name of each class, got 0 and the label 0"),
+        ({"class_names": ["a", "b"]}, "got 2 names and the label 2; if that is not a class,"),
+        (
+            {"class_names": []},
+            "class_names must have a name for each class, got 0 names and the label 0",
+        ),
         ({"class_names": "abc"}, "class_names must be several texts, got 'abc'"),
         ({"class_names": ["a", 1, "c"]}, "class_names must be several texts, got ['a', 1, 'c']"),
         ({"palette": np.zeros((3, 4), np.uint8)}, "palette must be (n, 3) uint8, got (3, 4) uint8"),
@@ -236,9 +242,9 @@ def test_save_names_are_not_needed_for_an_ignored_label_but_for_regions(tmp_path
     labels[0] = 255
     given = replace(result, labels=labels)
     given.save(tmp_path, class_names=NAMES, ignore_label=255, image=PHOTO)
-    with pytest.raises(ValueError, match="got 3 and the label 255"):
+    with pytest.raises(ValueError, match="got 3 names and the label 255"):
         given.save(tmp_path, class_names=NAMES)
-    with pytest.raises(ValueError, match="got 2 and the label 2"):
+    with pytest.raises(ValueError, match="got 2 names and the label 2"):
         result.save(tmp_path, class_names=NAMES[:2], ignore_label=2)
 
 

@@ -116,7 +116,9 @@ def test_health_of_another_service_asks_for_the_port(client_of):
     with FakeTriton() as server:
         server.statuses["ServerLive"] = grpc.StatusCode.UNIMPLEMENTED
         (problem,) = health_of(client_of, server).problems
-    assert problem == "no Triton server answers: ServerLive fails; is this its gRPC port?"
+    assert (
+        problem == "what answers is not a Triton server: ServerLive fails; is this its gRPC port?"
+    )
 
 
 def test_health_that_is_forbidden_says_so(client_of):
@@ -160,7 +162,7 @@ def test_health_of_a_server_with_another_model_that_fails_says_so(client_of):
         health = health_of(client_of, server)
     assert all(health.models.values())
     (problem,) = health.problems
-    assert problem.startswith("the server is not ready though all models of sam-refine are")
+    assert problem.startswith("the server is not ready although all models of sam-refine are")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_info_says_where_the_server_is_of_another_version(client_of):
         config.input[4].dims[:] = [-1, -1]
         info = client.info()
     assert info.differences == (
-        "sam_refine's input LOGITS is FP32 (-1, -1), this client's FP32 (-1, -1, -1)",
+        "sam_refine's input LOGITS is FP32 (-1, -1), this client knows FP32 (-1, -1, -1)",
         "sam_refine has no output STAGE_TIMES_MS",
     )
 

@@ -283,11 +283,17 @@ LABELS = "REFINED_LABELS_UINT8"
         ),
         (of_first_output(shape=[]), r"must be UINT8 \(60, 90\), got UINT8 \(\)"),
         (changed("STAGE_TIMES_MS", lambda array: array[:5]), r"FP32 \(6\), got FP32 \(5\)"),
-        (raw(lambda content: content[:-1]), "REFINED_LABELS_UINT8 has not the bytes of its shape"),
-        (raw(lambda content: content + b"x"), "has not the bytes of its shape"),
-        (raw(lambda content: b""), "has not the bytes of its shape"),
-        (edited(lambda r: r.raw_output_contents.pop()), "STAGE_TIMES_MS has not the bytes of its"),
-        (edited(lambda r: r.ClearField("raw_output_contents")), "has not the bytes of its shape"),
+        (
+            raw(lambda content: content[:-1]),
+            "REFINED_LABELS_UINT8 has fewer or more bytes than its",
+        ),
+        (raw(lambda content: content + b"x"), "has fewer or more bytes than its shape needs"),
+        (raw(lambda content: b""), "has fewer or more bytes than its shape needs"),
+        (edited(lambda r: r.raw_output_contents.pop()), "STAGE_TIMES_MS has fewer or more bytes"),
+        (
+            edited(lambda r: r.ClearField("raw_output_contents")),
+            "has fewer or more bytes than its shape needs",
+        ),
     ],
 )
 def test_wrong_answer_is_no_answer_of_this_version(client_of, small, answer, message):

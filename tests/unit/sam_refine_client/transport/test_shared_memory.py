@@ -13,7 +13,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from sam_refine_client import ConnectionOptions, ForbiddenError, ServerError
 from sam_refine_client.steps import Stop, run
-from sam_refine_client.transport.shared_memory import Regions
+from sam_refine_client.transport.shared_memory import Segments
 from support.fake_triton import FakeTriton
 
 ROOT = Path(__file__).parents[4]
@@ -58,7 +58,7 @@ def test_region_for_which_there_is_no_memory_is_an_error_that_leaves_nothing():
     size_bytes = shutil.disk_usage("/dev/shm").total + 2**20
     with FakeTriton() as server, InferenceServerClient(server.address) as connection:
         with pytest.raises(OSError, match="No space left on device"):
-            run(Regions({}).take(size_bytes, None), lambda: connection, Stop("never"))
+            run(Segments({}).take(size_bytes, None), lambda: connection, Stop("never"))
         assert server.calls(REGISTER) == []
 
 
