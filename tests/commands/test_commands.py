@@ -12,7 +12,7 @@ import pytest
 
 from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
-from sam_refine_export.repository.repository import recipe_sha256
+from sam_refine_export.repository.recipe import recipe_sha256
 from support.cases import DEMO_DATA
 from support.command_line import run, start
 

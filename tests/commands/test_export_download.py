@@ -10,26 +10,24 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sam_refine_cli.commands.export import download_checkpoint
-from sam_refine_export.options import Model
-from sam_refine_export.weights import meta as official
+from sam_refine_export.variants import PublishedCheckpoint
+
+CONTENT = bytes(range(256)) * 1000
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A small file that goes for Meta's vit_b; the cache is empty."""
-    content = bytes(range(256)) * 1000
+    """A small file on a server, as a row of the variants would name it; the cache is empty."""
     (tmp_path / "web").mkdir()
-    (tmp_path / "web/sam.pth").write_bytes(content)
+    (tmp_path / "web/sam.pth").write_bytes(CONTENT)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/sam.pth"
-    checksum = hashlib.sha256(content).hexdigest()
-    entry = official.OfficialCheckpoint("sam.pth", url, checksum, len(content), "Apache-2.0")
-    monkeypatch.setattr(official, "OFFICIAL", {"vit_b": entry})
+    checksum = hashlib.sha256(CONTENT).hexdigest()
     monkeypatch.setenv("SAM_REFINE_CACHE", str(tmp_path / "cache"))
-    yield content
+    yield PublishedCheckpoint("Meta", "sam.pth", url, checksum, len(CONTENT), "Apache-2.0")
     server.shutdown()
     server.server_close()
     thread.join()
@@ -38,15 +36,15 @@ def published(tmp_path, monkeypatch):
 def test_download_checkpoint_puts_it_into_the_cache_and_shows_how_far_it_is(
     published, tmp_path, capsys
 ):
-    path = download_checkpoint(Model.VIT_B)
+    path = download_checkpoint(published)
     assert path == tmp_path / "cache/checkpoints/sam.pth"
-    assert path.read_bytes() == published
+    assert path.read_bytes() == CONTENT
     assert "sam.pth" in capsys.readouterr().err
 
 
 def test_download_checkpoint_goes_on_where_the_last_one_stopped(published, tmp_path):
     directory = tmp_path / "cache/checkpoints"
     directory.mkdir(parents=True)
-    (directory / "sam.pth.part").write_bytes(published[:1000])
-    assert download_checkpoint(Model.VIT_B).read_bytes() == published
+    (directory / "sam.pth.part").write_bytes(CONTENT[:1000])
+    assert download_checkpoint(published).read_bytes() == CONTENT
     assert [path.name for path in directory.iterdir()] == ["sam.pth"]

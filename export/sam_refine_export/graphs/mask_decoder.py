@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_refine.contract import MaskPromptMode
+from sam_refine.contract.tensors import MaskPromptMode
 from sam_refine_export.networks.sam_modules import SamModule
 
 

@@ -16,7 +16,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from sam_refine.contract import ModelSpec, TensorSpec
+from sam_refine.contract.tensors import ModelSpec, TensorSpec
 from sam_refine_export.errors import ExportError
 
 OPSET: Final = 20

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_refine.contract import MODEL_SIDE
+from sam_refine.contract.tensors import MODEL_SIDE
 from sam_refine_export.networks.sam_modules import SamModule
 from sam_refine_export.networks.tiny_vit import (
     FeedForward,

@@ -8,7 +8,7 @@ from pathlib import Path
 from sam_refine_export.errors import ExportError
 from sam_refine_export.repository.manifest import Comparison, compare, manifest
 from sam_refine_export.repository.model_card import CARD_NAME, ModelCard, read_card
-from sam_refine_export.repository.repository import recipe_sha256
+from sam_refine_export.repository.recipe import recipe_sha256
 
 
 @dataclass(frozen=True)

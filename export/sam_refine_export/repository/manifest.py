@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
+
+from sam_refine_export.checksum import sha256
 
 Manifest: TypeAlias = Mapping[str, str]
 """sha256 by path in the directory; of an empty directory, a path that ends in a slash, and of what
@@ -57,15 +58,6 @@ def manifest(directory: Path, leave_out: str) -> Manifest:
         for path in _leaves(directory, frozenset())
         if path != directory / leave_out
     }
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _leaves(directory: Path, above: frozenset[str]) -> Iterator[Path]:

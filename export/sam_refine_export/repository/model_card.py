@@ -7,23 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sam_refine_export.options import Device, Model, Precision
+from sam_refine_export.options import Device, Precision
 from sam_refine_export.repository.manifest import Manifest
+from sam_refine_export.repository.source import Source
 from sam_refine_export.validation.validation_report import ValidationReport
+from sam_refine_export.variants import Model
 
 CARD_NAME: Final = "model_card.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where parameters come from."""
-
-    name: str
-    """A package with its version, or a checkpoint's file name."""
-    licence: str | None
-    """None where only the file is known."""
-    sha256: dict[str, str]
-    """Checksums by file name."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import shutil
@@ -12,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sam_refine.contract import MODELS, SAM_IMAGE_ENCODER, SAM_MASK_DECODER, tensors
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
 from sam_refine_export.errors import ExportError
 from sam_refine_export.repository.manifest import compare, manifest
 from sam_refine_export.repository.model_card import CARD_NAME, written_files
+from sam_refine_export.repository.template import template, template_files
 
 ENCODER_ONNX: Final = f"{SAM_IMAGE_ENCODER.name}/1/model.onnx"
 DECODER_ONNX: Final = f"{SAM_MASK_DECODER.name}/1/model.onnx"
@@ -28,41 +28,6 @@ _OLD: Final = "old"
 """In the scratch directory."""
 
 _log = logging.getLogger(__name__)
-
-
-def template() -> Path:
-    """The repository without graphs: inside this package if installed, else in the source tree."""
-    package = Path(__file__).parents[1]
-    installed = package / "model_repository"
-    return installed if installed.is_dir() else package.parents[1] / "model_repository"
-
-
-def template_files() -> dict[str, Path]:
-    """What is copied from the template, by its path in the repository."""
-    root = template()
-    return {
-        path.relative_to(root).as_posix(): path
-        for model in MODELS
-        for path in sorted((root / model.name).rglob("*"))
-        if path.is_file()
-        and path.name != ".gitkeep"
-        and path.suffix != ".onnx"
-        and "__pycache__" not in path.parts
-    }
-
-
-def recipe_sha256() -> str:
-    """One checksum of what decides how a repository comes out, apart from the packages used.
-
-    That is this package, the tensors of the contract and the template.
-    """
-    package = Path(__file__).parents[1]
-    code = {f"export/{path.relative_to(package)}": path for path in sorted(package.rglob("*.py"))}
-    recipe = hashlib.sha256()
-    for name, path in (code | {"tensors": Path(tensors.__file__)} | template_files()).items():
-        content = path.read_bytes()
-        recipe.update(f"{name} {len(content)}\n".encode() + content)
-    return recipe.hexdigest()
 
 
 @contextmanager

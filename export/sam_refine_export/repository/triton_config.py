@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Final
 
-from sam_refine.contract import ModelSpec
+from sam_refine.contract.tensors import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, ModelSpec
 from sam_refine_export.options import Device
+
+_KINDS: Final = {Device.CPU: "KIND_CPU", Device.GPU: "KIND_GPU"}
+"""Triton's words; without one it chooses."""
+
+
+def fit_configs(repository: Path, max_batch_size: int, device: Device) -> None:
+    """Fit the configs of both graphs in a copy of the template."""
+    for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER):
+        config = repository / spec.name / "config.pbtxt"
+        text = config.read_text(encoding="utf-8")
+        config.write_text(fitted(text, spec, max_batch_size, device), encoding="utf-8")
 
 
 def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) -> str:
@@ -19,8 +32,8 @@ def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) ->
         config = _replace(config, r"^max_batch_size: \d+$", f"max_batch_size: {max_batch_size}")
         if device is Device.GPU and max_batch_size > 1:
             batch_sizes.append(max_batch_size)
-    if device is not Device.AUTO:
-        config = _replace(config, r"^  \{ count: 1 ", f"  {{ count: 1 kind: KIND_{device.name} ")
+    if device in _KINDS:
+        config = _replace(config, r"^  \{ count: 1 ", f"  {{ count: 1 kind: {_KINDS[device]} ")
     samples = ",\n".join(_warm_up(spec, batch_size) for batch_size in batch_sizes)
     return (
         f"{config.rstrip()}\n\n"

@@ -17,8 +17,8 @@ from onnxruntime import InferenceSession
 from torch import Tensor
 
 from sam_refine.contract import MaskPromptMode
+from sam_refine_export.graphs.samples import DecoderCase
 from sam_refine_export.validation import reference
-from sam_refine_export.validation.samples import DecoderCase
 
 Array: TypeAlias = npt.NDArray[Any]
 

@@ -23,18 +23,11 @@ from sam_refine.contract import (
 )
 from sam_refine_export.graphs.half_precision import session_with_real_rounding
 from sam_refine_export.graphs.onnx_graph import parameter_to_input, shape_with_batch
+from sam_refine_export.graphs.samples import DECODER_CASES, DecoderCase, canvases
 from sam_refine_export.networks.sam_networks import SamNetworks
 from sam_refine_export.options import Precision
 from sam_refine_export.validation import published_graphs, reference
-from sam_refine_export.validation.samples import (
-    CHOICE_CASE,
-    DECODER_CASES,
-    KEPT_CASE,
-    KEPT_SIZE,
-    RANKINGS,
-    DecoderCase,
-    canvases,
-)
+from sam_refine_export.validation.cases import CHOICE_CASE, KEPT_CASE, KEPT_SIZE, RANKINGS
 from sam_refine_export.validation.validation_report import ValidationReport, ValueCheck
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -1,1 +1,1 @@
-"""Where parameters come from: npm, Meta, a checkpoint of one's own."""
+"""Files with parameters to PyTorch networks: checkpoints of each form, published ONNX graphs."""

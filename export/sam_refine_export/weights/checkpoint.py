@@ -1,33 +1,16 @@
-"""SAM checkpoints (`sam_vit_b_01ec64.pth` and its like) to PyTorch networks."""
+"""Checkpoint files (`sam_vit_b_01ec64.pth` and its like) to named tensors."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sam_refine_export.errors import ExportError
-from sam_refine_export.networks.sam_networks import SamNetworks, State, few, load_state, new_sam
-from sam_refine_export.weights.meta import OFFICIAL
-
-_KEY_OF_MOBILE_SAM: Final = "image_encoder.patch_embed.seq.0.c.weight"
-
-
-def load_checkpoint(model: str, checkpoint: Path) -> SamNetworks:
-    """The networks of `model` (`vit_b`, `vit_l`, `vit_h`) with a checkpoint's parameters.
-
-    Parameters of any floating dtype become float32. Raises `ExportError` where `read_state` does,
-    and where the checkpoint does not fit the model; then it says which one it fits, if any.
-    """
-    state = read_state(checkpoint)
-    _require_model(model, state, checkpoint)
-    _require_floating(state, checkpoint)
-    sam = new_sam(model)
-    load_state(sam, state, checkpoint)
-    return SamNetworks(sam.image_encoder, sam.prompt_encoder, sam.mask_decoder).eval()
+from sam_refine_export.networks.sam_networks import State, few
 
 
 def read_state(checkpoint: Path) -> State:
@@ -93,35 +76,3 @@ def _require_finite(state: State, checkpoint: Path) -> None:
     ]
     if keys:
         raise ExportError(f"{checkpoint} has values that are not finite in float32: {few(keys)}")
-
-
-def _require_model(model: str, state: State, checkpoint: Path) -> None:
-    """Refuse what fits another model; what fits none is left to `load_state`, which says why."""
-    if _fits(model, state):
-        return
-    others = [other for other in OFFICIAL if other != model and _fits(other, state)]
-    if _KEY_OF_MOBILE_SAM in state:
-        others = ["mobile"]
-    if others:
-        raise ExportError(
-            f"{checkpoint} does not fit {model}: "
-            f"this is a checkpoint of {others[0]} (--model {others[0]})"
-        )
-
-
-def _fits(model: str, state: State) -> bool:
-    """Whether names and shapes are those of `model`."""
-    expected = new_sam(model).state_dict()
-    return {key: tensor.shape for key, tensor in state.items()} == {
-        key: tensor.shape for key, tensor in expected.items()
-    }
-
-
-def _require_floating(state: State, checkpoint: Path) -> None:
-    keys = [
-        f"{key} {str(tensor.dtype).removeprefix('torch.')}"
-        for key, tensor in state.items()
-        if not tensor.is_floating_point()
-    ]
-    if keys:
-        raise ExportError(f"{checkpoint} has parameters of no floating dtype: {few(keys)}")

@@ -1,4 +1,4 @@
-"""MobileSAM checkpoints (`mobile_sam.pt` and what is fine-tuned from it) to PyTorch networks.
+"""Checkpoints of MobileSAM (`mobile_sam.pt` and its like), as read, to PyTorch networks.
 
 A checkpoint holds the image encoder as it is trained: convolutions apart from their batch norms,
 and one attention bias for every offset within a window rather than for every pair of places. It is
@@ -18,31 +18,24 @@ from torch import Tensor, nn
 from sam_refine_export.errors import ExportError
 from sam_refine_export.networks.sam_networks import (
     SamNetworks,
+    State,
     load_state,
     new_mask_decoder,
     new_prompt_encoder,
 )
 from sam_refine_export.networks.tiny_vit import TinyViT, WindowAttention
-from sam_refine_export.weights.checkpoint import read_state
 
-_KEY_OF_SAM_VIT: Final = "image_encoder.pos_embed"
 _CLASSIFIER: Final = ("image_encoder.norm_head.", "image_encoder.head.")
 """TinyViT's image classifier: MobileSAM saves it and never runs it."""
 _UNTRAINED_BUFFERS: Final = (".num_batches_tracked", ".attention_bias_idxs")
 """Saved or left out, by the version of PyTorch and of TinyViT."""
 
 
-def load_mobile_sam_checkpoint(checkpoint: Path) -> SamNetworks:
-    """The networks of a MobileSAM checkpoint, float32 and in evaluation mode.
+def load_mobile_sam_checkpoint(state: State, checkpoint: Path) -> SamNetworks:
+    """MobileSAM's networks with the parameters `state`, float32 and in evaluation mode.
 
-    Nothing but tensors is unpickled. Raises `ExportError` where the file cannot be read, holds
-    something else, or does not fit MobileSAM.
+    Raises `ExportError` where names or shapes do not fit; `checkpoint` is the file it names.
     """
-    state = read_state(checkpoint)
-    if _KEY_OF_SAM_VIT in state:
-        raise ExportError(
-            f"{checkpoint} is a SAM ViT checkpoint (vit_b, vit_l or vit_h), not one of MobileSAM"
-        )
     trained = MobileSam()
     buffers = {k: v for k, v in trained.state_dict().items() if k.endswith(_UNTRAINED_BUFFERS)}
     parameters = {k: v for k, v in state.items() if not k.startswith(_CLASSIFIER)}

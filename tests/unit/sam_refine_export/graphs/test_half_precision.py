@@ -16,8 +16,8 @@ from sam_refine_export.graphs.half_precision import (
     measure_ranges,
     session_with_real_rounding,
 )
+from sam_refine_export.graphs.samples import DECODER_CASES
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
-from sam_refine_export.validation.samples import DECODER_CASES
 from sam_refine_export.validation.validate import check_interface
 
 X = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)

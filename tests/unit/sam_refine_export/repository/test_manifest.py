@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from sam_refine_export.repository.manifest import NO_FILE, Comparison, compare, manifest, sha256
+from sam_refine_export.checksum import sha256
+from sam_refine_export.repository.manifest import NO_FILE, Comparison, compare, manifest
 
 NOTHING = hashlib.sha256().hexdigest()
 

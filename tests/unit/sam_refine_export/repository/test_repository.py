@@ -11,6 +11,7 @@ from sam_refine_export import ExportError
 from sam_refine_export.repository import repository
 from sam_refine_export.repository.manifest import manifest
 from sam_refine_export.repository.model_card import CARD_NAME
+from sam_refine_export.repository.template import template
 
 
 def write_repository(output, text, *, replace=False):
@@ -189,7 +190,7 @@ def test_new_repository_a_file_is_refused(tmp_path):
 
 
 def test_new_repository_place_of_the_template_is_refused():
-    root = repository.template()
+    root = template()
     for place in (root, root / "mine", root.parent):
         with (
             pytest.raises(ExportError, match="is where this project keeps its template"),
@@ -247,7 +248,8 @@ def test_new_repository_after_a_kill_between_the_renames_has_the_old_one_again(t
 def killed_while(action, output):
     """Kill a process that is in the middle of an export after it has begun with `action`."""
     code = (
-        "import pathlib, os, sys, threading, time; from sam_refine_export import repository\n"
+        "import pathlib, os, sys, threading, time\n"
+        "from sam_refine_export.repository import repository\n"
         f"with repository.new_repository(pathlib.Path({str(output)!r})) as p:\n"
         "    threading.Timer(0.2, os.kill, (os.getpid(), 9)).start()\n"
         f"    {action}\n"
@@ -270,27 +272,3 @@ def test_new_repository_old_one_that_cannot_be_deleted_is_a_warning(tmp_path, mo
     write_repository(tmp_path / "models", "new")
     assert (tmp_path / "models" / repository.ENCODER_ONNX).read_text(encoding="utf-8") == "new"
     assert ".models.export cannot be deleted: [Errno 13] Permission denied" in caplog.text
-
-
-def test_recipe_sha256_is_of_the_tensors_and_the_template_too(monkeypatch, tmp_path):
-    before = repository.recipe_sha256()
-    assert repository.recipe_sha256() == before
-    (tmp_path / "tensors.py").touch()
-    monkeypatch.setattr(repository.tensors, "__file__", str(tmp_path / "tensors.py"))
-    without_tensors = repository.recipe_sha256()
-    monkeypatch.setattr(repository, "template", lambda: tmp_path)
-    assert len({before, without_tensors, repository.recipe_sha256()}) == 3
-
-
-def test_template_files_leave_out_what_is_no_part_of_it(tmp_path, monkeypatch):
-    for name in (
-        "sam_refine/1/.gitkeep",
-        "sam_refine/1/__pycache__/model.pyc",
-        "sam_refine/1/model.onnx",
-        "sam_refine/config.pbtxt",
-        "my_model/config.pbtxt",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    monkeypatch.setattr(repository, "template", lambda: tmp_path)
-    assert list(repository.template_files()) == ["sam_refine/config.pbtxt"]

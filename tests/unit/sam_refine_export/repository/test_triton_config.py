@@ -1,11 +1,13 @@
+import shutil
+
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, SAM_REFINE
 from sam_refine_export import Device
-from sam_refine_export.repository.repository import template
-from sam_refine_export.repository.triton_config import fitted
+from sam_refine_export.repository.template import template
+from sam_refine_export.repository.triton_config import fit_configs, fitted
 
 
 def fit(spec, max_batch_size=8, device=Device.AUTO):
@@ -61,3 +63,25 @@ def test_fitted_gpu_warms_up_the_largest_batch_too(max_batch_size, warmed_up):
 def test_fitted_template_without_the_line_is_an_error():
     with pytest.raises(ValueError, match=r"has 0 lines that match \^max_batch_size"):
         fitted("max_batch_size: 1 # one", SAM_IMAGE_ENCODER, 8, Device.AUTO)
+
+
+def test_fit_configs_writes_those_of_both_graphs_and_no_other(tmp_path):
+    for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER, SAM_REFINE):
+        (tmp_path / spec.name).mkdir()
+        shutil.copyfile(
+            template() / spec.name / "config.pbtxt", tmp_path / spec.name / "config.pbtxt"
+        )
+    fit_configs(tmp_path, 5, Device.CPU)
+    written = {
+        spec: (tmp_path / spec.name / "config.pbtxt").read_text(encoding="utf-8")
+        for spec in (SAM_IMAGE_ENCODER, SAM_MASK_DECODER, SAM_REFINE)
+    }
+    given = {
+        spec: (template() / spec.name / "config.pbtxt").read_text(encoding="utf-8")
+        for spec in written
+    }
+    assert written == {
+        SAM_IMAGE_ENCODER: fitted(given[SAM_IMAGE_ENCODER], SAM_IMAGE_ENCODER, 5, Device.CPU),
+        SAM_MASK_DECODER: fitted(given[SAM_MASK_DECODER], SAM_MASK_DECODER, 5, Device.CPU),
+        SAM_REFINE: given[SAM_REFINE],
+    }

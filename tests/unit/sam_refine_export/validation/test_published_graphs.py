@@ -5,8 +5,8 @@ import torch
 
 from sam_refine.contract import MaskPromptMode
 from sam_refine_export import Precision
+from sam_refine_export.graphs.samples import DECODER_CASES, DecoderCase, canvases
 from sam_refine_export.validation import published_graphs, reference
-from sam_refine_export.validation.samples import DECODER_CASES, DecoderCase, canvases
 from sam_refine_export.validation.validate import TOLERANCES
 
 DECODED = [case for case in DECODER_CASES if published_graphs.decodes(case)]

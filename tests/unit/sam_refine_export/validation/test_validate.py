@@ -17,10 +17,11 @@ from sam_refine_export.graphs.half_precision import (
     measure_ranges,
     session_with_real_rounding,
 )
+from sam_refine_export.graphs.samples import DECODER_CASES
 from sam_refine_export.networks.sam_networks import SamNetworks, new_mask_decoder
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
 from sam_refine_export.validation import reference, validate
-from sam_refine_export.validation.samples import CHOICE_CASE, DECODER_CASES, RANKINGS
+from sam_refine_export.validation.cases import CHOICE_CASE, RANKINGS
 from sam_refine_export.validation.validate import TOLERANCES, Tolerance
 from sam_refine_export.validation.validation_report import ValidationReport, ValueCheck
 

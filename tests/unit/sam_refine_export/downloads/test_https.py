@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from sam_refine_export import ExportError
-from sam_refine_export.weights import download as download_module
-from sam_refine_export.weights.download import download
-from sam_refine_export.weights.meta import OfficialCheckpoint
+from sam_refine_export.downloads import https
+from sam_refine_export.downloads.https import fetch_checkpoint
+from sam_refine_export.variants import PublishedCheckpoint
 
 BODY = random.Random(0).randbytes(10_000)
 BLOCK_BYTES = 1000
@@ -152,9 +152,9 @@ def redirect(url):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(download_module, "_FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(download_module, "_TIMEOUTS_S", (5, 5))
-    monkeypatch.setattr(download_module, "_BLOCK_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(https, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(https, "_TIMEOUTS_S", (5, 5))
+    monkeypatch.setattr(https, "_BLOCK_BYTES", BLOCK_BYTES)
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +188,11 @@ def server(running):
 
 
 @pytest.fixture
-def official(server):
+def published(server):
     checksum = hashlib.sha256(BODY).hexdigest()
-    return OfficialCheckpoint("sam.pth", server.url(), checksum, len(BODY), "Apache-2.0")
+    return PublishedCheckpoint(
+        "Someone", "sam.pth", server.url(), checksum, len(BODY), "Apache-2.0"
+    )
 
 
 @pytest.fixture
@@ -205,9 +207,11 @@ def names(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_download_fresh_directory_holds_the_file_and_nothing_else(server, official, tmp_path):
+def test_fetch_fresh_directory_holds_the_file_and_nothing_else(server, published, tmp_path):
     seen = []
-    path = download(official, tmp_path / "a/b", lambda *done_and_total: seen.append(done_and_total))
+    path = fetch_checkpoint(
+        published, tmp_path / "a/b", lambda *done_and_total: seen.append(done_and_total)
+    )
     assert path == tmp_path / "a/b/sam.pth"
     assert path.read_bytes() == BODY
     assert names(tmp_path / "a/b") == ["sam.pth"]
@@ -215,37 +219,42 @@ def test_download_fresh_directory_holds_the_file_and_nothing_else(server, offici
     assert server.ranges == [None]
 
 
-def test_download_intact_file_is_not_fetched_again(server, official, tmp_path):
+def test_fetch_intact_file_is_not_fetched_again(server, published, tmp_path):
     (tmp_path / "sam.pth").write_bytes(BODY)
     seen = []
-    assert download(official, tmp_path, lambda *both: seen.append(both)) == tmp_path / "sam.pth"
+    assert (
+        fetch_checkpoint(published, tmp_path, lambda *both: seen.append(both))
+        == tmp_path / "sam.pth"
+    )
     assert seen == [(len(BODY), len(BODY))]
     assert server.requests == []
 
 
-def test_download_damaged_file_is_replaced(official, tmp_path):
+def test_fetch_damaged_file_is_replaced(published, tmp_path):
     (tmp_path / "sam.pth").write_bytes(BODY[:-1] + b"?")
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
 
 
-def test_download_part_there_is_resumed(server, official, tmp_path, part):
+def test_fetch_part_there_is_resumed(server, published, tmp_path, part):
     seen = []
-    path = download(official, tmp_path, lambda done_bytes, total_bytes: seen.append(done_bytes))
+    path = fetch_checkpoint(
+        published, tmp_path, lambda done_bytes, total_bytes: seen.append(done_bytes)
+    )
     assert path.read_bytes() == BODY
     assert seen[:2] == [4000, 5000]
     assert server.ranges == ["bytes=4000-"]
     assert names(tmp_path) == ["sam.pth"]
 
 
-def test_download_complete_part_needs_no_server(server, official, tmp_path, part):
+def test_fetch_complete_part_needs_no_server(server, published, tmp_path, part):
     part.write_bytes(BODY)
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.requests == []
 
 
-def test_download_too_long_part_starts_over(server, official, tmp_path, part):
+def test_fetch_too_long_part_starts_over(server, published, tmp_path, part):
     part.write_bytes(BODY + b"!")
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.ranges == [None]
 
 
@@ -259,11 +268,11 @@ def test_download_too_long_part_starts_over(server, official, tmp_path, part):
         (send_status(416), [None]),
     ],
 )
-def test_download_server_does_not_resume_starts_over(
-    server, official, tmp_path, part, answer, then_asked
+def test_fetch_server_does_not_resume_starts_over(
+    server, published, tmp_path, part, answer, then_asked
 ):
     server.answers = [answer]
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.ranges == ["bytes=4000-", *then_asked]
 
 
@@ -282,20 +291,20 @@ def test_download_server_does_not_resume_starts_over(
         (send_status(503), None),
     ],
 )
-def test_download_failed_attempt_is_followed_by_one_that_resumes(
-    server, official, tmp_path, monkeypatch, answer, then_asked
+def test_fetch_failed_attempt_is_followed_by_one_that_resumes(
+    server, published, tmp_path, monkeypatch, answer, then_asked
 ):
-    monkeypatch.setattr(download_module, "_TIMEOUTS_S", (5, 0.1))
+    monkeypatch.setattr(https, "_TIMEOUTS_S", (5, 0.1))
     server.answers = [answer]
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.ranges == [None, then_asked]
 
 
-def test_download_many_broken_connections_each_resumes_where_the_last_ended(
-    server, official, tmp_path
+def test_fetch_many_broken_connections_each_resumes_where_the_last_ended(
+    server, published, tmp_path
 ):
     server.answers = [partial(send, until=until) for until in (2000, 4000, 5000, 9000)]
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.ranges == [None, *(f"bytes={n}-" for n in (2000, 4000, 5000, 9000))]
 
 
@@ -308,65 +317,65 @@ def test_download_many_broken_connections_each_resumes_where_the_last_ended(
         (send_late, r"the connection failed \(timed out\)"),
     ],
 )
-def test_download_every_attempt_fails_says_why_and_keeps_the_part(
-    server, official, tmp_path, part, monkeypatch, answer, reason
+def test_fetch_every_attempt_fails_says_why_and_keeps_the_part(
+    server, published, tmp_path, part, monkeypatch, answer, reason
 ):
-    monkeypatch.setattr(download_module, "_TIMEOUTS_S", (5, 0.1))
+    monkeypatch.setattr(https, "_TIMEOUTS_S", (5, 0.1))
     server.answers = [answer] * 10
     message = (
-        rf"^{official.url} could not be fetched in 6 attempts: {reason}; "
+        rf"^{published.url} could not be fetched in 6 attempts: {reason}; "
         "running the command again resumes$"
     )
     with pytest.raises(ExportError, match=message):
-        download(official, tmp_path)
+        fetch_checkpoint(published, tmp_path)
     assert server.ranges == ["bytes=4000-"] * 6
     assert part.read_bytes() == BODY[:4000]
 
 
-def test_download_other_part_every_time_is_given_up(server, official, tmp_path, part):
+def test_fetch_other_part_every_time_is_given_up(server, published, tmp_path, part):
     server.answers = [send_other_range] * 10
     with pytest.raises(ExportError, match="6 attempts: the server sent another part of the file "):
-        download(official, tmp_path)
+        fetch_checkpoint(published, tmp_path)
     assert server.ranges == ["bytes=4000-", *[None] * 5]
 
 
-def test_download_nobody_listens_says_so(official, tmp_path):
+def test_fetch_nobody_listens_says_so(published, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    absent = replace(official, url=f"http://127.0.0.1:{port}/sam.pth")
+    absent = replace(published, url=f"http://127.0.0.1:{port}/sam.pth")
     with pytest.raises(ExportError, match=r"the connection failed \(Connection refused\); running"):
-        download(absent, tmp_path)
+        fetch_checkpoint(absent, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("status", "phrase"), [(403, "Forbidden"), (404, "Not Found"), (204, "No Content")]
 )
-def test_download_refused_fails_at_once_and_keeps_the_part(
-    server, official, tmp_path, part, status, phrase
+def test_fetch_refused_fails_at_once_and_keeps_the_part(
+    server, published, tmp_path, part, status, phrase
 ):
     server.answers = [send_status(status)]
     message = rf"/sam\.pth cannot be fetched: the server answers {status} {phrase}$"
     with pytest.raises(ExportError, match=message):
-        download(official, tmp_path)
+        fetch_checkpoint(published, tmp_path)
     assert len(server.requests) == 1
     assert part.read_bytes() == BODY[:4000]
 
 
-def test_download_offer_of_another_size_is_refused_and_keeps_the_part(
-    server, official, tmp_path, part
+def test_fetch_offer_of_another_size_is_refused_and_keeps_the_part(
+    server, published, tmp_path, part
 ):
-    larger = replace(official, size_bytes=20_000)
+    larger = replace(published, size_bytes=20_000)
     server.answers = [send_all]
     with pytest.raises(ExportError, match=r"/sam\.pth has 10000 bytes, expected 20000$"):
-        download(larger, tmp_path)
+        fetch_checkpoint(larger, tmp_path)
     assert part.read_bytes() == BODY[:4000]
 
 
 @pytest.mark.parametrize(
     "answer", [partial(send_without_length, body=2 * BODY), send_too_long_range]
 )
-def test_download_server_sends_more_is_refused_and_never_written(
-    server, official, tmp_path, part, answer
+def test_fetch_server_sends_more_is_refused_and_never_written(
+    server, published, tmp_path, part, answer
 ):
     largest = 0
 
@@ -376,61 +385,59 @@ def test_download_server_sends_more_is_refused_and_never_written(
 
     server.answers = [answer]
     with pytest.raises(ExportError, match=r"/sam\.pth has more than the 10000 bytes expected$"):
-        download(official, tmp_path, measure)
+        fetch_checkpoint(published, tmp_path, measure)
     assert largest == len(BODY)
     assert len(server.requests) == 1
     assert names(tmp_path) == []
 
 
-def test_download_wrong_checksum_is_refused_and_deleted(server, official, tmp_path):
-    other = replace(official, sha256="0" * 64)
+def test_fetch_wrong_checksum_is_refused_and_deleted(server, published, tmp_path):
+    other = replace(published, sha256="0" * 64)
     message = (
-        rf"^{official.url} came with the sha256 {official.sha256}, expected 0{{64}}; "
+        rf"^{published.url} came with the sha256 {published.sha256}, expected 0{{64}}; "
         "it was deleted, and running the command again starts over$"
     )
     with pytest.raises(ExportError, match=message):
-        download(other, tmp_path)
+        fetch_checkpoint(other, tmp_path)
     assert len(server.requests) == 1
     assert names(tmp_path) == []
 
 
-def test_download_part_of_another_file_is_refused_then_fetched_anew(official, tmp_path, part):
+def test_fetch_part_of_another_file_is_refused_then_fetched_anew(published, tmp_path, part):
     part.write_bytes(b"?" * 4000)
     with pytest.raises(ExportError, match="running the command again starts over"):
-        download(official, tmp_path)
-    assert download(official, tmp_path).read_bytes() == BODY
+        fetch_checkpoint(published, tmp_path)
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
 
 
-def test_download_interrupted_leaves_a_part_that_is_resumed(server, official, tmp_path):
+def test_fetch_interrupted_leaves_a_part_that_is_resumed(server, published, tmp_path):
     def interrupt(done_bytes, total_bytes):
         if done_bytes == 7000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(official, tmp_path, interrupt)
+        fetch_checkpoint(published, tmp_path, interrupt)
     assert names(tmp_path) == ["sam.pth.part"]
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.ranges == [None, "bytes=7000-"]
 
 
-def test_download_twice_at_once_refuses_the_second_and_finishes_the_first(
-    server, official, tmp_path
-):
+def test_fetch_twice_at_once_refuses_the_second_and_finishes_the_first(server, published, tmp_path):
     refused = []
 
     def again(done_bytes, total_bytes):
         with pytest.raises(ExportError, match=r"sam\.pth\.part is being fetched already, by an"):
-            download(official, tmp_path)
+            fetch_checkpoint(published, tmp_path)
         refused.append(done_bytes)
 
-    assert download(official, tmp_path, again).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path, again).read_bytes() == BODY
     assert len(refused) == 11
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("finish", [os.remove, lambda part: part.rename(part.with_suffix(""))])
-def test_download_other_finishes_before_the_lock_is_refused(
-    official, tmp_path, part, monkeypatch, finish
+def test_fetch_other_finishes_before_the_lock_is_refused(
+    published, tmp_path, part, monkeypatch, finish
 ):
     lock = fcntl.flock
 
@@ -440,7 +447,7 @@ def test_download_other_finishes_before_the_lock_is_refused(
 
     monkeypatch.setattr(fcntl, "flock", finish_then_lock)
     with pytest.raises(ExportError, match="is being fetched already"):
-        download(official, tmp_path)
+        fetch_checkpoint(published, tmp_path)
 
 
 @pytest.fixture
@@ -458,37 +465,37 @@ def small_disk(tmp_path):
     subprocess.run(["umount", directory], check=True)
 
 
-def test_download_full_disk_keeps_the_part_and_resumes(server, official, small_disk):
+def test_fetch_full_disk_keeps_the_part_and_resumes(server, published, small_disk):
     directory, enlarge = small_disk
     message = (
         r"^the download to \S+/sam\.pth\.part failed: No space left on device; "
         "once that is put right, running the command again resumes$"
     )
     with pytest.raises(ExportError, match=message):
-        download(official, directory)
+        fetch_checkpoint(published, directory)
     assert (directory / "sam.pth.part").read_bytes() == BODY[:8192]
     assert len(server.requests) == 1
     enlarge()
-    assert download(official, directory).read_bytes() == BODY
+    assert fetch_checkpoint(published, directory).read_bytes() == BODY
     assert server.ranges == [None, "bytes=8192-"]
 
 
-def test_download_directory_cannot_be_made_names_it(official, tmp_path):
+def test_fetch_directory_cannot_be_made_names_it(published, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match=r"to \S+/file/a/sam\.pth\.part failed: Not a directory"):
-        download(official, tmp_path / "file" / "a")
+        fetch_checkpoint(published, tmp_path / "file" / "a")
 
 
-def test_download_redirect_within_the_scheme_keeps_the_range(server, official, tmp_path, part):
+def test_fetch_redirect_within_the_scheme_keeps_the_range(server, published, tmp_path, part):
     server.answers = [redirect("/elsewhere")]
-    assert download(official, tmp_path).read_bytes() == BODY
+    assert fetch_checkpoint(published, tmp_path).read_bytes() == BODY
     assert server.requests == [("/sam.pth", "bytes=4000-"), ("/elsewhere", "bytes=4000-")]
 
 
-def test_download_redirect_without_end_is_given_up_at_once(server, official, tmp_path):
+def test_fetch_redirect_without_end_is_given_up_at_once(server, published, tmp_path):
     server.answers = [redirect("/sam.pth")] * 100
     with pytest.raises(ExportError, match=r"cannot be fetched: Exceeded 30 redirects\.$"):
-        download(official, tmp_path)
+        fetch_checkpoint(published, tmp_path)
 
 
 @pytest.fixture
@@ -508,28 +515,28 @@ def https_server(running, tmp_path):
     return running(server), certificate
 
 
-def test_download_redirect_from_https_to_http_is_refused(
-    https_server, server, official, tmp_path, monkeypatch
+def test_fetch_redirect_from_https_to_http_is_refused(
+    https_server, server, published, tmp_path, monkeypatch
 ):
     secure_server, certificate = https_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    secure = replace(official, url=secure_server.url("https"))
+    secure = replace(published, url=secure_server.url("https"))
     secure_server.answers = [redirect(server.url())]
     with pytest.raises(ExportError, match=r"^https:\S+ leads to an address that is not https$"):
-        download(secure, tmp_path / "refused")
+        fetch_checkpoint(secure, tmp_path / "refused")
     assert server.requests == []
-    assert download(secure, tmp_path / "direct").read_bytes() == BODY
+    assert fetch_checkpoint(secure, tmp_path / "direct").read_bytes() == BODY
 
 
-def test_download_certificate_not_trusted_is_an_error(https_server, official, tmp_path):
+def test_fetch_certificate_not_trusted_is_an_error(https_server, published, tmp_path):
     secure_server, _ = https_server
-    secure = replace(official, url=secure_server.url("https"))
+    secure = replace(published, url=secure_server.url("https"))
     with pytest.raises(ExportError, match=r"CERTIFICATE_VERIFY_FAILED"):
-        download(secure, tmp_path)
+        fetch_checkpoint(secure, tmp_path)
 
 
-def test_download_takes_the_proxy_of_the_environment(server, official, tmp_path, monkeypatch):
+def test_fetch_takes_the_proxy_of_the_environment(server, published, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url())
-    distant = replace(official, url="http://sam.invalid/sam.pth")
-    assert download(distant, tmp_path).read_bytes() == BODY
+    distant = replace(published, url="http://sam.invalid/sam.pth")
+    assert fetch_checkpoint(distant, tmp_path).read_bytes() == BODY
     assert server.requests == [("http://sam.invalid/sam.pth", None)]

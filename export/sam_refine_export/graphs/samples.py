@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 from torch import Tensor
 from torch.nn import functional
 
-from sam_refine.contract import (
+from sam_refine.contract.tensors import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
     MASK_SIDE,
@@ -104,21 +104,6 @@ DECODER_CASES: Final = (
 )
 """Each mode with one and several prompts, one and several mask prompts, both choices of mask; each
 choice with every N and P."""
-
-KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPromptMode.SAM, multimask_output=False)
-"""Prompts some of which are kept."""
-KEPT_SIZE: Final = (172, 256)
-"""And the part of their masks that is kept: an image of 3:2."""
-
-CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPromptMode.SAM, multimask_output=True)
-"""One prompt for each of `RANKINGS`."""
-
-RANKINGS: Final = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))
-"""By prompt: SAM's four masks from the best predicted IoU to the worst.
-
-Whoever takes the best or the worst of any set of masks, or always the same mask, is wrong on one
-of these unless it is mask 0 alone, or the best of masks 1 to 3.
-"""
 
 
 def encoder_feeds() -> Iterator[Feeds]:

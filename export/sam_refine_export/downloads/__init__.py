@@ -1,0 +1,1 @@
+"""Published weights, fetched and checked: checkpoints over https, packages through npm."""
