@@ -1,7 +1,8 @@
 """Runs Algorithm 4's model repository on a Triton server.
 
-Finds a `tritonserver`, gives it the backends that it lacks, starts it, waits until it is ready and
-ends it cleanly. Importing the package is light: it loads neither onnxruntime nor pytriton.
+Finds a `tritonserver`, adds the backends that it lacks, starts it, waits until it is ready and ends
+it cleanly (`launcher`). Stands in for a missing `onnxruntime` backend (`onnx_backend`). Importing
+the package is light: it loads neither onnxruntime nor pytriton.
 """
 
 from sam_refine_deploy.errors import ServeError, StartCancelledError

@@ -1,7 +1,7 @@
 """What can go wrong with a server.
 
 ServeError
-└── StartCancelledError   not a fault: the caller changed its mind
+└── StartCancelledError   nothing is wrong: the caller changed its mind
 """
 
 from __future__ import annotations
@@ -12,4 +12,4 @@ class ServeError(Exception):
 
 
 class StartCancelledError(ServeError):
-    """The start was given up on the caller's request."""
+    """The caller asked to give up the start."""

@@ -1,7 +1,7 @@
-"""A page in the browser that refines one's own data: `serve` is what `sam-refine ui` runs.
+"""A page in the browser that refines your own data: `serve` is what `sam-refine ui` runs.
 
-Knows the client and the contract only, whatever else is needed is passed in. gradio reads its
-environment as it is imported, so that nothing here imports it before `serve` has set that.
+It knows only the client and the contract; whatever else it needs is passed in. gradio reads
+environment variables when it is imported, so nothing here imports it before `serve` has set them.
 """
 
 from sam_refine_ui.example import Example

@@ -27,10 +27,10 @@ from sam_refine_ui.knobs import KNOBS, options_of
 ALREADY_SCORES: Final = "none"
 """The choice that stands for no activation."""
 EDITOR_SIDE_PX: Final = 1024
-"""The photo is painted on at no more than this; what is refined is the photo as it came."""
+"""Longest side of the picture that is painted on; the photo itself is refined at its own size."""
 TIMEOUT_S: Final = 300.0
 RESULT_OUTPUTS: Final = 7
-"""What `Actions.refine` gives beside the message."""
+"""How many values `Actions.refine` returns after the message."""
 
 
 class Source(str, Enum):
@@ -43,22 +43,22 @@ class Source(str, Enum):
 
 @dataclass(frozen=True)
 class Actions:
-    """The page's functions; gradio hands them what the components hold."""
+    """The page's functions; gradio calls them with the values of the components."""
 
     client: RefineClient
     example: Example
     results: Path
-    """Directory for the last result's files; gradio serves copies of them."""
+    """Directory for the files of the last result; gradio serves copies of them."""
 
     def take_photo(self, photo: str | None) -> list[Any]:
-        """Message and painting: the photo as a background with nothing painted on it yet."""
+        """The message, and the photo as a background with nothing painted on it yet."""
         try:
             return [_message(None), _to_paint_on(photo)]
         except InvalidRequestError as error:
             return [_message(error), None]
 
     def load_example(self) -> list[Any]:
-        """The tab to be opened and all that `refine`, which comes next, is given."""
+        """The tab to open, and all arguments of `refine`, which is called next."""
         photo = str(self.example.photo)
         return [
             gr.Tabs(selected=Source.SCORES.value),
@@ -85,10 +85,10 @@ class Actions:
         names: str,
         *knobs: Any,
     ) -> list[Any]:
-        """The message and what `view` makes of the result; after a fault the message alone."""
+        """The message and what `view` makes of the result; after an error only the message."""
         try:
             if photo is None:
-                raise InvalidRequestError("there is no photo yet: give one first")
+                raise InvalidRequestError("there is no photo yet: add one first")
             options = options_of(knobs)
             image = read_photo(Path(photo))
             coarse = _coarse_map(source, image, painting, labels, ignore_label, scores)
@@ -143,25 +143,25 @@ def _coarse_map(
     ignore_label: str,
     scores: str | None,
 ) -> CoarseMap:
-    """What the open tab has. Raises `InvalidRequestError` where it has nothing."""
+    """The map of the open tab. Raises `InvalidRequestError` if it has none."""
     size_hw = image.shape[0], image.shape[1]
     if source is Source.PAINTED:
         layers = painting["layers"] if painting else []
         painted = labels_of_scribbles(layers, palette()[1 : BRUSHES + 1], size_hw)
         if not painted.any():
-            raise InvalidRequestError("nothing is painted yet: cover a thing with a brush")
+            raise InvalidRequestError("nothing is painted yet: paint over something with a brush")
         return CoarseMap.of_labels(painted)
     if source is Source.LABELS:
         if labels is None:
-            raise InvalidRequestError("there is no label map yet: give one first")
+            raise InvalidRequestError("there is no label map yet: add one first")
         return CoarseMap.of_labels(read_labels(Path(labels), size_hw), _number(ignore_label))
     if scores is None:
-        raise InvalidRequestError("there are no class scores yet: give them first")
+        raise InvalidRequestError("there are no class scores yet: add them first")
     return CoarseMap(read_scores(Path(scores)))
 
 
 def _number(ignore_label: str) -> int | None:
-    """What was typed, None where nothing was."""
+    """The number that was typed; None if nothing was."""
     if not ignore_label.strip():
         return None
     if not ignore_label.strip().isdecimal():
@@ -170,6 +170,6 @@ def _number(ignore_label: str) -> int | None:
 
 
 def _message(error: Exception | None) -> gr.HTML:
-    """What a person can mend, in one sentence, which stays until the next press of a button."""
+    """What is wrong, in one sentence; it stays until a button is pressed again."""
     text = str(error) if error else ""
     return gr.HTML(f"<div role='alert'>{escape(text)}</div>", visible=bool(text))

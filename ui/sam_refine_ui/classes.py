@@ -1,4 +1,4 @@
-"""What a class is called and how it is coloured, the same everywhere on the page."""
+"""Names and colours of classes, the same everywhere on the page."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BRUSHES: Final = 8
 
 
 def palette() -> UInt8:
-    """(256, 3) RGB: class 0 is grey, as it mostly is the background."""
+    """(256, 3) RGB: class 0 is grey, because it usually is the background."""
     return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), class_palette(MAX_COLOURS - 1)])
 
 
 def css_colour(class_id: int) -> str:
-    """#rrggbb of a class; transparent where it has no colour."""
+    """#rrggbb of a class; "transparent" if it has no colour."""
     if not 0 <= class_id < MAX_COLOURS:
         return "transparent"
     red, green, blue = palette()[class_id].tolist()
@@ -29,7 +29,7 @@ def css_colour(class_id: int) -> str:
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
-    """Names of the classes from 0, as they were typed with commas between; few or none will do."""
+    """Names of the classes from 0, which were typed with commas between them; may be too few."""
     names = [" ".join(name.split()) for name in (text or "").split(",")]
     while names and not names[-1]:
         names.pop()
@@ -37,11 +37,11 @@ def split_names(text: str | None) -> tuple[str, ...]:
 
 
 def names_or_numbers(names: Sequence[str], count: int) -> list[str]:
-    """What each of `count` classes is called: by its number where it has no name."""
+    """What each of `count` classes is called: its name, or its number if it has none."""
     return [(names[i] if i < len(names) else "") or str(i) for i in range(count)]
 
 
 def class_name(class_id: int, names: Sequence[str]) -> str:
-    """The number of a class with its name, where it has one."""
+    """The number of a class, with its name if it has one."""
     name = names[class_id] if 0 <= class_id < len(names) else ""
     return f"{class_id} {name}".rstrip()

@@ -1,6 +1,6 @@
-"""Which of gradio's addresses answer: those that the page itself uses.
+"""Which of gradio's paths can be reached: only those that the page itself uses.
 
-gradio has more: descriptions of its calls, a door to other servers' files, logins, histories.
+gradio has more: descriptions of its calls, a way to files of other servers, logins, histories.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PATHS: Final = frozenset(
 PREFIXES: Final = (
     "/assets/",
     "/static/",
-    "/gradio_api/file=/",  # of this machine, where gradio allows it; never an address
+    "/gradio_api/file=/",  # a file of this machine that gradio allows; never an address
     "/gradio_api/heartbeat/",
 )
 
 
 class Doors:
-    """ASGI middleware: everything else is not found."""
+    """ASGI middleware: every other path is "not found"."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What the page offers to somebody without data of her own."""
+"""What the page offers to somebody who has no data at hand."""
 
 from __future__ import annotations
 

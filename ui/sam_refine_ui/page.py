@@ -1,4 +1,4 @@
-"""The page: what is where, and which of `actions` a button starts."""
+"""The page: what is where, and which of `actions` each button calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sam_refine_ui.classes import BRUSHES, css_colour, split_names
 from sam_refine_ui.knobs import KNOBS, component
 
 _PRIVATE: Final[Any] = {"api_visibility": "private"}
-"""Nobody but the page itself has a use for these calls."""
+"""Only the page itself needs these calls."""
 _ONE_AT_A_TIME: Final[Any] = {**_PRIVATE, "concurrency_id": "refine", "concurrency_limit": 1}
 
 CSS: Final = """
@@ -38,22 +38,22 @@ CSS: Final = """
 
 
 def theme() -> gr.themes.Base:
-    """gradio's own in the system's fonts, so that none is fetched."""
+    """gradio's own theme with the system's fonts, so that none is fetched."""
     default = gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    return default.set(block_info_text_color="*neutral_600")  # its own grey is hard to read
+    return default.set(block_info_text_color="*neutral_600")  # the default grey is hard to read
 
 
 def build(actions: Actions, server: str) -> gr.Blocks:
-    """The page; `server` says in Markdown what refines."""
+    """The page; `server` is Markdown that says what does the refining."""
     page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(3600, 86400))
     with page:
         gr.Markdown(
             "# sam-refine\nSegment Anything snaps a coarse label map to the edges of things: "
-            f"give a photo and a map, and see. Refined by {server}."
+            f"add a photo and a map, and see. Refined by {server}."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
@@ -86,7 +86,7 @@ def build(actions: Actions, server: str) -> gr.Blocks:
 
 @dataclass(frozen=True)
 class _Given:
-    """What a person gives."""
+    """The components that take input."""
 
     source: gr.State
     photo: gr.Image
@@ -130,22 +130,22 @@ def _given() -> _Given:
     with gr.Tabs(overflow_behavior="wrap") as all_tabs:
         with gr.Tab("Paint the map", id=Source.PAINTED.value) as painted_tab:
             gr.Markdown(
-                "Cover each thing roughly, a colour for each class; what stays unpainted is class "
-                "0, the background. Scores are made of it that are high well inside a thing and "
-                "fall towards and past its border."
+                "Paint roughly over each thing, with one colour for each class; what stays "
+                "unpainted is class 0, the background. The map is turned into scores that are high "
+                "well inside a thing and fall towards its border and beyond."
             )
             painting = _editor()
             brushes = gr.HTML(brush_legend(""))
         with gr.Tab("Label map", id=Source.LABELS.value) as labels_tab:
             gr.Markdown(
-                "Pixel values are class ids. Scores are made of it as of what is painted. A map "
-                "of lower resolution is stretched to the photo."
+                "Pixel values are class ids. The map is turned into scores in the same way as a "
+                "painted one. A map of lower resolution is stretched to the photo."
             )
             labels = _file("PNG (palette or grey) or .npy (H, W)", ".png", ".npy")
             ignore_label = gr.Textbox(
                 "",
                 label="Ignore label",
-                info="Pixels of it stay as they are; often 255, or empty for none.",
+                info="Pixels with this label stay as they are. Often 255; empty for none.",
                 max_lines=1,
             )
         with gr.Tab("Class scores", id=Source.SCORES.value) as scores_tab:
@@ -158,13 +158,13 @@ def _given() -> _Given:
                 [ALREADY_SCORES, *(activation.value for activation in Activation)],
                 value=ALREADY_SCORES,
                 label="Activation",
-                info="softmax or sigmoid, if these are the raw outputs of a network.",
+                info="softmax or sigmoid if these are raw outputs of a network.",
             )
     names = gr.Textbox(
         "",
         label="Class names",
         placeholder="background, cup, saucer",
-        info="From class 0, with commas between; may be empty.",
+        info="From class 0, separated by commas; may be empty.",
         max_lines=1,
     )
     with gr.Accordion("Options", open=False):
@@ -188,8 +188,8 @@ def _given() -> _Given:
 def _results() -> list[gr.blocks.Block]:
     """The right column below the message: what `Actions.refine` fills, in order."""
     hint = gr.Markdown(
-        "What refinement does is shown here: give a photo and a coarse map and press Refine, or "
-        "look at the example first."
+        "The result appears here: add a photo and a coarse map and press Refine, or look at the "
+        "example first."
     )
     with gr.Column(visible=False) as shown:
         gr.HTML(
@@ -216,7 +216,7 @@ def _file(label: str, *suffixes: str) -> gr.File:
 
 
 def _path_of(payload: ImageData | None) -> str | None:
-    """The photo as it came: gradio would open it, and fail with a traceback where it is none."""
+    """The photo's file: gradio would open it, and fail with a traceback if it is not a picture."""
     return payload.path if payload else None
 
 
@@ -241,7 +241,7 @@ def _editor() -> gr.ImageEditor:
 
 
 def brush_legend(names: str) -> str:
-    """HTML: which class a brush paints; `names` is what was typed."""
+    """HTML that says which class each brush paints; `names` is what was typed."""
     class_names = split_names(names)
     background = view.swatch(0, class_names, " (unpainted)")
     painted = [view.swatch(class_id, class_names) for class_id in range(1, BRUSHES + 1)]

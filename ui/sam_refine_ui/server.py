@@ -1,4 +1,4 @@
-"""Serves the page until a signal: on this machine by default, to the browser alone."""
+"""Serves the page until a signal comes; by default only to this machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sam_refine_client import RefineClient
 from sam_refine_ui.example import Example
 
 MAX_UPLOAD_BYTES: Final = 512 * 2**20
-"""Of one file: scores of 150 classes at 1024 x 2048 / 4 in float32 are 300 MiB."""
+"""Limit of one file: scores of 150 classes at 1024 x 2048 / 4 in float32 are 300 MiB."""
 _ENVIRONMENT: Final = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",  # would offer to put every run into a bucket of Hugging Face
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
-"""Nothing of what is done on the page goes anywhere else."""
+"""Nothing that is done on the page is sent anywhere else."""
 
 
 class PageError(Exception):
@@ -37,7 +37,7 @@ class PageOptions:
     """Where the page is served."""
 
     host: str = "127.0.0.1"
-    """Address or name to bind; who reaches it may use the page."""
+    """Address or name to listen on; whoever reaches it may use the page."""
     port: int = 7860
 
 
@@ -50,14 +50,14 @@ def serve(
 ) -> None:
     """Serve the page until SIGINT or SIGTERM; `ready` is called with its address once it is there.
 
-    `server` names on the page, in Markdown, what `client` calls. What was uploaded lies in a
-    temporary directory that is removed at the end. Raises `PageError` where the address cannot be
-    bound.
+    `server` is Markdown that tells on the page what `client` calls. Uploads are kept in a temporary
+    directory that is removed at the end. Raises `PageError` if the page cannot listen on the
+    address.
     """
     _check_address(options)
     with TemporaryDirectory(prefix="sam-refine-ui-") as directory, _signals() as ended:
         scratch = Path(directory)
-        # Read when gradio is imported, which therefore comes after.
+        # gradio reads these when it is imported, so it is imported afterwards.
         os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=str(scratch / "uploads"))
         os.environ.update(_past_proxies(options.host))
         from starlette.middleware import Middleware
@@ -100,25 +100,25 @@ def serve(
 
 
 def _past_proxies(host: str) -> dict[str, str]:
-    """Environment in which gradio's own call of the page, when it starts, takes no proxy."""
+    """Variables that keep gradio's own call of the page, when it starts, away from proxies."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     past = ",".join(filter(None, (known, host, "localhost")))
     return {"no_proxy": past, "NO_PROXY": past}
 
 
 def _copied(example: Example, directory: Path) -> Example:
-    """The example's files where gradio may read them, without a door to where they come from."""
+    """The example with copies of its files where gradio may read them, and nothing else."""
     photo, scores = (Path(shutil.copy(path, directory)) for path in (example.photo, example.scores))
     return replace(example, photo=photo, scores=scores)
 
 
 def _check_address(options: PageOptions) -> None:
-    """Raise `PageError` where the address cannot be bound."""
+    """Raise `PageError` if the page cannot listen on the address."""
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As the page does: a port that only waits out its last connections is free.
+            # As the page does: a port whose last connections are in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
@@ -130,7 +130,7 @@ def _check_address(options: PageOptions) -> None:
 
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set within the block."""
+    """An event that SIGINT and SIGTERM set inside the block."""
     ended = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: ended.set())

@@ -16,7 +16,7 @@ from sam_refine_ui.classes import class_name, css_colour, palette
 
 TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
 MOST_ROWS: Final = 500
-"""Of the table; all regions are in the files."""
+"""Limit of the table; the files have all regions."""
 
 
 def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, Image.Image]:
@@ -40,7 +40,7 @@ def maps(result: RefineResult) -> tuple[Labels, Labels]:
 
 
 def class_count(result: RefineResult) -> int:
-    """How many classes there are at least: a region's may be in neither map."""
+    """How many classes there are at least: that of a region may be in neither map."""
     classes = [int(labels.max()) for labels in maps(result)]
     classes += [region.class_id for region in result.regions or ()]
     return 1 + max(classes)
@@ -56,7 +56,7 @@ def swatch(class_id: int, names: Sequence[str], note: str = "") -> str:
 
 
 def numbers(result: RefineResult, round_trip_s: float) -> str:
-    """HTML: how much changed, how many regions were kept, what took how long."""
+    """HTML: how much changed, how many regions were kept, how long each part took."""
     assert result.regions is not None
     kept = sum(region.kept for region in result.regions)
     facts = {

@@ -1,1 +1,1 @@
-"""Finds a tritonserver, starts it, watches it start, ends it."""
+"""Finds a tritonserver, starts it, waits until it is ready, ends it."""

@@ -1,4 +1,4 @@
-"""Puts the backends that a server needs into one directory for `--backend-directory`."""
+"""Puts the backends that a server needs into one directory, for `--backend-directory`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ONNXRUNTIME_BACKEND = Path(__file__).parents[1] / "onnx_backend" / "backends" / 
 def backend_directory(server: TritonServer, working_directory: Path) -> Path:
     """A directory with the backends `python` and `onnxruntime`, for `--backend-directory`.
 
-    A server that brings both keeps its own directory; for any other one, `backends` is made in
-    `working_directory`. Raises `ServeError` where the stand-in is needed and onnxruntime is not
-    installed.
+    A server that has both keeps its own directory; for any other, `backends` is made in
+    `working_directory`. Raises `ServeError` if the stand-in for `onnxruntime` is needed and the
+    package onnxruntime is not installed.
     """
     if server.stub is None and (server.backends / "onnxruntime").is_dir():
         return server.backends
     if find_spec("onnxruntime") is None:
         raise ServeError(
-            "this server has no onnxruntime backend, and the package onnxruntime that would stand "
-            "in is missing; install it with: pip install 'sam-refine[serve]'"
+            "this server has no onnxruntime backend, and the package onnxruntime, which could "
+            "replace it, is missing; install it with: pip install 'sam-refine[serve]'"
         )
     directory = working_directory / "backends"
     directory.mkdir(parents=True)
@@ -41,8 +41,8 @@ def backend_directory(server: TritonServer, working_directory: Path) -> Path:
 def _copy_python_backend(backend: Path, stub: Path, target: Path) -> None:
     """The wheel's Python backend with a stub in it.
 
-    Copied, never linked: Triton refuses a backend library that lies elsewhere, and the stub's
-    built-in library path would win over LD_LIBRARY_PATH from its old place.
+    They are copied, not linked: Triton refuses a backend library from another directory, and in its
+    old place the stub would find libraries by its built-in path before LD_LIBRARY_PATH.
     """
     shutil.copytree(backend, target, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(stub, target / stub.name)

@@ -1,6 +1,6 @@
 """Becomes a program that ends with its parent: `die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`.
 
-A process of its own instead of a `preexec_fn`, because that is unsafe where threads run.
+A program of its own instead of a `preexec_fn`, which is unsafe in a process with threads.
 Linux only. The kernel watches the *thread* that started this process, not its whole process.
 """
 

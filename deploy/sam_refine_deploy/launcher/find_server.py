@@ -1,9 +1,9 @@
-"""Finds a `tritonserver` to run and says what it needs around it.
+"""Finds a `tritonserver` to run, and what it needs around it.
 
-Two kinds exist: an installed server, as in NVIDIA's container, which brings its own backends; and
+There are two kinds: an installed server, as in NVIDIA's container, which has its own backends; and
 the one inside the PyPI wheel `nvidia-pytriton`, which needs a backend directory of its own, the
-running Python's stub, and this environment's libraries. `pytriton` is never imported: it is heavy,
-and only its files are of use here.
+stub of the running Python, and this environment's libraries. `pytriton` itself is never imported:
+it is heavy, and only its files are needed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _INSTALL = "install it with: pip install 'sam-refine[serve]'"
 
 @dataclass(frozen=True)
 class TritonServer:
-    """A server's executable and what stands around it."""
+    """A server's executable and what belongs to it."""
 
     executable: Path
     backends: Path
-    """The backends it came with."""
+    """Directory of the backends that came with it."""
     stub: Path | None = None
-    """The Python stub to put beside the Python backend; None where the backend has its own."""
+    """The Python stub to copy into the Python backend; None if the backend has its own."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables that it needs, over those of this process."""
+    """Environment variables that it needs in addition to, or instead of, those of this process."""
 
 
 def find_tritonserver(explicit: Path | None = None) -> TritonServer:
-    """The server at `explicit`, else `tritonserver` on PATH, else the wheel's.
+    """The server at `explicit`, otherwise `tritonserver` on PATH, otherwise the wheel's.
 
-    Raises `ServeError` where there is none, or where one is found that cannot work.
+    Raises `ServeError` if there is none, or if the one that is found cannot work.
     """
     wheel = _wheel_directory()
     executable = explicit or _on_path()
@@ -63,18 +63,18 @@ def _on_path() -> Path | None:
 
 
 def _installed_server(executable: Path) -> TritonServer:
-    """A server laid out as NVIDIA's container has it: `bin/tritonserver` beside `backends`."""
+    """A server laid out as in NVIDIA's container: `bin/tritonserver` next to `backends`."""
     backends = executable.parent.parent / "backends"
     if not (backends / "python").is_dir():
         raise ServeError(
             f"{executable} has no Python backend at {backends / 'python'}; "
-            "use a server that brings it, such as NVIDIA's tritonserver container"
+            "use a server that has one, such as NVIDIA's tritonserver container"
         )
     return TritonServer(executable, backends)
 
 
 def _wheel_directory() -> Path | None:
-    """Where the wheel's server lies in this environment; None without the wheel."""
+    """The wheel's server in this environment; None without the wheel."""
     spec = find_spec("pytriton")
     locations = spec.submodule_search_locations if spec else None
     directory = Path(next(iter(locations))) / "tritonserver" if locations else None
@@ -99,18 +99,18 @@ def _wheel_server(directory: Path) -> TritonServer:
         environment={
             # Python's own directory first: another libpython would miss its extension modules.
             "LD_LIBRARY_PATH": _prepend(libraries, os.environ.get("LD_LIBRARY_PATH")),
-            # The stub takes the site-packages of the first python3 on PATH.
+            # The stub uses the site-packages of the first python3 on PATH.
             "PATH": _prepend([Path(sys.executable).parent], os.environ.get("PATH", os.defpath)),
         },
     )
 
 
 def _check_stub_environment() -> None:
-    """The stub runs in this environment: the first `python3` must be it, with numpy 1."""
+    """The stub is to use this environment: it must have the first `python3`, and numpy 1."""
     python3 = Path(sys.executable).parent / "python3"
     if not python3.exists() or not python3.samefile(sys.executable):
         raise ServeError(
-            f"{python3} is not the running Python, which Triton's stub would take; "
+            f"{python3}, which Triton's stub would use, is not the running Python; "
             "run from a virtual environment"
         )
     try:

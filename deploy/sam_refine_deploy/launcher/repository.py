@@ -1,4 +1,4 @@
-"""Checks a model repository before a server spends seconds on finding the same."""
+"""Checks a model repository first, because a server takes seconds to find the same faults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MODEL_FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*"([^"]+)"', re.M
 
 
 def check_repository(repository: Path) -> None:
-    """See that every model of the contract has its files; what is in them is the server's to judge.
+    """Check that every model of the contract has its files; the server judges what is in them.
 
-    Raises `ServeError` that names everything missing.
+    Raises one `ServeError` that names everything that is missing.
     """
     if not repository.is_dir():
         raise ServeError(
@@ -37,7 +37,7 @@ def _missing_files(repository: Path, model: str) -> list[str]:
     text = config.read_text(encoding="utf-8")
     backend = _BACKEND.search(text)
     default = _MODEL_FILES.get(backend.group(1)) if backend else None
-    if default is None:  # an ensemble has no file; another backend has its own rules
+    if default is None:  # an ensemble has no file; other backends have their own rules
         return []
     named = _MODEL_FILENAME.search(text)
     filename = named.group(1) if named else default

@@ -1,7 +1,7 @@
-"""Starts one `tritonserver`, waits until it is ready, and ends it without a trace.
+"""Starts one `tritonserver`, waits until it is ready, and ends it without leaving anything.
 
-`Server` is the context manager; `serve` is what a command line runs: it blocks until a signal or
-the server's own end.
+`Server` is the context manager; `serve` is what the command line runs: it blocks until a signal
+comes or the server ends.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ logger = logging.getLogger(__name__)
 
 SHARED_MEMORY: Final = Path("/dev/shm")
 LEAST_SHARED_MEMORY_BYTES: Final = 256 * 2**20
-"""Every tensor of a Python model passes through shared memory, some more than once."""
+"""Every tensor of a Python model goes through shared memory, some more than once."""
 _ENVIRONMENT: Final = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime >= 1.29 would report to Microsoft
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # tensors of 100 MB in pages of 2 MB, not of 4 KB
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # tensors of 100 MB in pages of 2 MB, not 4 KB
 }
-"""What a server gets unless the variable is set already."""
+"""Variables that a server gets unless they are set already."""
 _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _START_POLL_S = 0.05
 _SIGNAL_POLL_S = 0.2
 _KILL_GRACE_S = 5.0
-"""Unloading models comes after the server's own exit timeout."""
+"""How long it may take to unload the models, which comes after the server's exit timeout."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class ServerOptions:
 
     model_repository: Path
     host: str = "127.0.0.1"
-    """IPv4 address, or a name of one, that gRPC, HTTP and metrics bind."""
+    """IPv4 address, or a name of one, on which gRPC, HTTP and metrics listen."""
     grpc_port: int = 8001
     http_port: int = 8000
     metrics_port: int = 8002
     tritonserver: Path | None = None
-    """The server's executable; None looks on PATH, then for the wheel's."""
+    """The server's executable; None looks for one on PATH, then in the wheel."""
     start_timeout_s: float = 120
     exit_timeout_s: int = 30
-    """Requests in flight get this long when the server ends."""
+    """How long requests in flight may take when the server is to end."""
     log_file: Path | None = None
-    """The server's log is appended there; None keeps it only while the server runs."""
+    """File to append the server's log to; None keeps it only while the server runs."""
     extra_arguments: tuple[str, ...] = ()
-    """Passed to tritonserver as they are, after all others."""
+    """Arguments for tritonserver, passed on as they are, after all others."""
 
     def __post_init__(self) -> None:
         ports = self.ports
@@ -89,17 +89,17 @@ class ServerOptions:
 class Server:
     """A running tritonserver, from `with Server(options) as server:` to the end of the block.
 
-    Entering checks everything that can be checked beforehand, starts the server and returns when
-    all models are ready. Leaving lets requests in flight finish, ends the server and its stubs,
-    and removes what it put on disk.
+    Entering the block checks everything that can be checked beforehand, starts the server and
+    returns when all models are ready. Leaving it lets requests in flight finish, ends the server
+    and its stubs, and removes what it put on disk.
 
-    Should this process be killed, the server ends too (Linux, by SIGTERM). The kernel ties that to
-    the thread that enters the block, which therefore must live as long as the block. The
-    temporary directory stays behind then.
+    If this process is killed, the server ends too (Linux, by SIGTERM), but the temporary directory
+    stays. The kernel ties this to the thread that enters the block, so that thread must live as
+    long as the block.
     """
 
     def __init__(self, options: ServerOptions, cancelled: Event | None = None) -> None:
-        """`cancelled`, once set, makes a start under way fail with `StartCancelledError`."""
+        """Setting `cancelled` makes a start under way fail with `StartCancelledError`."""
         self.options = options
         self._cancelled = cancelled or Event()
         self._address = _ipv4_address(options.host)
@@ -111,7 +111,7 @@ class Server:
 
     @property
     def grpc_address(self) -> str:
-        """Where a client on this machine reaches gRPC: "127.0.0.1:8001"."""
+        """Address at which a client on this machine reaches gRPC: "127.0.0.1:8001"."""
         return self._reachable(self.options.grpc_port)
 
     @property
@@ -124,7 +124,7 @@ class Server:
 
     @property
     def process_id(self) -> int:
-        """Raises `ServeError` where no server runs."""
+        """Raises `ServeError` if it has not been started."""
         if self._process is None:
             raise ServeError("the server has not been started")
         return self._process.pid
@@ -151,11 +151,11 @@ class Server:
         self._stack.close()
 
     def poll(self) -> int | None:
-        """The server's exit code where it has ended, negative for a signal; None while it runs."""
+        """The server's exit code if it has ended, negative for a signal; None while it runs."""
         return self._process.poll() if self._process else None
 
     def failure(self) -> ServeError:
-        """What to raise where the server has ended by itself."""
+        """The error to raise if the server has ended by itself."""
         return ServeError(f"tritonserver ended by itself {_ending(self.poll())}: {self._reason()}")
 
     def _start(self, server: TritonServer, directory: Path, stack: ExitStack) -> None:
@@ -163,7 +163,7 @@ class Server:
         environment = {**_ENVIRONMENT, **os.environ, **server.environment}
         if server.stub is not None:
             _check_stub(backends / "python" / server.stub.name, environment)
-        # The stubs have the working directory on their module path: nothing may lie in it.
+        # The stubs import from the working directory too, so it must be empty.
         working_directory = directory / "empty"
         working_directory.mkdir()
         log_file = self._log_file = self.options.log_file or directory / "tritonserver.log"
@@ -186,7 +186,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C is ours to pass on
+            start_new_session=True,  # so that Ctrl-C in a terminal reaches only this process
         )
 
     def _arguments(self, server: TritonServer, backends: Path, prefix: str) -> list[str]:
@@ -205,7 +205,7 @@ class Server:
             f"--exit-timeout-secs={options.exit_timeout_s}",
             "--metrics-config=summary_latencies=true",
             "--rate-limit=execution_count",  # for the networks, which share the cores
-            # Named, so that a server that had to be killed leaves nothing.
+            # A known prefix, so that nothing is left of a server that had to be killed.
             f"--backend-config=python,shm-region-prefix-name={prefix}python",
             f"--backend-config=onnxruntime,shm-region-prefix-name={prefix}onnxruntime",
             *options.extra_arguments,
@@ -231,14 +231,14 @@ class Server:
         self._ready = True
 
     def _end(self) -> None:
-        """SIGTERM, then SIGKILL for what is left after the exit timeout; stubs included."""
+        """SIGTERM; after the exit timeout SIGKILL for whatever is left, stubs included."""
         if self._process is None:
             return
         process = self._process
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            # Before it was ready there is no request to wait for.
+            # A server that never was ready has no requests to wait for.
             process.wait(_KILL_GRACE_S + (self.options.exit_timeout_s if self._ready else 0))
         except subprocess.TimeoutExpired:
             logger.warning("tritonserver did not end in time and was killed")
@@ -261,9 +261,9 @@ class Server:
 def serve(options: ServerOptions, on_ready: Callable[[Server], None]) -> int:
     """Run a server until SIGINT or SIGTERM; `on_ready` is called once, when all models are ready.
 
-    Returns 0, or 1 where the server did not end cleanly within its exit timeout. Call it from the
-    main thread, whose signal handlers it borrows. Raises `ServeError` where the server cannot start
-    or ends by itself.
+    Returns 0, or 1 if the server did not end cleanly within its exit timeout. Call it from the main
+    thread: it replaces that thread's signal handlers until it returns. Raises `ServeError` if the
+    server cannot start or ends by itself.
     """
     ended = Event()
     with _signals_set(ended):
@@ -304,7 +304,7 @@ def _ipv4_address(host: str) -> str:
 def _check_ports(address: str, ports: dict[str, int]) -> None:
     for name, port in ports.items():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # As the server does: a port that only waits out its last connections is free.
+            # As the server does: a port whose last connections are in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
@@ -330,9 +330,9 @@ def _warn_of_little_shared_memory() -> None:
 
 
 def _check_stub(stub: Path, environment: dict[str, str]) -> None:
-    """A stub whose libraries are missing would keep the server waiting for ever."""
+    """Raise `ServeError` if the stub lacks a library: the server would wait for it forever."""
     started = subprocess.run([stub], env=environment, capture_output=True, text=True, check=False)
-    if started.returncode == 127:  # the dynamic loader's own
+    if started.returncode == 127:  # the dynamic loader's exit code
         raise ServeError(
             f"Triton's Python stub cannot start: {started.stderr.partition(': ')[2].strip()}; "
             "use a Python built with its shared library"
@@ -347,7 +347,7 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by way of a proxy
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
 
 def _kill_group(process_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads the reason of a failure out of tritonserver's log."""
+"""Finds the reason for a failure in tritonserver's log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _HARMLESS = ("CudaDriverHelper", "unable to create stream")
 
 
 def failure_reason(log: str) -> str:
-    """Why the server that wrote `log` could not start or ended: one line a reason.
+    """Why the server that wrote `log` could not start, or ended: one line for each reason.
 
-    Models that did not load, else the errors that it logged, else the end of the log.
+    These are the models that did not load; if there are none, the errors that it logged; if there
+    are none either, the end of the log.
     """
     lines = log.splitlines()
     reasons = [reason for line in lines if (reason := _load_failure(line))]
@@ -36,7 +37,7 @@ def _load_failure(line: str) -> str | None:
     match = _LOAD_FAILURE.search(line)
     if match is None:
         return None
-    # A model's exception comes with its stack, line ends written as \n.
+    # A model's exception comes with its stack, with line ends written as \n.
     text = match["text"].rstrip('" ').partition("\\n\\nAt:\\n")[0].replace("\\n", " ")
     return f"{match['model']}: {_STATUS.sub('', text)}"
 

@@ -1,1 +1,1 @@
-"""A python-based `onnxruntime` backend for servers that lack the C++ one."""
+"""A Python-based `onnxruntime` backend, for servers without the C++ one."""

@@ -1,4 +1,4 @@
-"""Runs an ONNX file for Triton: loads it as its configuration says, answers requests in batches."""
+"""Runs an ONNX file for Triton: loads it as configured, and answers requests in batches."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class RunError(Exception):
-    """A request cannot be answered: one sentence, fit for a caller."""
+    """A request cannot be answered: one sentence that callers may read."""
 
 
 class InvalidInputError(RunError):
-    """The request's own values are at fault."""
+    """The request itself is wrong."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One caller's inputs, and the names of the outputs that it wants."""
+    """One caller's inputs, and the names of the outputs that are wanted."""
 
     inputs: Arrays
     outputs: tuple[str, ...]
@@ -52,13 +52,13 @@ class OnnxModel:
     def __init__(self, config: Config, file: Path, kind: str = "CPU", device_id: int = 0) -> None:
         """Load `file` for an instance of `kind` "CPU" or "GPU".
 
-        Raises `LoadError` for a value of the configuration that is unknown or cannot be followed
-        here, for tensors that differ from the graph's, each named, and for a file that is no model.
+        Raises `LoadError` for a value of the configuration that is unknown or not supported here,
+        for tensors that differ from the graph's (it names each), and for a file that is no model.
         """
         unsupported = unsupported_features(config)
         if unsupported:
             raise LoadError(
-                f"{', '.join(unsupported)}: only Triton's C++ onnxruntime backend can do that"
+                f"{', '.join(unsupported)}: only Triton's C++ onnxruntime backend supports that"
             )
         options = session_options(config)
         providers = execution_providers(config, kind, device_id, ort.get_available_providers())
@@ -82,13 +82,13 @@ class OnnxModel:
             f"{', '.join(self._session.get_providers())}; "
             f"{options.intra_op_num_threads} threads within an operator"
         )
-        """What it runs on, for the log."""
+        """What it runs on, to be logged."""
 
     def run(self, requests: Sequence[Request]) -> list[Arrays | RunError]:
         """One answer for each request, in order: its outputs, or why there are none.
 
-        Requests of a batched model run at once; where that fails, each runs alone, so that a bad
-        one fails alone.
+        Requests of a batched model run together; if that fails, each runs alone, so that only the
+        bad one fails.
         """
         if self._batched and len(requests) > 1:
             try:
@@ -128,7 +128,7 @@ class OnnxModel:
             arrays = self._session.run(list(request.outputs), inputs, self._run_options)
         except InvalidArgument as error:
             raise InvalidInputError(_sentence(error)) from error
-        except Exception as error:  # ONNX Runtime's errors have no class in common
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             raise RunError(_sentence(error)) from error
         outputs = dict(zip(request.outputs, arrays, strict=True))
         if self._batched:
@@ -136,7 +136,7 @@ class OnnxModel:
         return {name: self._to_triton(name, array) for name, array in outputs.items()}
 
     def _to_onnx(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Triton gives strings as bytes and a scalar as one element."""
+        """Strings come from Triton as bytes, and a scalar as one element."""
         if array.dtype == np.object_:
             try:
                 texts = [bytes(item).decode() for item in array.flat]
@@ -153,7 +153,7 @@ class OnnxModel:
 
 
 def complete_config(config: Config, file: Path) -> dict[str, Any]:
-    """What `completed` adds to `config`; `file` is read only where something is missing."""
+    """What `completed` adds to `config`; `file` is read only if something is missing."""
     if config.get("input") and config.get("output"):
         return {}
     options = ort.SessionOptions()
@@ -169,7 +169,7 @@ def _session(file: Path, options: ort.SessionOptions, providers: Any) -> ort.Inf
         raise LoadError(f"{file.name} is missing")
     try:
         return ort.InferenceSession(str(file), options, providers=providers)
-    except Exception as error:  # ONNX Runtime's errors have no class in common
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         raise LoadError(f"{file.name} cannot be loaded: {_sentence(error)}") from error
 
 
@@ -182,7 +182,7 @@ def _check_batch(outputs: Arrays, inputs: Arrays) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """ONNX Runtime's text without its status, file paths and the places in its own source."""
+    """ONNX Runtime's text without its status, file paths and places in its source code."""
     text = " ".join(str(error).split())
     for unwanted in (_STATUS, _MODEL_PATH, _SOURCE_PLACE):
         text = unwanted.sub("", text)

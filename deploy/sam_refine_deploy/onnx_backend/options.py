@@ -1,8 +1,8 @@
 """What a model's configuration says about its ONNX Runtime session.
 
-The keys are those of Triton's C++ ONNX Runtime backend, with the same meaning, so that one model
-repository loads on both. An unknown value is an error here; some of them the C++ backend passes
-over. `share_session_between_instances` has no effect: each instance is a process of its own.
+The keys are those of Triton's C++ ONNX Runtime backend, with the same meaning, so that a model
+repository loads on both. Unknown values are errors here; the C++ backend ignores some of them.
+`share_session_between_instances` has no effect: each instance is a process of its own.
 
 Configurations are Triton's JSON as Python objects.
 """
@@ -16,7 +16,8 @@ from typing import Any, Final, TypeVar
 
 import onnxruntime as ort
 
-Config = Mapping[str, Any]
+from sam_refine_deploy.onnx_backend.tensors import Config
+
 Provider = tuple[str, dict[str, str]]
 _T = TypeVar("_T")
 
@@ -34,7 +35,7 @@ _EXECUTION_MODES: Final = {
 _DEVICE_INITIALIZERS: Final = "session.use_device_allocator_for_initializers"
 _ARENA_SHRINKAGE: Final = "memory.enable_memory_arena_shrinkage"
 
-# TensorRT's options by the names that Triton gave them before it took ONNX Runtime's, `trt_...`.
+# TensorRT's options under Triton's older names; the newer ones are ONNX Runtime's, `trt_...`.
 _TENSORRT_KEYS: Final = {
     "max_workspace_size_bytes": "trt_max_workspace_size",
     "int8_calibration_table_name": "trt_int8_calibration_table_name",
@@ -46,7 +47,7 @@ _TENSORRT_PRECISIONS: Final = {
     "BF16": {"trt_bf16_enable": "1"},
     "INT8": {"trt_int8_enable": "1"},
 }
-# CUDA options that may stand among the model's parameters, Triton's older way.
+# CUDA options that may also be parameters of the model, as in older versions of Triton.
 _CUDA_CHOICES: Final = {
     "cudnn_conv_algo_search": {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"},
     "arena_extend_strategy": {"0": "kNextPowerOfTwo", "1": "kSameAsRequested"},
@@ -56,14 +57,15 @@ _CUDA_NUMBERS: Final = ("gpu_mem_limit",)
 
 
 class LoadError(Exception):
-    """A model cannot be loaded as its configuration says: one sentence with key, rule and value."""
+    """A model cannot be loaded as configured: one sentence with key, rule and value."""
 
 
 def session_options(config: Config) -> ort.SessionOptions:
     """Threads, graph optimisation and memory.
 
-    Without `intra_op_thread_count` there are as many threads as this process may use cores: ONNX
-    Runtime's own default counts the cores of the machine. Raises `LoadError` for an unknown value.
+    Without `intra_op_thread_count` there is one thread for each core that this process may use;
+    ONNX Runtime itself would count all cores of the machine. Raises `LoadError` for an unknown
+    value.
     """
     options = ort.SessionOptions()
     level = config.get("optimization", {}).get("graph", {}).get("level", 0)
@@ -89,7 +91,7 @@ def session_options(config: Config) -> ort.SessionOptions:
 
 
 def run_options(config: Config) -> ort.RunOptions:
-    """What holds for each run of the session: the devices whose memory is given back after it.
+    """Options of each run of the session: the devices whose memory is given back after it.
 
     Raises `LoadError` for an unknown value.
     """
@@ -107,12 +109,12 @@ def run_options(config: Config) -> ort.RunOptions:
 def execution_providers(
     config: Config, kind: str, device_id: int, available: Sequence[str]
 ) -> list[Provider]:
-    """ONNX Runtime's execution providers for one instance with their options, most wanted first.
+    """ONNX Runtime's execution providers for one instance, with options, preferred ones first.
 
-    `kind` is the instance's, "GPU" or "CPU"; GPU accelerators concern GPU instances only. A GPU
-    instance runs on the CPU where this onnxruntime has no CUDA, because Triton makes GPU instances
-    of its own accord where the machine has one. Raises `LoadError` for an unknown accelerator or
-    value, and for an accelerator that is not among the `available` providers.
+    `kind` is the instance's, "GPU" or "CPU"; GPU accelerators apply to GPU instances only. A GPU
+    instance runs on the CPU if this onnxruntime has no CUDA, because Triton makes GPU instances by
+    default on a machine that has a GPU. Raises `LoadError` for an unknown accelerator or value, and
+    for an accelerator that is not among the `available` providers.
     """
     accelerators = config.get("optimization", {}).get("execution_accelerators", {})
     gpu = _gpu_providers(config, accelerators.get("gpu_execution_accelerator", ()), device_id)
@@ -175,7 +177,7 @@ def _cuda_options(config: Config, device_id: int, parameters: Mapping[str, str])
 
 
 def _text(config: Config, key: str) -> str | None:
-    """A model parameter as it stands in the configuration; None where it is not there."""
+    """A model parameter as the configuration has it; None if it is not there."""
     parameter = config.get("parameters", {}).get(key)
     return None if parameter is None else str(parameter["string_value"])
 

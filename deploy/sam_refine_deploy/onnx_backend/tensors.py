@@ -1,7 +1,7 @@
-"""Holds the tensors of a model's configuration against those of its ONNX graph.
+"""Compares the tensors of a model's configuration with those of its ONNX graph.
 
-The rules are the C++ backend's, so that what loads on one server loads on the other: an output's
-dims must be the graph's exactly, an input's may fix a size that varies in the graph.
+The rules are the C++ backend's, so that what loads on one server loads on the other: the dims of an
+output must be exactly the graph's, those of an input may fix a size that varies in the graph.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ Config = Mapping[str, Any]
 Dims = tuple[int, ...]
 
 AUTO_MAX_BATCH_SIZE: Final = 4
-"""For a configuration that leaves its tensors out, where the graph has a batch axis: the C++
-backend's default."""
+"""For a configuration without tensors, if the graph has a batch axis: the C++ backend's default."""
 
 _TRITON_TYPES: Final = {
     "tensor(bool)": "TYPE_BOOL",
@@ -36,9 +35,9 @@ _TRITON_TYPES: Final = {
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """An input or output of an ONNX graph. `datatype` is Triton's name; -1 is a size that varies.
+    """An input or output of an ONNX graph. `datatype` is Triton's name; a size of -1 varies.
 
-    A datatype that numpy has not, such as bfloat16, keeps ONNX Runtime's name.
+    A datatype that numpy does not have, such as bfloat16, keeps ONNX Runtime's name.
     """
 
     name: str
@@ -48,12 +47,12 @@ class GraphTensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """What an ONNX graph takes and gives."""
+    """The inputs and outputs of an ONNX graph."""
 
     inputs: tuple[GraphTensor, ...]
     outputs: tuple[GraphTensor, ...]
     initializers: tuple[GraphTensor, ...] = ()
-    """Weights that a caller may override: inputs that are optional."""
+    """Weights that a caller may override: they are optional inputs."""
 
     @classmethod
     def of_session(cls, session: Any) -> Graph:
@@ -66,9 +65,9 @@ class Graph:
 
     @property
     def has_batch_axis(self) -> bool:
-        """Whether the first of several sizes varies, of every tensor.
+        """Whether every tensor has several sizes, of which the first varies.
 
-        The C++ backend lets the batch be the only axis; a Python model cannot tell Triton so.
+        With the C++ backend, the batch may be the only axis; a Python model cannot tell Triton so.
         """
         return all(
             tensor.dims[:1] == (-1,) and len(tensor.dims) > 1
@@ -77,7 +76,7 @@ class Graph:
 
 
 def differences(config: Config, graph: Graph) -> list[str]:
-    """Where configuration and graph disagree, a phrase each; empty where they match."""
+    """Where configuration and graph disagree, a phrase each; empty if they match."""
     batched = config.get("max_batch_size", 0) > 0
     inputs, outputs = config.get("input", ()), config.get("output", ())
     optional = [tensor for tensor in inputs if tensor.get("optional")]
@@ -102,7 +101,7 @@ def differences(config: Config, graph: Graph) -> list[str]:
 
 
 def unsupported_features(config: Config) -> list[str]:
-    """What the configuration asks for and only the C++ backend can do, a phrase each."""
+    """What the configuration asks for that only the C++ backend supports, a phrase each."""
     found = [key for key in ("batch_input", "batch_output") if config.get(key)]
     found += [
         f"allow_ragged_batch of input {tensor['name']!r}"
@@ -115,9 +114,9 @@ def unsupported_features(config: Config) -> list[str]:
 
 
 def completed(config: Config, graph: Graph) -> dict[str, Any]:
-    """`input`, `output` and `max_batch_size` where the configuration leaves out tensors.
+    """`input`, `output` and `max_batch_size` for a configuration that leaves out tensors.
 
-    A key that needs no completion is absent.
+    Has only the keys that the configuration needs.
     """
     completion: dict[str, Any] = {}
     max_batch_size = config.get("max_batch_size", 0)
@@ -167,13 +166,13 @@ def _compare_all(
 
 
 def _configured_dims(entry: Config, batched: bool) -> Dims:
-    """The full shape that the model sees: after the reshape, with the batch axis."""
+    """The full shape that the model gets: after the reshape, with the batch axis."""
     dims = entry["reshape"]["shape"] if "reshape" in entry else entry["dims"]
     return (*((-1,) if batched else ()), *map(int, dims))
 
 
 def _dims_match(configured: Dims, graph: Dims, *, exact: bool) -> bool:
-    if not graph:  # a scalar; a configuration cannot say () and writes ones
+    if not graph:  # a scalar: a configuration cannot express () and has ones instead
         return all(size == 1 for size in configured)
     return len(configured) == len(graph) and all(
         size == graph_size or (graph_size == -1 and not exact)

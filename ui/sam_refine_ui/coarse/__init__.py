@@ -1,1 +1,1 @@
-"""What people bring to the page, as a coarse map."""
+"""What people bring to the page, turned into a coarse map."""

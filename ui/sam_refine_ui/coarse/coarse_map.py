@@ -1,4 +1,4 @@
-"""A coarse map as the client takes it, of whatever the page was given."""
+"""A coarse map in the form that the client takes, made from whatever the page was given."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from sam_refine_ui.coarse.soft_scores import scores_of_labels
 
 @dataclass(frozen=True)
 class CoarseMap:
-    """Scores, and labels where these are not the scores' argmax.
+    """Scores, and labels if these are not the argmax of the scores.
 
-    The classes of a label map are numbered anew without gaps: a mask of 0 and 255 has two.
+    The classes of a label map are renumbered without gaps: a mask of 0 and 255 has two.
     """
 
     scores: npt.NDArray[Any]
     """(C, h, w)."""
     labels: Labels | None = None
-    """(H, W) in [0, C), or C where a pixel is ignored."""
+    """(H, W) in [0, C), or C for pixels that are ignored."""
     class_ids: tuple[int, ...] | None = None
-    """What classes 0 to C - 1, and C for ignored pixels, are called outside; None: the same."""
+    """The original ids of classes 0 to C - 1, and of C for ignored pixels; None: the same."""
 
     @classmethod
     def of_labels(cls, labels: Labels, ignore_label: int | None = None) -> CoarseMap:
-        """Raises `InvalidRequestError` for a map of more than 256 classes, or of none."""
+        """The map of a label map (H, W).
+
+        Raises `InvalidRequestError` if it has more than 256 classes, or none.
+        """
         ids = [label for label in np.unique(labels).tolist() if label != ignore_label]
         if not 1 <= len(ids) <= MAX_COLOURS:
             raise InvalidRequestError(
@@ -44,12 +47,12 @@ class CoarseMap:
         return cls(scores_of_labels(numbered, len(ids)), numbered, tuple(class_ids))
 
     def options(self, options: RefineOptions) -> RefineOptions:
-        """The options that this map is to be refined with."""
+        """The options with the `ignore_label` that this map needs."""
         is_ignoring = self.class_ids is not None and len(self.class_ids) > len(self.scores)
         return replace(options, ignore_label=len(self.scores)) if is_ignoring else options
 
     def named(self, result: RefineResult) -> RefineResult:
-        """The result with the outside's class ids; it has labels, coarse labels and regions."""
+        """The result with the original class ids; it must have both maps and the regions."""
         if self.class_ids is None:
             return result
         ids = np.array(self.class_ids, np.int32)

@@ -1,4 +1,4 @@
-"""Colours that were painted with fixed brushes, back to classes."""
+"""Strokes that were painted with brushes of fixed colours, turned back into classes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from sam_refine_client.arrays import Labels, UInt8
 
 MOST_OFF: Final = 8
-"""How far a channel may be from a brush's colour: half-transparent paint is rounded."""
+"""How far a channel may be from a brush's colour, because half-transparent paint is rounded."""
 LEAST_ALPHA: Final = 128
-"""A pixel that is covered less than by half is unpainted."""
+"""A pixel counts as unpainted if less than half of it is covered."""
 EDGE_PX: Final = 2
-"""Where two strokes meet their colours are mixed, up to so far."""
+"""How far from the edge of a stroke its colour is mixed with that of a stroke below."""
 
 
 def labels_of_scribbles(
@@ -24,9 +24,9 @@ def labels_of_scribbles(
 ) -> Labels:
     """Classes (H, W) of painted layers (h, w, 4) RGBA, the later ones on top.
 
-    Class i + 1 was painted in `brushes` (n, 3) row i; what is unpainted is class 0. Where the
-    smooth edge of a stroke lies over another stroke the colours are mixed, which may give a third
-    brush's: such pixels become the class of the nearest colour among those painted beside them.
+    Class i + 1 was painted in the colour `brushes[i]` of (n, 3); unpainted pixels are class 0.
+    Where the smooth edge of a stroke covers another stroke, colours are mixed, and the mixture may
+    look like a third brush: such pixels get the nearest colour among those painted next to them.
     Other colours are class 0.
     """
     labels = np.zeros(size_hw, np.int32)
@@ -37,7 +37,7 @@ def labels_of_scribbles(
 
 
 def _classes(layer: UInt8, brushes: UInt8) -> Labels:
-    """Of one layer, at its own size."""
+    """Classes of one layer, at its own size."""
     painted = layer[..., 3] >= LEAST_ALPHA
     off = np.abs(layer[..., None, :3].astype(np.int16) - brushes.astype(np.int16)).max(-1)
     exact = np.where(painted & (off.min(-1) <= MOST_OFF), off.argmin(-1) + 1, 0).astype(np.int32)
@@ -49,11 +49,11 @@ def _classes(layer: UInt8, brushes: UInt8) -> Labels:
         near = np.stack([_grown(labels == i + 1)[mixed] for i in range(len(brushes))], -1)
         distance = np.where(near, off[mixed], np.iinfo(np.int16).max)
         labels[mixed] = np.where(near.any(-1), distance.argmin(-1) + 1, 0)
-    return np.where(labels > 0, labels, exact)  # lines of one pixel, with nothing beside them
+    return np.where(labels > 0, labels, exact)  # lines of one pixel, with nothing next to them
 
 
 def _in_a_square(labels: Labels) -> npt.NDArray[np.bool_]:
-    """Where a pixel lies in some 2 x 2 of its own label: a mixed edge is too thin for that."""
+    """Whether each pixel is in some 2 x 2 of its own label, for which a mixed edge is too thin."""
     corners = labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1], labels[1:, 1:]
     same = np.logical_and.reduce([corner == corners[0] for corner in corners])
     inside = np.zeros(labels.shape, np.bool_)
@@ -65,7 +65,7 @@ def _in_a_square(labels: Labels) -> npt.NDArray[np.bool_]:
 
 
 def _grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask and every pixel that touches it, at a corner too."""
+    """The mask and every pixel that touches it, also at a corner."""
     for axis in (0, 1):
         padded = np.pad(mask, [(1, 1) if i == axis else (0, 0) for i in (0, 1)])
         size = mask.shape[axis]

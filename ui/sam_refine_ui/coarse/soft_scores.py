@@ -1,10 +1,11 @@
-"""Class scores from a label map that has none, as painted or drawn by hand.
+"""Class scores for a label map without any, such as one that was painted by hand.
 
-A network's scores are high within a thing, fall towards its border and do not end there. One-hot
-scores do neither: SAM is pointed at the place of a region's highest score, and a class cannot win a
-pixel where its score is 0. Therefore the share that each class has of every cell is averaged over
-squares of growing size around it, and the scores are the mean of these averages. They are highest
-where a class reaches far on all sides, and reach beyond its border as far as a hand may err.
+A network's scores are high inside a thing, fall towards its border, and do not end there. One-hot
+scores do neither, and both matter: SAM's point is the place of a region's highest score, and a
+class cannot win a pixel where its score is 0. Therefore the share that each class has of a cell is
+averaged over squares of growing size around the cell, and the scores are the mean of these
+averages. They are highest where a class extends far on all sides, and they extend beyond its border
+about as far as a hand may err.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from sam_refine_client.arrays import Labels
 Float32 = npt.NDArray[np.float32]
 
 RADII: Final = (1, 2, 4, 8, 16)
-"""Half sides of the squares, cells."""
+"""Half the sides of the squares, in cells."""
 
 
 def scores_of_labels(labels: Labels, count: int) -> Float32:
-    """Class scores (count, h, w) in [0, 1] of labels (H, W); one of [0, count) or of no class.
+    """Class scores (count, h, w) in [0, 1] of labels (H, W).
 
-    The longest side of h, w is that of SAM's mask prompt, 256, or the map's where that is less. The
-    scores of a cell sum to 1; pixels of other labels count for no class, and all scores are lower
-    around them.
+    Labels outside [0, count) are of no class. The longer side of (h, w) is that of SAM's mask
+    prompt, 256, or that of the map if it is shorter. The scores of a cell sum to 1, or to less near
+    pixels of no class.
     """
     size_hw = score_size(*labels.shape)
     shares = _shares(labels, count, size_hw)
@@ -47,7 +48,7 @@ def score_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _shares(labels: Labels, count: int, size_hw: tuple[int, int]) -> Float32:
-    """(count, h, w): the share of each cell's pixels that has the class."""
+    """(count, h, w): the share of the pixels of each cell that are of the class."""
     (height, width), (rows, columns) = labels.shape, size_hw
     row = np.arange(height) * rows // height
     column = np.arange(width) * columns // width
@@ -61,7 +62,7 @@ def _shares(labels: Labels, count: int, size_hw: tuple[int, int]) -> Float32:
 
 
 def _box_mean(planes: Float32, radius: int, axis: int) -> Float32:
-    """Mean over 2 * radius + 1 places along an axis; beyond the border lies what is on it."""
+    """Mean over 2 * radius + 1 places along an axis; values at the border continue beyond it."""
     widths = [(0, 0)] * planes.ndim
     widths[axis] = radius + 1, radius
     sums = np.cumsum(np.pad(planes, widths, mode="edge"), axis=axis, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What was uploaded, as arrays. Every function raises `InvalidRequestError` in one sentence."""
+"""Uploads as arrays. Every function raises `InvalidRequestError`, with one sentence."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine_client.arrays import Labels, UInt8
 
 MAX_LABEL: Final = 65535
-"""What a PNG of the refined map can hold."""
+"""The largest label that a PNG of the refined map can hold."""
 _MOST_STRETCHED: Final = 1.05
-"""A label map of another shape than the photo's is one of another photo."""
+"""A label map whose proportions differ by more than this belongs to another photo."""
 _LABEL_MODES: Final = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 
 
 def read_photo(path: Path) -> UInt8:
-    """RGB (H, W, 3), turned as its EXIF says, which is how browsers show it."""
+    """RGB (H, W, 3), turned as its EXIF data say, which is how browsers show it."""
     limits = Limits()
     with _opened("the photo", path) as picture:
         width, height = picture.size
@@ -41,9 +41,9 @@ def read_photo(path: Path) -> UInt8:
 
 
 def read_labels(path: Path, size_hw: tuple[int, int]) -> Labels:
-    """Labels (H, W) in [0, 65535] of a palette or grey PNG, or of integers as .npy.
+    """Labels (H, W) in [0, 65535] from a palette or grey PNG, or from integers as .npy.
 
-    A map of another resolution is stretched to `size_hw` without new values.
+    A map of another resolution is stretched to `size_hw`, which makes no new values.
     """
     labels = _npy_labels(path) if path.suffix.lower() == ".npy" else _picture_labels(path)
     low, high = int(labels.min()), int(labels.max())
@@ -65,7 +65,7 @@ def read_labels(path: Path, size_hw: tuple[int, int]) -> Labels:
 
 
 def read_scores(path: Path) -> npt.NDArray[Any]:
-    """Class scores (C, h, w) of numbers as .npy; the rest is the client's to check."""
+    """Class scores (C, h, w) from numbers as .npy; the client checks everything else."""
     return _npy("the class scores", path)
 
 
@@ -89,7 +89,7 @@ def _picture_labels(path: Path) -> npt.NDArray[Any]:
 
 
 def _npy(what: str, path: Path) -> npt.NDArray[Any]:
-    """An array as .npy, never unpickled, never larger than its file."""
+    """The array of a .npy file: never unpickled, never larger than its file."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, SyntaxError, OSError, tokenize.TokenError) as error:

@@ -1,4 +1,4 @@
-"""Triton backend `onnxruntime`, python-based: stands in where the C++ one is not installed."""
+"""Triton backend `onnxruntime` in Python: stands in for the C++ one if that is not installed."""
 
 import json
 import traceback
@@ -54,13 +54,13 @@ class TritonPythonModel:
     def _run(self, requests: list[Any]) -> list[Arrays | RunError]:
         try:
             return self.model.run([_read(request) for request in requests])
-        except Exception:  # the outer edge: one raised from here would reach callers whole
+        except Exception:  # the outer edge: Triton would send callers the whole traceback
             pb_utils.Logger.log_error(traceback.format_exc())
             return [RunError("internal error; the server's log has it")] * len(requests)
 
 
 def _model_file_of_stub() -> Path:
-    """The ONNX file: before `initialize`, Triton names it only in the stub's command line."""
+    """The ONNX file: before `initialize`, only the stub's command line names it."""
     return Path(Path("/proc/self/cmdline").read_text(encoding="utf-8").split("\0")[1])
 
 
