@@ -2,7 +2,7 @@
 
 
 class ExportError(Exception):
-    """An export cannot be done: one sentence that says what is wrong and, if possible, what helps.
+    """An export cannot be done: one sentence says what is wrong and, if possible, what helps.
 
-    The error below it, where there is one, is chained.
+    Where another error caused it, that one is chained.
     """

@@ -1,4 +1,4 @@
-"""What can be asked of an export."""
+"""The options of an export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam_refine_export.variants import Model
 
 
 class Precision(str, Enum):
-    """What the graphs compute in; inputs and outputs are float32 in both."""
+    """What the graphs compute in; inputs and outputs are float32 either way."""
 
     FP32 = "fp32"
     FP16 = "fp16"

@@ -33,10 +33,10 @@ _DISTRIBUTIONS: Final = (
 )
 
 _OUT_OF_MEMORY: Final = "allocate memory|bad_alloc"
-"""In what torch and ONNX Runtime then say."""
+"""Part of what torch and ONNX Runtime say when memory runs out."""
 
 OnStep = Callable[[str], None]
-"""Told what happens next, in a few words."""
+"""Is told what happens next, in a few words."""
 
 
 def export_repository(
@@ -51,8 +51,8 @@ def export_repository(
     No options mean MobileSAM. `output` appears whole and checked, or not at all; an earlier export
     there is replaced, but one that was changed since only if `replace` says so.
 
-    Raises `ExportError` where the weights or the directory are not fit for it, where memory does
-    not suffice, or where a graph does not compute what PyTorch computes.
+    Raises `ExportError` where the weights or the directory cannot be used, where memory runs out,
+    or where a graph does not compute what PyTorch computes.
     """
     options = options or ExportOptions()
     # torch takes a second to import: not before it is needed
@@ -129,7 +129,7 @@ def is_current(output: Path, options: ExportOptions | None = None) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages that decide how a repository comes out; empty where one is not installed."""
+    """Of the packages that decide how a repository comes out; empty if one is not installed."""
     try:
         return {name: version(name) for name in _DISTRIBUTIONS}
     except PackageNotFoundError:
@@ -137,7 +137,7 @@ def _versions() -> dict[str, str]:
 
 
 def _resolved(output: Path) -> Path:
-    """`output` without links; a place that graphs can be written to."""
+    """`output` with its links resolved; raises `ExportError` if graphs cannot be written there."""
     require_unicode(output)
     try:
         return output.resolve()

@@ -108,7 +108,7 @@ def test_export_inspect_of_something_else_is_one_line_and_exit_code_1(tmp_path):
     done = run("export", "--inspect", tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("sam-refine: ")
-    assert "is no repository of sam-refine" in done.stderr
+    assert "is not a repository of sam-refine" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -152,5 +152,5 @@ def test_demo_leaves_a_directory_of_something_else_alone(tmp_path):
     done = run("demo", "--model-repository", tmp_path, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr == (
-        f"sam-refine: {tmp_path} is no repository of sam-refine: it has no model_card.json\n"
+        f"sam-refine: {tmp_path} is not a repository of sam-refine: it has no model_card.json\n"
     )

@@ -49,12 +49,12 @@ def export(
         typer.Option(help="fp16: matrix products and convolutions in float16, for GPUs."),
     ] = Precision.FP32,
     device: Annotated[
-        Device, typer.Option(help="Where Triton shall run the networks; auto: a GPU if it has one.")
+        Device, typer.Option(help="Where Triton runs the networks; auto: on a GPU if there is one.")
     ] = Device.AUTO,
     max_batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Images that the encoder may take at a time. By default what fits the model.",
+            help="Images that the encoder takes at a time. By default what suits the model.",
             min=1,
             max=LARGEST_MAX_BATCH_SIZE,
         ),
@@ -122,7 +122,7 @@ def export(
 
 
 def require_alone(context: typer.Context, parameter: str) -> None:
-    """Refuse any option beside one that it would mean nothing to."""
+    """Refuse every other option beside one that makes them meaningless."""
     given = [
         name
         for name in context.params
@@ -176,7 +176,7 @@ def download_checkpoint(published: PublishedCheckpoint) -> Path:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the block as Ctrl-C does: what it had begun is removed."""
+    """Make SIGTERM and SIGHUP end the block like Ctrl-C, so that it cleans up."""
 
     def interrupt(signal_number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -190,7 +190,7 @@ def interrupted_by_signals() -> Iterator[None]:
 
 
 def print_card(card: ModelCard) -> None:
-    """What was exported and how far it is from what it was compared with, in a few lines."""
+    """What was exported, and how far it is from its references, in a few lines."""
     facts = Table(show_header=False, box=None, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_row("model", card.model.value)
@@ -223,7 +223,7 @@ def print_card(card: ModelCard) -> None:
 
 
 def print_inspection(repository: Path, inspection: Inspection) -> None:
-    """The card, and every file that is not as it says."""
+    """The card, and every file that does not match it."""
     print_card(inspection.card)
     for state, names in (
         ("changed", inspection.files.changed),

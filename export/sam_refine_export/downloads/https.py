@@ -26,7 +26,7 @@ from sam_refine_export.errors import ExportError
 from sam_refine_export.variants import PublishedCheckpoint
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-"""Told how many bytes are there and how many there will be."""
+"""Is told how many bytes there are and how many there will be."""
 
 _ATTEMPTS: Final = 6
 _FIRST_WAIT_S: Final = 1.0
@@ -38,11 +38,11 @@ _BLOCK_BYTES: Final = 1 << 16
 
 
 class _AttemptError(Exception):
-    """An attempt failed as the next one may not: how, in a few words."""
+    """An attempt failed, but the next one may succeed: the reason, in a few words."""
 
 
 class _WrongFileError(ExportError):
-    """What is fetched is another file: none of it is worth keeping."""
+    """The server sends another file: no part of it is worth keeping."""
 
 
 def fetch_checkpoint(
@@ -52,9 +52,9 @@ def fetch_checkpoint(
 ) -> Path:
     """The file in `directory`, fetched unless it is there intact.
 
-    What there is of it lies beside it as `<file_name>.part`, also after an interrupt or an error;
-    the next call goes on from there. The environment's proxies are used. Raises `ExportError` where
-    the file cannot be fetched or written, is not the one expected, or is being fetched already.
+    A part of it is kept beside it as `<file_name>.part`, even after an interrupt or an error, and
+    the next call resumes there. The environment's proxies are used. Raises `ExportError` where the
+    file cannot be fetched or written, is not the expected one, or is already being fetched.
     """
     target = directory / published.file_name
     part = directory / f"{published.file_name}.part"
@@ -82,8 +82,8 @@ def fetch_checkpoint(
 
 
 def _lock(file: FileIO, part: Path) -> None:
-    """Make this the only download to `file`, until that is closed."""
-    busy = f"{part} is being fetched already, by another process"
+    """Make this the only download to `file` until it is closed."""
+    busy = f"{part} is already being fetched by another process"
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -1,9 +1,9 @@
 """Float32 graphs to graphs that multiply in float16, where their values allow it.
 
 A product (a matrix product or a convolution) whose values are all far below float16's largest takes
-and gives float16, and so does the sum with its bias; whatever only moves values to or from it does
-so in float16 too. All else stays in float32: the graph's inputs and outputs, norms, softmax, Gelu,
-residual sums. GPUs multiply float16 several times as fast, and add the products up in float32.
+float16 and gives float16, and so does the sum with its bias. Nodes that only move values to or from
+it do so in float16 too. All else stays in float32: the graph's inputs and outputs, norms, softmax,
+Gelu, residual sums. GPUs multiply float16 several times as fast, and add products up in float32.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from sam_refine_export.errors import ExportError
 from sam_refine_export.graphs.onnx_graph import LARGE_BYTES
 
 HEADROOM: Final = 8.0
-"""How many times larger values may become with another image than those that were measured."""
+"""By what factor the values of other images may exceed those that were measured."""
 
 MIN_TERMS: Final = 16
 """Products that sum up fewer terms stay in float32: GPUs multiply float16 in steps of this length.
-So short are the positional encoding of points, whose coordinates float16 would round to a quarter
-of a pixel, and convolutions of each channel by itself, which cost less than casts around them."""
+Two kinds are that short: the positional encoding of points, whose coordinates float16 would round
+to a quarter of a pixel, and depthwise convolutions, which cost less than the casts would.
+"""
 
 _LIMIT: Final = float(np.finfo(np.float16).max) / HEADROOM
 
@@ -55,8 +56,8 @@ _MOVES: Final = frozenset(
         "Where",
     }
 )
-"""Operators that give values they were given, or zero: it is all one whether values are rounded
-before or after."""
+"""Operators whose outputs are values of their inputs, or zero: it makes no difference whether those
+are rounded before or after."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class HalfPrecision:
     float16_nodes: int
     """How many products and sums with a bias compute in float16."""
     float32_nodes: dict[str, float]
-    """The largest absolute value, by name, of each that does not because of it."""
+    """Those kept in float32 because of a large value: that value, absolute, by node name."""
     largest_value: float
-    """The largest absolute value of all of them."""
+    """The largest absolute value at any product or sum with a bias."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists and mappings."""
@@ -78,9 +79,9 @@ class HalfPrecision:
 def measure_ranges(
     onnx_path: Path, feeds: Iterable[Mapping[str, npt.NDArray[Any]]]
 ) -> dict[str, float]:
-    """The largest absolute value of whatever goes into or comes out of a product, by tensor.
+    """The largest absolute value of each tensor that goes into or comes out of a product, by name.
 
-    Each of `feeds` is one run: the graph's inputs by name. Parameters are not among the tensors.
+    Each of `feeds` is one run: the graph's inputs by name. Parameters are left out.
     """
     model = _load(onnx_path)
     graph = model.graph
@@ -141,9 +142,9 @@ def convert(onnx_path: Path, output_path: Path, ranges: Mapping[str, float]) -> 
 def session_with_real_rounding(onnx_path: Path) -> InferenceSession:
     """A CPU session of a converted graph in which float16 rounds and overflows as on a GPU.
 
-    ONNX Runtime multiplies float16 on CPUs in float32 and drops the casts around it: by itself a
-    CPU shows nothing of what float16 does to values. Here all is computed in float32, and whatever
-    a float16 node gives is rounded explicitly.
+    On a CPU, ONNX Runtime multiplies float16 in float32 and drops the casts around it, so nothing
+    shows what float16 does to the values. Here everything is computed in float32, and each output
+    of a float16 node is rounded explicitly.
     """
     model = ir.load(onnx_path)
     for value in _values(model.graph):
@@ -175,7 +176,7 @@ def _save(model: ir.Model, path: Path) -> None:
 
 
 def _session(model: ir.Model, path: Path, options: SessionOptions) -> InferenceSession:
-    """A session of a changed copy of the graph at `path`; parameters beside that are found."""
+    """A session of a changed copy of the graph at `path`, with the parameter files beside it."""
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(path.parent)
     )
@@ -194,7 +195,7 @@ def _parameter_files(model: ir.Model) -> set[Path]:
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
-    """All tensors of a graph: its inputs, its parameters, what its nodes give."""
+    """All tensors of a graph: inputs, parameters, outputs of nodes."""
     outputs = (value for node in graph for value in node.outputs)
     return [*graph.inputs, *graph.initializers.values(), *outputs]
 
@@ -209,7 +210,7 @@ def _candidates(graph: ir.Graph) -> list[ir.Node]:
 
 
 def _is_product(node: ir.Node) -> bool:
-    """Whether a node multiplies floats, and so many that float16 is worth it."""
+    """Whether a node is a product of floats, with enough terms for float16 to pay."""
     is_product = node.op_type in _PRODUCTS and bool(_floats(*node.outputs))
     return is_product and _terms(node) >= MIN_TERMS
 
@@ -233,7 +234,7 @@ def _terms(node: ir.Node) -> float:
 
 
 def _biased_product(node: ir.Node) -> ir.Node | None:
-    """The product to which a node adds a parameter, if that is what it does and all that does."""
+    """The product to which a node adds a bias, or None: the sum must be the product's only use."""
     parameters = [value for value in node.inputs if value and value.is_initializer()]
     summands = [value for value in node.inputs if value and not value.is_initializer()]
     if node.op_type != "Add" or len(parameters) != 1:
@@ -246,7 +247,7 @@ def _biased_product(node: ir.Node) -> ir.Node | None:
 def _largest_values(
     graph: ir.Graph, ranges: Mapping[str, float], path: Path
 ) -> dict[ir.Node, float]:
-    """Of every candidate: the largest absolute value of its inputs, parameters and outputs."""
+    """For every candidate, the largest absolute value of its inputs, parameters and outputs."""
     largest = {}
     for node in _candidates(graph):
         values = _floats(*node.inputs, *node.outputs)
@@ -265,7 +266,7 @@ def _largest_value(value: ir.Value, ranges: Mapping[str, float]) -> float:
 
 
 def _add_moves(half: set[ir.Node], graph: ir.Graph) -> None:
-    """Add to the float16 nodes what only moves their outputs, and what moves only their inputs."""
+    """Add to `half` the nodes that only move what it gives, or only what it takes."""
     moves = [node for node in graph if node.op_type in _MOVES and _floats(*node.outputs)]
     for node in moves:
         if all(value.producer() in half for value in _floats(*node.inputs)):
@@ -278,9 +279,9 @@ def _add_moves(half: set[ir.Node], graph: ir.Graph) -> None:
 
 
 def _round(graph: ir.Graph, half: set[ir.Node]) -> None:
-    """Make float16 of all floats that go into and come out of the nodes `half`.
+    """Give the nodes `half` float16 inputs and outputs in place of float32.
 
-    A tensor is cast once for all. Where it is needed in both types, that in float32 has the name.
+    A tensor is cast once for all its uses. Where both types are needed, float32 keeps the name.
     """
     for value in _values(graph):
         if value.dtype != ir.DataType.FLOAT:
@@ -307,7 +308,7 @@ def _round(graph: ir.Graph, half: set[ir.Node]) -> None:
 
 
 def _rounded_parameter(value: ir.Value, name: str) -> ir.Value:
-    """A parameter in float16, rounded to nearest: the tiniest become zero."""
+    """A parameter in float16, rounded to nearest; the tiniest values become zero."""
     tensor = value.const_value
     assert tensor is not None  # or it would be no parameter
     rounded = _new_value(name, ir.DataType.FLOAT16, value.shape)
@@ -321,7 +322,7 @@ def _rounded_parameter(value: ir.Value, name: str) -> ir.Value:
 
 
 def _round_explicitly(graph: ir.Graph, value: ir.Value) -> None:
-    """Make a float16 tensor a float32 one that has only values of float16."""
+    """Turn a float16 tensor into a float32 one whose values are those that float16 has."""
     node, name, uses = value.producer(), str(value.name), value.uses()
     if node and node.op_type in _MOVES:
         value.dtype = ir.DataType.FLOAT
@@ -336,7 +337,7 @@ def _round_explicitly(graph: ir.Graph, value: ir.Value) -> None:
 
 
 def _copy(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
-    """What a new node, a cast unless the type stays, gives for a tensor: one called `name`."""
+    """A copy of a tensor as `name`, by a new node: a cast, or an identity if the type stays."""
     operator, attributes = ("Identity", {}) if value.dtype == dtype else ("Cast", {"to": dtype})
     copy = _new_value(name, dtype, value.shape)
     name = f"{operator}_{name}"
@@ -345,7 +346,7 @@ def _copy(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir
 
 
 def _insert(graph: ir.Graph, node: ir.Node) -> None:
-    """Put a node of one input right behind the node that gives that."""
+    """Insert a node right after the one that computes its only input."""
     (value,) = node.inputs
     producer = value.producer() if value else None
     if producer is None:

@@ -22,7 +22,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         """`encoder` takes normalised RGB (B, 3, side, side), zero where there is no image.
 
-        It is left as it is; a `TinyViT` is rearranged, into the same function.
+        It is not changed; a `TinyViT` is replaced by a rearranged one that computes the same.
         """
         super().__init__()
         self.encoder = RearrangedTinyViT(encoder) if isinstance(encoder, TinyViT) else encoder
@@ -35,8 +35,8 @@ class ImageEncoder(nn.Module):
         SAM normalises first and pads with zeros afterwards (`Sam.preprocess`), so what the canvas
         holds outside the image does not matter.
         """
-        # Transposed first, as bytes, and multiplied by the mask rather than chosen by it: ONNX
-        # Runtime takes ten times as long where three channels come last.
+        # Transposed first, while still bytes, and multiplied by the mask rather than selected with
+        # it: ONNX Runtime takes ten times as long where the three channels come last.
         normalised = (canvas.permute(0, 3, 1, 2).float() - self.mean) / self.std
         rows = torch.arange(canvas.shape[1]) < canvas_size[:, :1]  # (B, side)
         columns = torch.arange(canvas.shape[2]) < canvas_size[:, 1:]  # (B, side)

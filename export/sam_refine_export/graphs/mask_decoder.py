@@ -1,12 +1,12 @@
 """SAM's prompt encoder and mask decoder, rearranged for many prompts of one image.
 
-The function is that of segment-anything's `PromptEncoder` and `MaskDecoder` (Kirillov et al., 2023,
-arXiv 2304.02643), built from their parameters; the arithmetic is arranged anew:
+It computes what segment-anything's `PromptEncoder` and `MaskDecoder` compute (Kirillov et al.,
+2023, arXiv 2304.02643), from their parameters, but does the arithmetic in another order:
 
 - image tokens stay (N, S, D) throughout, and the mask is put together once at the end;
 - image embedding and mask prompt are summed per mask prompt, then gathered per prompt;
-- in attention between S image tokens and T prompt tokens whatever would project the S tokens is
-  folded into the T tokens (see `FoldedAttention`);
+- in attention between S image tokens and T prompt tokens, projections of the S tokens are folded
+  into the T tokens (see `FoldedAttention`);
 - transposed convolutions of stride = kernel are linear layers per pixel;
 - the mask to return is chosen before it is computed; where its predicted IoU is too low, and where
   its pixels lie beyond the image, it is not computed at all.
@@ -35,7 +35,7 @@ class MaskDecoder(nn.Module):
     output_tokens: Tensor
 
     def __init__(self, prompt_encoder: SamModule, mask_decoder: SamModule) -> None:
-        """Take the parameters of segment-anything's two modules; those are left as they are."""
+        """Take the parameters of segment-anything's two modules, which are not changed."""
         super().__init__()
         self.point_encoder = PointEncoder(prompt_encoder)
         self.mask_prompt_encoder = MaskPromptEncoder(prompt_encoder)
@@ -80,7 +80,7 @@ class MaskDecoder(nn.Module):
 
 
 class PointEncoder(nn.Module):
-    """Prompt points to tokens: where they are and what they mean."""
+    """Prompt points to tokens, by position and label."""
 
     LABELS = (-1, 0, 1, 2, 3)
     """Padding, negative, positive, box top left, box bottom right."""
@@ -101,7 +101,7 @@ class PointEncoder(nn.Module):
         self.register_buffer("label_embeddings", torch.cat([e.weight.detach() for e in embeddings]))
 
     def forward(self, coords_xy: Tensor, labels: Tensor) -> Tensor:
-        """(N, P, 2) pixels and (N, P) labels to (N, P, D); padding has no place, only a meaning."""
+        """(N, P, 2) pixels and (N, P) labels to (N, P, D); padding has a label but no position."""
         unit_xy = (coords_xy + 0.5) / self.size_xy
         angles = 2 * math.pi * ((2 * unit_xy - 1) @ self.frequencies)  # (N, P, D / 2)
         place = torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
@@ -111,7 +111,7 @@ class PointEncoder(nn.Module):
 
 
 class MaskPromptEncoder(nn.Module):
-    """Mask prompts to what is added to the image tokens, in two parts."""
+    """Mask prompts to the two tensors that are added to the image tokens."""
 
     weight: Tensor
     bias: Tensor
@@ -129,22 +129,23 @@ class MaskPromptEncoder(nn.Module):
     def forward(self, masks: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
         """(K, 1, 256, 256) and the mode (1), a `MaskPromptMode`, to (K, S, D) and (1, D).
 
-        The sum of the two is SAM's; one is the same for all.
+        Their sum is SAM's dense prompt embedding; the second part is the same for all tokens.
         """
         over_rows = mode == MaskPromptMode.TRIDENT
         x = F.gelu(self._normalise(self.conv1(masks), self.norm1, over_rows))
         x = F.gelu(self._normalise(self.conv2(x), self.norm2, over_rows))  # (K, 16, 64, 64)
         x = x.flatten(2).transpose(1, 2)  # (K, S, 16)
         is_none = mode == MaskPromptMode.NONE
-        # The choice is made where there is little to choose from: (K, S, D) is written once.
+        # Chosen here, where the tensor is still narrow, so that (K, S, D) is written only once.
         x = torch.where(is_none, 0.0, x) @ self.weight
         return x, torch.where(is_none, self.no_mask, self.bias)
 
     @staticmethod
     def _normalise(x: Tensor, norm: SamModule, over_rows: Tensor) -> Tensor:
-        """segment-anything's LayerNorm2d on (K, C, H, W), or what that does without the batch axis.
+        """segment-anything's LayerNorm2d on (K, C, H, W), or what it does without the batch axis.
 
-        It takes its statistics over axis 1: channels of a batch, but rows of a single (C, H, W).
+        It normalises over axis 1: that is the channels of a batch, but the rows of a single
+        (C, H, W).
         """
 
         def mean(x: Tensor) -> Tensor:
@@ -175,7 +176,8 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, T, D), (K, S, D) and (N) indices into K to (N, 1 + J, D), (N, S, D).
 
-        Of the tokens those are returned that are read: the predicted IoU's, and J `wanted` masks'.
+        Only tokens that are needed later are returned: the predicted IoU's and the J `wanted`
+        masks'.
         """
         token_pe = tokens
         image = image.index_select(0, mask_index)
@@ -225,9 +227,9 @@ class FoldedAttention(nn.Module):
 
     With an image token x (D) and a prompt token t (D), head a weighs them by (W_q q + b_q).(W_k k +
     b_k) / sqrt(d). Whichever of the two is x, its matrix moves to the other side: A * T vectors of
-    width D are computed per prompt, and the S image tokens are multiplied with those alone. The
-    same goes for values and output. What a bias adds to all logits of one softmax cancels; the bias
-    of values passes through, as weights sum to one.
+    width D are computed per prompt, and the S image tokens are multiplied only with those. The same
+    goes for values and output. A bias that adds the same to all logits of a softmax cancels; the
+    bias of the values passes through, as weights sum to one.
     """
 
     def __init__(self, attention: SamModule) -> None:
@@ -283,7 +285,7 @@ class ImageToTokenAttention(FoldedAttention):
         self.register_buffer("query_bias", self._by_head(query.bias[:, None]))
         self.value = _linear(value.weight)
         self.register_buffer("out", self._by_head(out.weight.T))
-        # Weights sum to one in each head: a share of the bias in every value adds up to the bias.
+        # Weights sum to one in each head, so shares of the bias, one in each head, add up to it.
         out_bias = (out.bias + out.weight @ value.bias).detach() / self.heads
         self.register_buffer("out_bias", out_bias)
 
@@ -294,7 +296,7 @@ class ImageToTokenAttention(FoldedAttention):
         offset = (key @ self.query_bias).flatten(1, 2)  # (N, A T, 1)
         logits = folded @ queries.transpose(1, 2) + offset  # (N, A T, S)
         logits = torch.unflatten(logits, 1, (self.heads, -1))  # (N, A, T, S)
-        # A softmax over T, written out: ONNX Runtime's own is slow for rows of so few.
+        # A softmax over T, written out: ONNX Runtime's own is slow for such short rows.
         weights = torch.exp(logits - logits.amax(2, keepdim=True))
         weights = (weights / weights.sum(2, keepdim=True)).flatten(1, 2)
         value = self._split_heads(self.value(values)) @ self.out + self.out_bias
@@ -327,7 +329,7 @@ class MaskChoice(nn.Module):
     def forward(self, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1 + J, D) and the masks (J) to filters (N, 32), predicted IoUs (N, 1).
 
-        Of the best mask by predicted IoU, the lowest on ties.
+        Both of the mask with the best predicted IoU; of equal ones, the first.
         """
         ious = self.iou_head(tokens[:, 0]).index_select(1, wanted)  # (N, J)
         best = torch.argmax(ious, dim=1, keepdim=True)  # (N, 1)
@@ -373,7 +375,7 @@ class Upscaling(nn.Module):
         x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S', 4, 64)
         x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S', 4, 4 * 32)
         filters = filters.index_select(0, kept)[:, :, None]
-        # Not len(): for that torch would want to know them as it exports.
+        # Not len(): torch would need their values during the export.
         v, h, w = kept.shape[0], rows.shape[0], columns.shape[0]
         x = x.reshape(v, 16 * h * w, filters.shape[1]) @ filters
         x = x.reshape(v, h, w, 2, 2, 2, 2)  # y, x, then twice (dy, dx)
@@ -386,7 +388,7 @@ def _projections(attention: SamModule) -> tuple[SamModule, ...]:
 
 
 def _per_pixel(conv: SamModule) -> nn.Linear:
-    """A 2x2 transposed convolution of stride 2: channels to (dy, dx, channels) of one pixel."""
+    """A 2x2 transposed convolution of stride 2 as a linear layer: (C_in) to (dy, dx, C_out)."""
     return _linear(conv.weight.permute(2, 3, 1, 0).flatten(0, 2), conv.bias.repeat(4))
 
 

@@ -24,13 +24,13 @@ IR_VERSION: Final = 9
 """ONNX 1.15, the first with Gelu as one operator; ONNX Runtime reads it since 1.17 (early 2024)."""
 
 LARGE_BYTES: Final = 2**31 - 2**24
-"""A protobuf file ends at 2 GiB; larger parameters go to a file of their own beside the graph."""
+"""A protobuf file can hold 2 GiB; more parameters than that go to a file beside the graph."""
 
 
 def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write `network` to `path`, one input and output for each of `spec`, in its order.
+    """Write `network` to `path` with the inputs and outputs of `spec`, in their order.
 
-    Every letter of the contract's shapes, and the batch axis, stays free.
+    Axes that have a letter in the contract, and the batch axis, stay free.
     """
     dims = {name: torch.export.Dim(name) for name in _free_axes(spec)}
     shapes = [shape_with_batch(tensor, spec) for tensor in spec.inputs]
@@ -63,9 +63,9 @@ def export_graph(network: nn.Module, spec: ModelSpec, path: Path) -> None:
 def parameter_to_input(
     path: Path, output_path: Path, name: str, shape: Sequence[int | str]
 ) -> npt.NDArray[Any]:
-    """Write a copy of a graph that takes one of its parameters as a further input of `shape`.
+    """Write a copy of a graph in which one parameter is a further input, of `shape`.
 
-    Returns the parameter. Raises `ExportError` where the graph has none of this name.
+    Returns the parameter's values. Raises `ExportError` where the graph has none of this name.
     """
     model = onnx.load(path)
     parameters = {parameter.name: parameter for parameter in model.graph.initializer}
@@ -91,8 +91,8 @@ def _free_axes(spec: ModelSpec) -> list[str]:
 def _example(spec: ModelSpec) -> tuple[Tensor, ...]:
     """Zeros to trace a network with.
 
-    Free axes have a size of at least two, as torch.export takes sizes 0 and 1 for constants, and
-    each another size, so that none is taken for another.
+    Each free axis has a size of its own, two or more: torch.export takes sizes 0 and 1 for
+    constants, and equal sizes might be taken for the same axis.
     """
     sizes = {name: size for size, name in enumerate(_free_axes(spec), start=2)}
 

@@ -1,12 +1,12 @@
 """MobileSAM's image encoder, rearranged for ONNX Runtime.
 
-The function is that of `TinyViT`, built from its parameters; the arithmetic is arranged anew:
+It computes what `TinyViT` computes, from its parameters, but does the arithmetic in another order:
 
-- only the tokens of the grid are projected, and one zero token stands for all the padding of the
-  windows: the biases that would make something of it are moved to where it does not come, those of
-  norms and values behind the attention, and that of keys cancels in the softmax;
-- one gather does what takes a pad, a transposition and a split, another what takes a transposition
-  and a slice: of all those ONNX Runtime's CPU provider runs only a gather on several cores;
+- only the grid's own tokens are projected, and a single zero token stands for all the padding of
+  the windows. It has to stay zero, so biases come later: that of queries once the windows are cut,
+  that of values after the attention, while that of keys cancels in the softmax;
+- one gather takes the place of pad, transposition and split, another that of transposition and
+  slice: of these operators ONNX Runtime's CPU provider runs only gathers on several cores;
 - wide feed-forwards are convolutions (see `ConvFeedForward`);
 - the neck normalises over the last axis, for which ONNX has one operator.
 
@@ -35,15 +35,15 @@ from sam_refine_export.networks.tiny_vit import (
 )
 
 _WIDE: Final = 256
-"""Feed-forwards of more than this width are convolutions: at 320 ONNX Runtime takes a fifth less
-time for them than for matrix products, at 128 and 160 as much."""
+"""Feed-forwards wider than this are convolutions: at 320 ONNX Runtime takes a fifth less time for
+those than for matrix products, at 128 and 160 the same."""
 
 
 class RearrangedTinyViT(nn.Module):
     """Normalised RGB to embeddings, like `TinyViT`, for images of one size."""
 
     def __init__(self, network: TinyViT, side: int = MODEL_SIDE) -> None:
-        """Take the parameters of `network`, which is left as it is; images are `side` x `side`."""
+        """Take the parameters of `network`, which is not changed; images are `side` x `side`."""
         super().__init__()
         conv_stage, *window_stages = cast(Iterable[Stage], network.layers)
         self.conv_stages = nn.Sequential(network.patch_embed, conv_stage)
@@ -81,7 +81,7 @@ class WindowStage(nn.Module):
 
 
 class Windows(nn.Module):
-    """Where the tokens of a grid are when it is cut into windows and attention heads."""
+    """Where each token of a grid goes when it is cut into windows and attention heads."""
 
     query_rows: Tensor
     key_rows: Tensor
@@ -89,7 +89,7 @@ class Windows(nn.Module):
     grid_rows: Tensor
 
     def __init__(self, grid: int, side: int, heads: int) -> None:
-        """Windows of `side` x `side` on `grid` x `grid` tokens, padded at their right and below."""
+        """Windows of `side` x `side` on `grid` x `grid` tokens, padded on the right and below."""
         super().__init__()
         self.grid, self.heads, self.tokens = grid, heads, side**2
         count = -(-grid // side)  # of windows, along each side of the grid
@@ -125,10 +125,10 @@ class Windows(nn.Module):
 class RearrangedAttention(nn.Module):
     """Window attention on a grid that is not padded.
 
-    A norm without its bias and a projection without bias make zeros of zeros, so it is all one
+    Without their biases, norm and projection turn zeros into zeros, so it makes no difference
     whether tokens are projected first or padded first. With biases b_q and b_k a query q weighs a
-    key k by (q + b_q).(k + b_k): the b_k adds the same to all keys and cancels in the softmax. That
-    of values passes through, as weights sum to one.
+    key k by (q + b_q).(k + b_k): b_k adds the same for all keys and cancels in the softmax. The
+    bias of the values passes through, as weights sum to one.
     """
 
     pair_bias: Tensor
@@ -195,7 +195,7 @@ class LinearFeedForward(nn.Module):
 
 
 class ConvFeedForward(nn.Module):
-    """The same with convolutions, of which ONNX Runtime makes bias and residual sum a part."""
+    """The same with convolutions, into which ONNX Runtime fuses bias and residual sum."""
 
     def __init__(self, mlp: FeedForward) -> None:
         super().__init__()

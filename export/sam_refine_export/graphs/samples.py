@@ -1,4 +1,7 @@
-"""What exported graphs are tried on: inputs made up once and for all, the same on every machine."""
+"""Made-up inputs for both graphs, the same on every machine.
+
+The conversion to float16 measures ranges of values on them, and the validation runs them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ Feeds: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 def canvases() -> tuple[Tensor, Tensor]:
-    """Three images of coloured blocks, each of another shape, on canvases full of noise.
+    """Three images of coloured blocks, each of a different shape, on canvases full of noise.
 
     uint8 (3, side, side, 3) and int64 (h, w) of each (3, 2).
     """
@@ -102,8 +105,8 @@ DECODER_CASES: Final = (
     DecoderCase(32, 1, True, 2, MaskPromptMode.NONE, multimask_output=True),
     DecoderCase(32, 0, True, 2, MaskPromptMode.SAM, multimask_output=False),
 )
-"""Each mode with one and several prompts, one and several mask prompts, both choices of mask; each
-choice with every N and P."""
+"""Each mode with one and several prompts, one and several mask prompts, and both choices of mask;
+each choice with every N and P."""
 
 
 def encoder_feeds() -> Iterator[Feeds]:
@@ -117,7 +120,7 @@ def encoder_feeds() -> Iterator[Feeds]:
 
 
 def embed(encoder_onnx: Path) -> Tensor:
-    """The embedding of the first canvas, by a graph: (1, 256, 64, 64)."""
+    """The embedding that an encoder's graph gives for the first canvas: (1, 256, 64, 64)."""
     session = InferenceSession(encoder_onnx, providers=["CPUExecutionProvider"])
     (embedding,) = session.run(["image_embedding"], next(encoder_feeds()))
     return torch.from_numpy(embedding)

@@ -2,7 +2,7 @@
 
 `import segment_anything` runs an `__init__` that imports the predictor and with it torchvision,
 which the networks do not need and which has no build for every platform that torch has. This is
-the one place that works round it.
+the one place that works around it.
 """
 
 from __future__ import annotations

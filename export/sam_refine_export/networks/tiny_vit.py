@@ -56,7 +56,7 @@ class PatchMerging(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the tokens of one window, with a learned bias for every pair of places."""
+    """Attention among the tokens of one window, with a learned bias for every pair of positions."""
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class WindowBlock(nn.Module):
         return y
 
     def _attend_in_windows(self, x: Tensor) -> Tensor:
-        """(B, h, w, D); grids that are no multiple of the window are padded with zeros.
+        """(B, h, w, D); grids that are not a multiple of the window are padded with zeros.
 
         The padding takes part in the attention, as it did when the network was trained.
         """

@@ -1,4 +1,4 @@
-"""What a repository holds, and whether that is still what its card says."""
+"""What a repository holds, and whether it still matches its card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam_refine_export.repository.recipe import recipe_sha256
 
 @dataclass(frozen=True)
 class Inspection:
-    """A repository held against its card."""
+    """A repository compared with its card."""
 
     card: ModelCard
     files: Comparison
@@ -23,7 +23,7 @@ class Inspection:
 
     @property
     def matches_card(self) -> bool:
-        """Whether every file is as it was written, and no other lies beside them."""
+        """Whether every file is as it was written, and there are no others."""
         return self.files.is_equal
 
 
@@ -33,11 +33,11 @@ def inspect_repository(repository: Path) -> Inspection:
     Raises `ExportError` where there is no card or none that this version can read.
     """
     if not (repository / CARD_NAME).is_file():
-        raise ExportError(f"{repository} is no repository of sam-refine: it has no {CARD_NAME}")
+        raise ExportError(f"{repository} is not a repository of sam-refine: it has no {CARD_NAME}")
     card = read_card(repository)
     if card is None:
         raise ExportError(
-            f"{repository / CARD_NAME} cannot be read: it is damaged, or of another version; "
+            f"{repository / CARD_NAME} cannot be read: it is damaged or from another version; "
             "export again"
         )
     try:

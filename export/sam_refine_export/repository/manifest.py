@@ -1,4 +1,4 @@
-"""What lies in a directory, file by file, and how that differs from what is expected there."""
+"""What lies in a directory, file by file, and how it differs from what should lie there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 from sam_refine_export.checksum import sha256
 
 Manifest: TypeAlias = Mapping[str, str]
-"""sha256 by path in the directory; of an empty directory, a path that ends in a slash, and of what
-is neither, a pipe or a link to nowhere, `NO_FILE`."""
+"""By path in the directory: a file's sha256; for an empty directory, whose path ends in a slash,
+the empty string; for anything else, such as a pipe or a link to nowhere, `NO_FILE`."""
 
 NO_FILE: Final = "no file"
 
@@ -49,7 +49,7 @@ def compare(found: Manifest, expected: Manifest) -> Comparison:
 
 
 def manifest(directory: Path, leave_out: str) -> Manifest:
-    """All that lies in a directory but one file, links followed.
+    """Everything in a directory except for one file; links are followed.
 
     Byte code that Triton's Python stub leaves beside the models does not count.
     """
@@ -61,9 +61,9 @@ def manifest(directory: Path, leave_out: str) -> Manifest:
 
 
 def _leaves(directory: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Files and whatever else is no directory, and directories without any; no byte code.
+    """Everything that is not a directory, and empty directories; no byte code.
 
-    `above` are the directories that this one lies in: a link to one of them is a leaf.
+    `above` are the directories that this one lies in: a link back to one of them is a leaf.
     """
     above |= {os.path.realpath(directory)}
     for path in sorted(directory.iterdir()):

@@ -28,9 +28,9 @@ class ModelCard:
     """Images that the encoder takes at a time."""
     opset: int
     versions: dict[str, str]
-    """Of this project and of what it exported with, by distribution."""
+    """Of this project and the packages that it exported with, by distribution."""
     recipe_sha256: str
-    """Of the exporting code and the template: another recipe may write another repository."""
+    """Of the exporting code and the template (`repository.recipe`)."""
     files: dict[str, str]
     """sha256 of every other file of the repository, by its path there."""
     half_precision: dict[str, Any] | None
@@ -51,14 +51,14 @@ def read_card(repository: Path) -> ModelCard | None:
 
 @dataclass(frozen=True)
 class _WrittenFiles:
-    """What the card of any version has."""
+    """What every version's card has."""
 
     recipe_sha256: str
     files: dict[str, str]
 
 
 def written_files(repository: Path) -> Manifest | None:
-    """What an export wrote to a repository but the card, or None where no export did."""
+    """What an export wrote to a repository besides the card; None where no export did."""
     card = _read(_WrittenFiles, repository)
     return None if card is None else card.files
 

@@ -56,14 +56,14 @@ def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def _require_possible(output: Path) -> None:
-    """A repository may be put there, whatever is there now."""
+    """Raise `ExportError` where no repository can be put, whatever is there now."""
     root = template()
     if output == root or root in output.parents or output in root.parents:
         raise ExportError(f"{output} is where this project keeps its template, {root}")
     if not output.exists():
         return
     if not output.is_dir():
-        raise ExportError(f"{output} exists and is no directory")
+        raise ExportError(f"{output} exists and is not a directory")
     if output.is_mount():
         raise ExportError(
             f"{output} is a mount point, which cannot be replaced as a whole; "
@@ -74,7 +74,7 @@ def _require_possible(output: Path) -> None:
 
 
 def _require_replaceable(output: Path, replace: bool) -> None:
-    """Nothing is lost with what is there."""
+    """Raise `ExportError` where replacing what is there would lose something."""
     _require_possible(output)
     if not output.exists() or not any(output.iterdir()):
         return
@@ -99,10 +99,10 @@ def _require_replaceable(output: Path, replace: bool) -> None:
 
 @contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
-    """A directory beside `output` that is this process's alone, and goes when the block ends.
+    """A directory beside `output` for this process alone; it is deleted when the block ends.
 
-    One that a killed process left behind is cleared first. Had that just moved the old repository
-    out of the way, it comes back.
+    One that a killed process left behind is cleared first. If that process had just moved the old
+    repository out of the way, the repository comes back.
     """
     scratch = output.with_name(f".{output.name}.export")
     scratch.mkdir(exist_ok=True)
@@ -131,7 +131,7 @@ def _lock(lock: BinaryIO, scratch: Path, output: Path) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Delete a directory if it is there; one that cannot be deleted spoils nothing."""
+    """Delete a directory if it is there; if that fails, a warning is enough."""
     if not directory.exists():
         return
     try:
@@ -141,7 +141,7 @@ def _remove(directory: Path) -> None:
 
 
 def _swap(fresh: Path, output: Path, old: Path) -> None:
-    """Put `fresh` where `output` is; if that fails or is interrupted `output` is what it was."""
+    """Put `fresh` in the place of `output`; if that fails or is interrupted, nothing changes."""
     try:
         if output.exists():
             output.rename(old)

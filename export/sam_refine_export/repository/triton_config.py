@@ -10,7 +10,7 @@ from sam_refine.contract.tensors import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, Mod
 from sam_refine_export.options import Device
 
 _KINDS: Final = {Device.CPU: "KIND_CPU", Device.GPU: "KIND_GPU"}
-"""Triton's words; without one it chooses."""
+"""Triton's names; for `Device.AUTO` there is none, and Triton chooses."""
 
 
 def fit_configs(repository: Path, max_batch_size: int, device: Device) -> None:
@@ -24,8 +24,8 @@ def fit_configs(repository: Path, max_batch_size: int, device: Device) -> None:
 def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) -> str:
     """A template's text with batch size, instance kind and warm-up of this export.
 
-    `max_batch_size` counts for batched models only. On a GPU the largest batch is warmed up too, as
-    ONNX Runtime looks for the fastest convolutions anew for each shape that it sees.
+    `max_batch_size` only matters for batched models. On a GPU the largest batch is warmed up too,
+    as ONNX Runtime searches for the fastest convolutions again for each shape that it sees.
     """
     batch_sizes = [1]
     if spec.batched:

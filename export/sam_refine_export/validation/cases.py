@@ -8,9 +8,9 @@ from sam_refine.contract import MaskPromptMode
 from sam_refine_export.graphs.samples import DecoderCase
 
 KEPT_CASE: Final = DecoderCase(7, 1, True, 2, MaskPromptMode.SAM, multimask_output=False)
-"""Prompts some of which are kept."""
+"""Prompts of which a threshold keeps some."""
 KEPT_SIZE: Final = (172, 256)
-"""And the part of their masks that is kept: an image of 3:2."""
+"""The part of their masks that is kept, (h_l, w_l): an image of 3:2."""
 
 CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPromptMode.SAM, multimask_output=True)
 """One prompt for each of `RANKINGS`."""
@@ -18,6 +18,6 @@ CHOICE_CASE: Final = DecoderCase(4, 1, True, 2, MaskPromptMode.SAM, multimask_ou
 RANKINGS: Final = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))
 """By prompt: SAM's four masks from the best predicted IoU to the worst.
 
-Whoever takes the best or the worst of any set of masks, or always the same mask, is wrong on one
-of these unless it is mask 0 alone, or the best of masks 1 to 3.
+A graph that takes the best or the worst of some set of masks, or always the same mask, is wrong for
+one of these, unless it takes mask 0 alone or the best of masks 1 to 3.
 """

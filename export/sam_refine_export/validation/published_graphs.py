@@ -1,7 +1,7 @@
-"""MobileSAM's published graphs, run as they are: what its export is compared with besides PyTorch.
+"""MobileSAM's published graphs, run as they are: a second reference for its export, after PyTorch.
 
-The PyTorch networks behind those graphs are put together by this package, so an export could agree
-with them and yet differ from MobileSAM.
+This package puts together the PyTorch networks behind those graphs, so an export could agree with
+them and still differ from MobileSAM.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decode(session: InferenceSession, inputs: Mapping[str, Tensor]) -> tuple[Arr
                 "point_labels": labels[None],
                 "mask_input": feeds["mask_prompts"][index][None],
                 "has_mask_input": has_mask.astype(np.float32),
-                "orig_im_size": np.array([64, 64], np.float32),  # of a mask that is not looked at
+                "orig_im_size": np.array([64, 64], np.float32),  # of a mask that is not used
             },
         )
         for coords, labels, index in zip(

@@ -1,4 +1,4 @@
-"""What exported graphs are held to: the contract, the values of PyTorch and of published graphs."""
+"""Checks of exported graphs: against the contract, PyTorch's values and published graphs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PUBLISHED_DECODER: Final = "sam.onnx as published"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an output may be from its reference: the larger of two bounds, for each measure."""
+    """How far an output may be from its reference: for each measure, the larger of two bounds."""
 
     absolute: float
     """Of the largest difference."""
@@ -103,7 +103,7 @@ def validate(
     """Hold both graphs against the contract and against `networks` in PyTorch, in float32.
 
     The encoder runs at batch 1, 3 and `max_batch_size`, as far as that allows. `published` are
-    MobileSAM's `encoder.onnx` and `sam.onnx`, for graphs that shall compute the same.
+    MobileSAM's `encoder.onnx` and `sam.onnx`, if the graphs should compute the same as those.
 
     Raises `ExportError` where the decoder has no bias of predicted IoUs.
     """
@@ -175,7 +175,7 @@ def check_image_encoder(
 ) -> Iterator[ValueCheck]:
     """The graph at several batch sizes against each reference's embeddings of the same canvases.
 
-    Larger batches than there are canvases have them over and over.
+    A batch larger than the number of canvases repeats them.
     """
     for batch_size in batch_sizes:
         rows = torch.arange(batch_size) % len(canvas)
@@ -201,8 +201,8 @@ def check_mask_decoder(
 ) -> Iterator[ValueCheck]:
     """The graph against PyTorch on an image embedding (1, 256, 64, 64).
 
-    Where several masks of a prompt have the same predicted IoU within its tolerance, each of them
-    is right.
+    Where the predicted IoUs of several masks of a prompt are equal within the tolerance, any of
+    these masks is right.
     """
     for case in cases:
         inputs = case.inputs(embedding)
@@ -222,7 +222,7 @@ def check_published_decoder(
 ) -> Iterator[ValueCheck]:
     """The graph against MobileSAM's `sam.onnx`, in the cases that this decodes.
 
-    In those the best of three masks is best by more than any tolerance of predicted IoUs.
+    In those cases the best of three masks leads by more than any tolerance of predicted IoUs.
     """
     published = _session(sam_onnx)
     for case in filter(published_graphs.decodes, cases):
@@ -243,7 +243,7 @@ def check_kept_masks(
     embedding: Tensor,
     tolerances: Mapping[str, Tolerance],
 ) -> Iterator[ValueCheck]:
-    """Which masks, and how much of them, the graph returns: above a threshold amid the IoUs."""
+    """Which masks the graph returns, and how much of each: the threshold lies amid their IoUs."""
     inputs = KEPT_CASE.inputs(embedding)
     masks, ious = (t.numpy() for t in reference.choose(*reference.decode(networks, **inputs)))
     ranked = np.sort(ious[:, 0])

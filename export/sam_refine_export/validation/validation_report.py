@@ -1,4 +1,4 @@
-"""What came of holding exported graphs against the contract and their references."""
+"""The result of checking exported graphs against the contract and their references."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ValueCheck:
     model: str
     output: str
     reference: str
-    """What computed the values that are right: PyTorch, or a graph as published."""
+    """What computed the right values: PyTorch, or a published graph."""
     case: str
     max_difference: float
     """Infinite where the output has another shape or is not finite."""
@@ -25,7 +25,7 @@ class ValueCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether both differences are allowed; what is not a number is not."""
+        """Whether both differences are allowed; one that is not a number is not."""
         return self.max_difference <= self.tolerance and self.rms_difference <= self.rms_tolerance
 
 

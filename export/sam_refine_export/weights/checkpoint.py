@@ -22,7 +22,7 @@ def read_state(checkpoint: Path) -> State:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         damaged = _damaged_record(checkpoint)
-    except Exception as error:  # by where the damage is, torch raises nearly anything
+    except Exception as error:  # torch raises nearly anything, depending on where the damage is
         raise ExportError(f"{checkpoint} cannot be read as a PyTorch checkpoint") from error
     if damaged is not None:
         raise ExportError(f"{checkpoint} is damaged: its record {damaged} has another checksum")
@@ -33,15 +33,15 @@ def read_state(checkpoint: Path) -> State:
 
 
 def _damaged_record(checkpoint: Path) -> str | None:
-    """The first record whose CRC-32 is not the one that was saved with it: torch checks none.
+    """The first record whose CRC-32 is not the one that was saved with it; torch does not check.
 
-    Files of before PyTorch 1.6 are no zip archives and have none.
+    Files from before PyTorch 1.6 are not zip archives and have no checksums.
     """
     if not zipfile.is_zipfile(checkpoint):
         return None
     with zipfile.ZipFile(checkpoint) as archive:
         for record in archive.infolist():
-            # torch writes 0 where it was told to compute none
+            # torch writes 0 if it was told not to compute them
             if record.CRC != 0 and not _is_intact(archive, record):
                 return record.filename
     return None
@@ -51,14 +51,14 @@ def _is_intact(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
     try:
         with archive.open(record) as file:
             while file.read(1 << 20):
-                pass  # the last block raises where the checksum is another
+                pass  # reading the last block raises if the checksum differs
     except zipfile.BadZipFile:
         return False
     return True
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:
-    """Whether it is a name and a dense tensor with values (one saved on `meta` has none)."""
+    """Whether it is a name and a dense tensor with values; one saved on `meta` has none."""
     name, value = item
     return (
         isinstance(name, str)

@@ -1,9 +1,9 @@
 """Checkpoints of MobileSAM (`mobile_sam.pt` and its like), as read, to PyTorch networks.
 
 A checkpoint holds the image encoder as it is trained: convolutions apart from their batch norms,
-and one attention bias for every offset within a window rather than for every pair of places. It is
-loaded into modules of that form and those names, so that errors name the checkpoint's own keys, and
-folded into `TinyViT` from there.
+and one attention bias for every offset within a window rather than for every pair of positions. It
+is first loaded into modules of that form and those names, so that errors name the checkpoint's own
+keys, and then folded into `TinyViT`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sam_refine_export.networks.tiny_vit import TinyViT, WindowAttention
 _CLASSIFIER: Final = ("image_encoder.norm_head.", "image_encoder.head.")
 """TinyViT's image classifier: MobileSAM saves it and never runs it."""
 _UNTRAINED_BUFFERS: Final = (".num_batches_tracked", ".attention_bias_idxs")
-"""Saved or left out, by the version of PyTorch and of TinyViT."""
+"""Saved or not, depending on the versions of PyTorch and TinyViT."""
 
 
 def load_mobile_sam_checkpoint(state: State, checkpoint: Path) -> SamNetworks:
@@ -66,7 +66,7 @@ class ConvBatchNorm(nn.Module):
 
 
 class OffsetAttention(nn.Module):
-    """What a `WindowAttention` is folded from: pairs of places at the same offset share a bias."""
+    """What a `WindowAttention` is folded from: pairs of positions at equal offsets share a bias."""
 
     def __init__(self, folded: WindowAttention) -> None:
         super().__init__()
@@ -121,10 +121,10 @@ class MobileSam(nn.Module):
 
 
 def offset_indices(side: int) -> Tensor:
-    """Which attention bias belongs to each pair of places: int64 (side**2, side**2).
+    """Which attention bias belongs to each pair of positions: int64 (side**2, side**2).
 
-    Places go row by row. Biases go by the offset between two places, its rows first; the sign does
-    not count.
+    Positions count row by row. Biases are numbered by the offset between the two, rows first,
+    whatever its sign.
     """
     rows, columns = torch.arange(side**2) // side, torch.arange(side**2) % side
     row_offsets = (rows[:, None] - rows).abs()
@@ -133,7 +133,7 @@ def offset_indices(side: int) -> Tensor:
 
 
 def _require_known_offsets(trained: MobileSam, checkpoint: Path) -> None:
-    """The indices are no parameters: others than ours mean another layout of the biases."""
+    """Refuse indices other than ours: they would mean another layout of the biases."""
     for name, module in trained.named_modules():
         if isinstance(module, OffsetAttention):
             indices = module.attention_bias_idxs

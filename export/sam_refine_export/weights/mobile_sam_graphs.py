@@ -1,10 +1,10 @@
 """MobileSAM's PyTorch networks, recovered whole from its published ONNX graphs.
 
-An ONNX export keeps the names of parameters that it uses as they are and renames those that it had
-to change: linear weights come transposed as `onnx::MatMul_<n>`, convolutions with a batch norm
-folded in as `onnx::Conv_<n>`, and so on. The numbers ascend in the order in which the network
-runs, and the networks define their submodules in that order. The files are known by their
-checksums, so nothing here has to cope with others.
+An ONNX export keeps the names of parameters that it uses unchanged and renames those that it had to
+change: linear weights come transposed as `onnx::MatMul_<n>`, convolutions with a batch norm folded
+in as `onnx::Conv_<n>`, and so on. The numbers ascend in the order in which the network runs, and
+our networks define their submodules in that order. The files are checked by their sha256, so this
+code need not cope with any others.
 """
 
 from __future__ import annotations

@@ -35,4 +35,4 @@ def _require_floating(state: State, checkpoint: Path) -> None:
         if not tensor.is_floating_point()
     ]
     if keys:
-        raise ExportError(f"{checkpoint} has parameters of no floating dtype: {few(keys)}")
+        raise ExportError(f"{checkpoint} has parameters that are not floating-point: {few(keys)}")

@@ -426,7 +426,7 @@ def test_fetch_twice_at_once_refuses_the_second_and_finishes_the_first(server, p
     refused = []
 
     def again(done_bytes, total_bytes):
-        with pytest.raises(ExportError, match=r"sam\.pth\.part is being fetched already, by an"):
+        with pytest.raises(ExportError, match=r"sam\.pth\.part is already being fetched by an"):
             fetch_checkpoint(published, tmp_path)
         refused.append(done_bytes)
 
@@ -446,7 +446,7 @@ def test_fetch_other_finishes_before_the_lock_is_refused(
         lock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", finish_then_lock)
-    with pytest.raises(ExportError, match="is being fetched already"):
+    with pytest.raises(ExportError, match="is already being fetched"):
         fetch_checkpoint(published, tmp_path)
 
 

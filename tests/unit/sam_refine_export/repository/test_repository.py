@@ -183,7 +183,7 @@ def test_new_repository_foreign_directory_is_refused_and_untouched(tmp_path, car
 def test_new_repository_a_file_is_refused(tmp_path):
     (tmp_path / "models").touch()
     with (
-        pytest.raises(ExportError, match="exists and is no directory"),
+        pytest.raises(ExportError, match="exists and is not a directory"),
         repository.new_repository(tmp_path / "models"),
     ):
         pytest.fail("must refuse before the work begins")

@@ -105,6 +105,6 @@ def test_load_checkpoint_no_floating_dtype_is_refused(small_checkpoint, tmp_path
         tmp_path / "other.pth",
         lambda state: state.update({key: state[key].to(dtype)}),
     )
-    message = rf"other\.pth has parameters of no floating dtype: mask_decoder\.\S+ {name}$"
+    message = rf"other\.pth has parameters that are not floating-point: mask_decoder\.\S+ {name}$"
     with pytest.raises(ExportError, match=message):
         load_checkpoint(Model.VIT_B, path)
