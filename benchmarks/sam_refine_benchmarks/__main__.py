@@ -28,13 +28,13 @@ def main(
         Path | None,
         typer.Option(
             help="Directory for the results. By default benchmarks/results for the full suite, "
-            "build/benchmarks/results for anything less.",
+            "whose figures go to the README too, and build/benchmarks/results for anything less.",
             file_okay=False,
         ),
     ] = None,
 ) -> None:
     """Measure sam-refine against what its users would run otherwise."""
-    from sam_refine_benchmarks import report, suite
+    from sam_refine_benchmarks import readme, report, suite
     from sam_refine_benchmarks.setting import Setting
 
     names = only or list(suite.BENCHMARKS)
@@ -43,11 +43,13 @@ def main(
         raise typer.BadParameter(
             f"there is no benchmark {unknown[0]}; there are {', '.join(suite.BENCHMARKS)}"
         )
+    is_the_result = not (quick or only or output)
     if output is None:
-        partial = quick or only
-        output = ROOT / ("build/benchmarks/results" if partial else "benchmarks/results")
+        output = ROOT / ("benchmarks/results" if is_the_result else "build/benchmarks/results")
     setting = Setting(ROOT / "build/model_repository", ROOT / "build/benchmarks", quick)
     suite.run(names, setting, output, lambda step: typer.echo(step, err=True))
+    if is_the_result:
+        readme.update(ROOT / "README.md", report.read(output))
     typer.echo((output / report.TABLE).read_text(encoding="utf-8"))
 
 

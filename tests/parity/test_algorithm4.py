@@ -1,7 +1,7 @@
 """Algorithm 4 written straight in PyTorch = the pipeline in process = the server.
 
-With real weights on a real photo. The straight version takes its embedding from MobileSAM's encoder
-as published, behind SAM's preprocessing written out here.
+With real weights on a real photo. The straight version has its own preprocessing, MobileSAM's image
+encoder as published, and the exact parts of `support.exact`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sam_refine.algorithm.pipeline import refine
 from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import SAM_REFINE, FailedRegions
 from sam_refine.service.answer import output_tensors
 from sam_refine.service.images import to_canvas
-from support import straight
+from sam_refine_benchmarks.sides import straight
+from support import exact
 from support.cases import CASES, Case
-
-PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 NOTHING_KEPT = {"all_failed", "none_found"}
 MAPS = ("REFINED_LABELS", "REFINED_LOGITS")
@@ -33,36 +30,30 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def expected(torch_modules, published_encoder) -> Any:
+def expected(published_networks) -> Any:
     """The straight result of a case, by name, computed once."""
     results: dict[str, dict[str, np.ndarray]] = {}
 
     def of(name: str) -> dict[str, np.ndarray]:
         if name not in results:
-            results[name] = straight_outputs(CASES[name](), torch_modules, published_encoder)
+            results[name] = straight_outputs(CASES[name](), published_networks)
         return results[name]
 
     return of
 
 
-def straight_outputs(case: Case, torch_modules, published_encoder) -> dict[str, np.ndarray]:
+def straight_outputs(case: Case, published_networks) -> dict[str, np.ndarray]:
     """The outputs of `contract.SAM_REFINE` by the straight version."""
-    height, width = straight.preprocess_shape(*case.size_image, 1024)
-    resized = Image.fromarray(case.image).resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.zeros((1, 3, 1024, 1024), np.float32)
-    normalised = (np.asarray(resized, np.float32) - PIXEL_MEAN) / PIXEL_STD
-    pixels[0, :, :height, :width] = normalised.transpose(2, 0, 1)
-    (embedding,) = published_encoder.run(None, {"input": pixels})
-    result = straight.refine_straight(
-        *torch_modules, embedding, case.scores, case.labels, case.size_image, case.options
+    result = straight.refine(
+        published_networks, case.image, case.scores, case.options, case.labels, exact.EXACT
     )
     return {
         "REFINED_LABELS": result.labels,
         "REFINED_LOGITS": result.logits,
         "IOU_PREDICTIONS": result.ious[result.kept],
-        "BOXES": result.boxes[result.kept],
-        "REGION_CLASSES": np.array(result.classes, np.int32),
-        "REGION_BOXES": result.boxes,
+        "BOXES": result.boxes_xyxy_image[result.kept],
+        "REGION_CLASSES": result.classes,
+        "REGION_BOXES": result.boxes_xyxy_image,
         "REGION_SCORES": result.scores,
         "REGION_IOUS": result.ious,
         "REGION_KEPT": result.kept,

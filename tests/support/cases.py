@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from sam_refine.contract import RefineOptions
-from support import straight
+from support import exact
 
 DEMO_DATA = Path(__file__).parents[2] / "cli/sam_refine_cli/demo_data"
 
@@ -40,7 +40,7 @@ def coarse_scores() -> np.ndarray:
 
 
 def upsampled(scores: np.ndarray, height: int, width: int) -> np.ndarray:
-    return straight.bilinear(torch.as_tensor(scores, dtype=torch.float32), (height, width)).numpy()
+    return exact.interpolate(torch.as_tensor(scores, dtype=torch.float32), (height, width)).numpy()
 
 
 def landscape(**options: object) -> Case:

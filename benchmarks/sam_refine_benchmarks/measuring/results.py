@@ -152,6 +152,18 @@ def at_most_claim(
     )
 
 
+def limit_claim(
+    what: str, limit_s: float, ours: Timing, product: Timing, at_most: float | None, share: int = 1
+) -> Claim:
+    """`ours` against its limit; rounds are compared with the product of the same round."""
+    value = ours.median_s / limit_s
+    rounds = ratio_range(ours, product)
+    per_product = value / ratio(ours, product)
+    value_range = None if rounds is None else (rounds[0] * per_product, rounds[1] * per_product)
+    limit = f"limit {duration(limit_s / share)}"
+    return at_most_claim(what, limit, milliseconds(ours, share), value, at_most, value_range)
+
+
 def milliseconds(timing: Timing, share: int = 1) -> str:
     """The median with two or three digits: "0.24 ms", "24 ms", "2.4 s"."""
     return duration(timing.median_s / share)

@@ -16,19 +16,17 @@ from sam_refine.algorithm.postprocess import low_res_size
 from sam_refine.algorithm.prompts import Prompts
 from sam_refine.service.images import to_canvas
 from sam_refine_benchmarks.measuring import operations
-from sam_refine_benchmarks.measuring.pairs import Latest, Timing, interleave, ratio, ratio_range
+from sam_refine_benchmarks.measuring.pairs import Latest, Timing, interleave
 from sam_refine_benchmarks.measuring.results import (
     Claim,
     Figure,
     Result,
     Series,
-    at_most_claim,
-    duration,
     faster,
-    milliseconds,
+    limit_claim,
 )
 from sam_refine_benchmarks.setting import Setting
-from sam_refine_benchmarks.sides import inputs, straight
+from sam_refine_benchmarks.sides import inputs, ours, straight
 from sam_refine_benchmarks.sides.networks import (
     exported_networks,
     plain_decoder,
@@ -42,6 +40,8 @@ Float32 = npt.NDArray[np.float32]
 SIZE_IMAGE: Final = (360, 480)
 PROMPTS_OF_A_CLASS: Final = 8
 LARGEST_LOGIT_DIFFERENCE: Final = 1e-2
+MOST_OF_THE_LIMIT: Final = 1.5
+LEAST_OF_PLAIN: Final = 2
 
 
 def run(setting: Setting) -> Result:
@@ -59,9 +59,7 @@ def run(setting: Setting) -> Result:
         "ours": Latest(sides.ours),
     }
     kept = sides.kept_prompts()
-    multiply_adds = operations.count_multiply_adds(
-        exported.decoder_onnx, {"image_embedding": embedding, **sides.prompts.decoder_inputs()}
-    )
+    multiply_adds = ours.decoder_multiply_adds(exported, embedding, sides.prompts)
     timings = interleave(
         {
             **runs,
@@ -188,27 +186,17 @@ def against_count(
 def _claims(timings: Mapping[str, Timing], limit_s: float, count: int) -> tuple[Claim, ...]:
     what = f"mask decoder, {count} prompts, per prompt"
     half_kept = f"mask decoder, {count} prompts, masks of half of them kept, per prompt"
-    ours, product = timings["ours"], timings["matrix product"]
+    exported, product = timings["ours"], timings["matrix product"]
     return (
-        faster(f"{what}: PyTorch", timings["straight"], ours, 10, count),
-        faster(f"{what}: plain export", timings["plain"], ours, 2, count),
-        limit_claim(f"{what}: arithmetic limit", limit_s, ours, product, 1.5, count),
+        limit_claim(
+            f"{what}: arithmetic limit", limit_s, exported, product, MOST_OF_THE_LIMIT, count
+        ),
+        faster(f"{what}: plain export", timings["plain"], exported, LEAST_OF_PLAIN, count),
+        faster(f"{what}: PyTorch", timings["straight"], exported, share=count),
         faster(
-            f"{half_kept}: PyTorch", timings["straight"], timings["ours, half kept"], None, count
+            f"{half_kept}: PyTorch", timings["straight"], timings["ours, half kept"], share=count
         ),
     )
-
-
-def limit_claim(
-    what: str, limit_s: float, ours: Timing, product: Timing, at_most: float | None, share: int = 1
-) -> Claim:
-    """`ours` against its limit; rounds are compared with the product of the same round."""
-    value = ours.median_s / limit_s
-    rounds = ratio_range(ours, product)
-    per_product = value / ratio(ours, product)
-    value_range = None if rounds is None else (rounds[0] * per_product, rounds[1] * per_product)
-    limit = f"limit {duration(limit_s / share)}"
-    return at_most_claim(what, limit, milliseconds(ours, share), value, at_most, value_range)
 
 
 def _figure(curves: Mapping[str, Mapping[int, Timing]]) -> Figure:

@@ -8,10 +8,9 @@ import torch
 from sam_refine.service.images import to_canvas
 from sam_refine_benchmarks.measuring import operations
 from sam_refine_benchmarks.measuring.pairs import interleave
-from sam_refine_benchmarks.measuring.results import Result, faster
-from sam_refine_benchmarks.sections.decoder import limit_claim
+from sam_refine_benchmarks.measuring.results import Result, faster, limit_claim
 from sam_refine_benchmarks.setting import Setting
-from sam_refine_benchmarks.sides import inputs, straight
+from sam_refine_benchmarks.sides import inputs, ours, straight
 from sam_refine_benchmarks.sides.networks import (
     exported_networks,
     published_encoder,
@@ -40,14 +39,11 @@ def run(setting: Setting) -> Result:
     def by_ours() -> object:
         return exported.embed(canvas, canvas_size)
 
-    ours = np.asarray(by_ours())
-    difference = max(float(np.abs(ours - side()).max()) for side in (by_pytorch, by_published))
+    embedding = np.asarray(by_ours())
+    difference = max(float(np.abs(embedding - side()).max()) for side in (by_pytorch, by_published))
     if difference > LARGEST_DIFFERENCE:
         raise RuntimeError(f"the encoders differ by {difference:.2g} in their embeddings")
-    multiply_adds = operations.count_multiply_adds(
-        exported.encoder_onnx,
-        {"canvas": canvas[None], "canvas_size": np.array([canvas_size], np.int64)},
-    )
+    multiply_adds = ours.encoder_multiply_adds(exported, image)
     timings = interleave(
         {
             "straight": by_pytorch,

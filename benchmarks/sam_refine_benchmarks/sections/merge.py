@@ -33,7 +33,7 @@ from sam_refine_benchmarks.setting import Setting
 from sam_refine_benchmarks.sides import inputs, ours, straight
 
 OPTIONS = RefineOptions(min_region_area=16, failed_regions=FailedRegions.SCORES_ONLY)
-"""Failed regions as in the published code: it is all that the straight side knows."""
+"""Failed regions are as in the published code."""
 KEPT_SHARE = 0.8
 SAME_LABELS = 0.999
 """Share of pixels on which the two must agree: float rounding decides near ties."""
@@ -99,7 +99,7 @@ class Problem:
             masks.append(torch.from_numpy(self.masks[chosen]))
             kept.append(torch.from_numpy(self.decoded.kept[chosen]))
         scores, labels = torch.from_numpy(self.scores), torch.from_numpy(self.labels).long()
-        return partial(straight.merge, split, masks, kept, scores, labels)
+        return partial(straight.merge, split, masks, kept, scores, labels, OPTIONS)
 
     def prepare(self, side: str) -> Callable[[], npt.NDArray[np.integer[Any]]]:
         """One of SIDES, ready to run, to refined labels (H, W)."""

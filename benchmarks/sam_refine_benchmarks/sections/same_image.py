@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sam_refine_benchmarks.measuring.pairs import Timing, interleave
 from sam_refine_benchmarks.measuring.results import Result, faster
-from sam_refine_benchmarks.sections.request import CAMVID, SMALL, Scene
 from sam_refine_benchmarks.setting import Setting
 from sam_refine_benchmarks.sides import inputs, server
+from sam_refine_benchmarks.sides.scenes import CAMVID, SMALL, Scene
 from sam_refine_client import RefineClient
 
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sam_refine_benchmarks.measuring.pairs import Timing, interleave, ratio, ratio_range
 from sam_refine_benchmarks.measuring.results import Figure, Result, Series, at_least_claim
-from sam_refine_benchmarks.sections.request import SMALL, refine_unseen
 from sam_refine_benchmarks.setting import Setting
 from sam_refine_benchmarks.sides import server
+from sam_refine_benchmarks.sides.scenes import SMALL, refine_unseen
 from sam_refine_client import RefineClient
 
 CALLERS = (1, 2, 4)

@@ -18,12 +18,15 @@ from sam_refine.algorithm.merge import (
 )
 from sam_refine.algorithm.pipeline import Refinement
 from sam_refine.algorithm.pipeline import refine as refine_by_pipeline
+from sam_refine.algorithm.predict import Decode
+from sam_refine.algorithm.prompts import Prompts
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores
 from sam_refine.contract import RefineOptions
 from sam_refine.numerics.arrays import tiles
 from sam_refine.service.images import to_canvas
 from sam_refine.service.memory import free_memory_bytes
+from sam_refine_benchmarks.measuring import operations
 from sam_refine_client.transport.local_networks import Networks
 
 MANY_REGIONS = 2**20
@@ -79,13 +82,30 @@ def refine(
     image: npt.NDArray[np.uint8],
     scores: npt.NDArray[np.float16] | Float32,
     options: RefineOptions,
+    decode: Decode | None = None,
 ) -> Refinement:
-    """The whole algorithm in this process, as the server runs it; labels only."""
+    """The whole algorithm in this process, as the server runs it; labels only.
+
+    `decode` stands in for the decoder of `networks`.
+    """
     return refine_by_pipeline(
         ClassScores(scores, (image.shape[0], image.shape[1])),
         None,
         options,
         embed=lambda: networks.embed(*to_canvas(image)),
-        decode=networks.decode,
+        decode=decode or networks.decode,
         free_memory_bytes=free_memory_bytes(),
     )
+
+
+def encoder_multiply_adds(networks: Networks, image: npt.NDArray[np.uint8]) -> int:
+    """Of the exported encoder on an image (H, W, 3)."""
+    canvas, size_hw = to_canvas(image)
+    feeds: operations.Feeds = {"canvas": canvas[None], "canvas_size": np.array([size_hw], np.int64)}
+    return operations.count_multiply_adds(networks.encoder_onnx, feeds)
+
+
+def decoder_multiply_adds(networks: Networks, embedding: Float32, prompts: Prompts) -> int:
+    """Of the exported decoder on all prompts of one call."""
+    feeds = {"image_embedding": embedding, **prompts.decoder_inputs()}
+    return operations.count_multiply_adds(networks.decoder_onnx, feeds)

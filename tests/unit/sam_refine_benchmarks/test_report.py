@@ -35,8 +35,13 @@ RESULTS = {
 }
 
 
+def document(*, quick):
+    benchmarks = {name: measured.to_json() for name, measured in RESULTS.items()}
+    return {"quick": quick, "machine": MACHINE, "benchmarks": benchmarks}
+
+
 def test_table_has_a_row_for_each_claim():
-    assert report.table(MACHINE, RESULTS, quick=False) == (
+    assert report.table(document(quick=False)) == (
         "# Benchmarks\n"
         "\n"
         "EPYC avx2, 2 cores, 16 GiB; torch 2.13, onnxruntime 1.32, numpy 1.26; "
@@ -57,19 +62,20 @@ def test_table_has_a_row_for_each_claim():
 
 
 def test_table_of_a_quick_run_says_so():
-    assert report.table(MACHINE, RESULTS, quick=True).startswith("# Benchmarks, quick\n")
+    assert report.table(document(quick=True)).startswith("# Benchmarks, quick\n")
 
 
 def test_write_replaces_both_files(tmp_path):
     for _ in range(2):
         report.write(tmp_path / "results", MACHINE, RESULTS, quick=True)
-    written = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf-8"))
+    written = report.read(tmp_path / "results")
+    assert written == json.loads(json.dumps(document(quick=True)))
     assert written["quick"] is True
     assert written["machine"]["cpu"] == "EPYC avx2"
     decoder = written["benchmarks"]["decoder"]
     assert (decoder["prompts"], decoder["others_share"]) == (32, 0.04)
     table = (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
-    assert table == report.table(MACHINE, RESULTS, quick=True)
+    assert table == report.table(written)
 
 
 def test_draw_writes_a_picture(tmp_path):

@@ -23,7 +23,8 @@ from sam_refine.algorithm.scores import ClassScores, grid_size
 from sam_refine.contract import FailedRegions, RefineOptions
 from sam_refine.numerics import arrays
 from sam_refine.numerics.arrays import Window, full_window, tiles, to_numpy
-from support import straight
+from sam_refine_benchmarks.sides import straight
+from support import exact
 from support.drawings import columns_drawn_in
 
 KINDS = ["positive", "zero", "negative", "mixed", "ties"]
@@ -44,7 +45,7 @@ def box_mask(size, rows, columns, logit=6.0):
 def masks_of(count, seed):
     """Smooth masks, some of them empty, of one cell, or the same as the one before."""
     coarse = torch.randn(count, 12, 12, generator=torch.Generator().manual_seed(seed))
-    masks = (straight.bilinear(coarse, (256, 256)) * 10).numpy()
+    masks = (exact.interpolate(coarse, (256, 256)) * 10).numpy()
     for index, kind in enumerate(np.random.default_rng(seed).integers(0, 6, count)):
         if kind == 0:
             masks[index] = -1
@@ -87,25 +88,19 @@ def merge_straight(masks, classes, failed_grid, values, coarse, size, options):
     Returns labels, logits and where rounding decides: where the logit of a mask is near zero, or
     two scores that are compared are near each other.
     """
-    scores = straight.bilinear(torch.as_tensor(values, dtype=torch.float32), size)
-    coarse, count = torch.as_tensor(coarse), len(masks)
+    scores = exact.interpolate(torch.as_tensor(values, dtype=torch.float32), size)
+    coarse = torch.as_tensor(coarse)
     full = torch.empty(0, *size)
-    if count:
-        full = straight.postprocess_masks(torch.as_tensor(masks), size)
-    kept_of = [np.flatnonzero(classes == i).tolist() for i in range(len(scores))]
-    logits = refined = straight.map_refinement(full, kept_of, scores)
-    best = logits.max(dim=0).values
-    labels = torch.as_tensor(logits.numpy().argmax(axis=0))
-    labels = torch.where(logits.sum(dim=0) == 0, coarse, labels)
+    if len(masks):
+        full = straight.postprocess_masks(torch.as_tensor(masks), size, exact.EXACT)
+    logits = refined = straight.map_refinement(full, torch.as_tensor(classes), scores)
+    labels = straight.fall_back(refined, coarse)
     if failed_grid is not None:
         failed = straight.nearest(torch.as_tensor(failed_grid), size)
-        if options.failed_regions is FailedRegions.KEEP_COARSE:
-            labels = torch.where(failed, coarse, labels)
-        if options.failed_regions is FailedRegions.COMPETE:
-            labels = torch.where(failed & (scores.max(dim=0).values > best), coarse, labels)
-        logits = torch.maximum(logits, failed * scores)
-    if options.ignore_label is not None:
-        labels = torch.where(coarse == options.ignore_label, coarse, labels)
+        labels = straight.failed_labels(labels, refined, failed, scores, coarse, options)
+        logits = torch.maximum(refined, failed * scores)
+    labels = straight.keep_ignored(labels, coarse, options)
+    best = refined.max(dim=0).values
     unsure = (full.abs() < 1e-4).any(dim=0) | ((scores.max(dim=0).values - best).abs() < 1e-5)
     if len(refined) > 1:
         first, second = refined.topk(2, dim=0).values

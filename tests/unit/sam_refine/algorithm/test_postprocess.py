@@ -5,7 +5,8 @@ import torch
 from sam_refine.algorithm import postprocess
 from sam_refine.algorithm.postprocess import MaskPostprocessor, low_res_size
 from sam_refine.numerics.arrays import Window, full_window, to_numpy
-from support import straight
+from sam_refine_benchmarks.sides import straight
+from support import exact
 from support.drawings import columns_drawn_in
 
 SIZES = [(64, 64), (360, 480), (101, 67), (1500, 1024), (1, 1), (1, 40), (33, 2), (3000, 1)]
@@ -13,13 +14,14 @@ SIZES = [(64, 64), (360, 480), (101, 67), (1500, 1024), (1, 1), (1, 40), (33, 2)
 
 def smooth_logits(seed):
     coarse = torch.randn(1, 9, 9, generator=torch.Generator().manual_seed(seed))
-    return straight.bilinear(coarse, (256, 256))[0].numpy() * 8
+    return exact.interpolate(coarse, (256, 256))[0].numpy() * 8
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_logits_of_the_whole_image_equal_the_two_resizes(library, size):
     low_res = smooth_logits(seed=size[0])
-    expected = straight.postprocess_masks(torch.as_tensor(low_res)[None], size)[0].numpy()
+    masks = torch.as_tensor(low_res)[None]
+    expected = straight.postprocess_masks(masks, size, exact.EXACT)[0].numpy()
     masks = library(low_res)
     logits = MaskPostprocessor.of(size, masks).logits(masks, full_window(size))
     np.testing.assert_allclose(to_numpy(logits), expected, atol=3e-5)

@@ -10,7 +10,8 @@ from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, grid_size
 from sam_refine.contract import MaskPrompt, RefineOptions
 from sam_refine.numerics.arrays import to_numpy
-from support import exact, straight
+from sam_refine_benchmarks.sides import straight
+from support import exact
 from support.drawings import columns_drawn_in
 
 
@@ -94,7 +95,8 @@ def straight_mask_prompt(scores, class_id, options):
     (plane,) = exact.bilinear(
         of_image.values[class_id : class_id + 1], of_image.size_image, scores.size_grid
     )
-    return straight.mask_prompt(torch.as_tensor(plane), of_image.size_image, options).numpy()
+    tensor = torch.as_tensor(plane)
+    return straight.mask_prompt(tensor, of_image.size_image, options, exact.EXACT).numpy()
 
 
 @pytest.mark.parametrize("size", [(60, 80), (81, 60), (61, 200), (1, 90), (700, 512)])

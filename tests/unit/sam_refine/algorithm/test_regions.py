@@ -8,7 +8,8 @@ from sam_refine.algorithm import regions as regions_module
 from sam_refine.algorithm.regions import NO_REGION, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.contract import InvalidRequestError, RefineOptions
-from support import exact, straight
+from sam_refine_benchmarks.sides import straight
+from support import exact
 from support.drawings import columns_drawn_in
 
 MANY = 10_000
@@ -152,16 +153,20 @@ def test_mask_grid_is_the_union_of_the_chosen_regions():
 
 def assert_equal_to_flood_fill(regions, labels, scores, options):
     """`scores` (C, h_d, w_d) are all of L_d."""
-    labels_grid, scores_grid = torch.as_tensor(labels).clone(), torch.as_tensor(scores)
-    if options.confidence_threshold > 0:
-        labels_grid[scores_grid.max(dim=0).values < options.confidence_threshold] = len(scores)
-    expected = straight.split_regions(labels_grid, scores_grid, options)
-    assert regions.classes.tolist() == [region.class_id for region in expected]
-    assert regions.boxes_xyxy_grid.tolist() == [list(region.box) for region in expected]
-    assert regions.points_xy_grid.tolist() == [list(region.point) for region in expected]
-    np.testing.assert_allclose(regions.scores, [region.score for region in expected], atol=1e-6)
-    for index, region in enumerate(expected):
-        np.testing.assert_array_equal(regions.region_map == index, region.mask.numpy())
+    split = straight.split_regions(
+        torch.as_tensor(labels).long(), torch.as_tensor(scores), options, exact.EXACT
+    )
+    assert regions.classes.tolist() == [each.class_id for each in split for _ in range(len(each))]
+    assert regions.boxes_xyxy_grid.tolist() == [
+        box for each in split for box in each.boxes_xyxy.tolist()
+    ]
+    assert regions.points_xy_grid.tolist() == [
+        point for each in split for point in each.points_xy.tolist()
+    ]
+    expected_scores = [score for each in split for score in each.scores.tolist()]
+    np.testing.assert_allclose(regions.scores, expected_scores, atol=1e-6)
+    for index, mask in enumerate(mask for each in split for mask in each.masks):
+        np.testing.assert_array_equal(regions.region_map == index, mask.numpy())
 
 
 @settings(max_examples=100)

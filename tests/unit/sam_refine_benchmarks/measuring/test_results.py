@@ -14,9 +14,9 @@ from sam_refine_benchmarks.measuring.results import (
     at_most_claim,
     duration,
     faster,
+    limit_claim,
     megabytes,
 )
-from sam_refine_benchmarks.sections.decoder import limit_claim
 from sam_refine_benchmarks.sections.request import overhead_claim
 
 
