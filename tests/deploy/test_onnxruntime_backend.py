@@ -11,7 +11,15 @@ import tritonclient.grpc as grpc
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from support.tiny_models import STAND_IN, add_model, network
+from support.fake_triton import PATIENCE_S
+from support.tiny_models import (
+    BATCH_SIZE_CONFIG,
+    STAND_IN,
+    add_model,
+    batch_size_network,
+    hold_back,
+    network,
+)
 
 pytestmark = pytest.mark.triton
 
@@ -32,7 +40,7 @@ input [
 ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
 instance_group [ { count: 1 } ]
-dynamic_batching { max_queue_delay_microseconds: 300000 }
+dynamic_batching { preferred_batch_size: [ 3 ] max_queue_delay_microseconds: 300000 }
 """
 SQUARE_CONFIG = """
 backend: "onnxruntime"
@@ -56,6 +64,8 @@ def add_models(repository: Path) -> None:
         [("x", TensorProto.FLOAT, ["N", 3]), ("index", TensorProto.INT64, ["N", 1])],
         [("y", TensorProto.FLOAT, ["N", 1])],
     )
+    add_model(repository, "together", BATCH_SIZE_CONFIG, batch_size_network())
+    hold_back(repository, "together", seconds=PATIENCE_S)
     add_model(repository, "pick", PICK_CONFIG, pick)
     square = network(
         [helper.make_node("Mul", ["x", "x"], ["y"])],
@@ -81,7 +91,7 @@ def infer(client, model, inputs, outputs):
         tensor = grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
         tensors.append(tensor.set_data_from_numpy(array))
     wanted = [grpc.InferRequestedOutput(name) for name in outputs]
-    return client.infer(model, tensors, outputs=wanted, client_timeout=20)
+    return client.infer(model, tensors, outputs=wanted, client_timeout=2 * PATIENCE_S)
 
 
 def test_infer_every_datatype_comes_back_unchanged(client):
@@ -127,7 +137,7 @@ def test_infer_concurrent_requests_run_as_one_batch_and_are_split(client):
     arrays = [np.full((rows, 2), rows, np.float32) for rows in (1, 2, 3)]
     with ThreadPoolExecutor() as pool:
         results = list(
-            pool.map(lambda x: infer(client, STAND_IN, {"x": x}, ["y", "batch_size"]), arrays)
+            pool.map(lambda x: infer(client, "together", {"x": x}, ["y", "batch_size"]), arrays)
         )
     for x, result in zip(arrays, results, strict=True):
         np.testing.assert_array_equal(result.as_numpy("y"), x + 1)

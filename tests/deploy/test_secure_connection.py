@@ -18,6 +18,7 @@ from sam_refine_client import (
 from sam_refine_deploy import Server, ServerOptions
 from support.certificates import Authority
 from support.clients import CLIENTS
+from support.fake_triton import PATIENCE_S
 from support.servers import server_ports
 from support.tiny_models import make_repository, replace_by_zeros
 
@@ -87,7 +88,9 @@ def refine(request):
     def refine(address, tls, **options):
         connection = ConnectionOptions(tls=tls, **{"retries": Retries(attempts=1), **options})
         with CLIENTS[request.param](address, connection=connection) as client:
-            return client.refine(IMAGE, logits=SCORES, outputs=("labels",), timeout_s=20).labels
+            return client.refine(
+                IMAGE, logits=SCORES, outputs=("labels",), timeout_s=PATIENCE_S
+            ).labels
 
     return refine
 

@@ -23,7 +23,7 @@ output [
   { name: "batch_size" data_type: TYPE_INT64 dims: [ 1 ] }
 ]
 instance_group [ { count: 1 } ]
-dynamic_batching { max_queue_delay_microseconds: 300000 }
+dynamic_batching { preferred_batch_size: [ 6 ] max_queue_delay_microseconds: 300000 }
 """
 
 ENSEMBLE_CONFIG = """
@@ -100,6 +100,17 @@ def make_repository(path: Path) -> Path:
         else:
             add_model(path, model.name, ENSEMBLE_CONFIG)
     return path
+
+
+def hold_back(repository: Path, model: str, seconds: int) -> None:
+    """Make the batcher wait so long for a batch of its preferred size."""
+    config = repository / model / CONFIG
+    text = config.read_text(encoding="utf-8")
+    assert "microseconds: 300000" in text
+    config.write_text(
+        text.replace("microseconds: 300000", f"microseconds: {seconds * 1_000_000}"),
+        encoding="utf-8",
+    )
 
 
 def replace_by_zeros(repository: Path) -> None:
