@@ -32,18 +32,17 @@ def update(page: Path, document: report.Document) -> None:
 
 
 def speed(document: report.Document) -> str:
-    """Machine, table, and what serving adds, in Markdown, from `BEGIN` to `END`."""
+    """Table, machine, and what serving adds, in Markdown, from `BEGIN` to `END`."""
     minutes = sum(each["duration_s"] for each in document["benchmarks"].values()) / 60
     run = f"one run of `make bench`, {minutes:.0f} minutes; medians."
     return "\n".join(
         [
             BEGIN,
-            f"{report.hardware(document)}; {run}",
-            "",
             "| | PyTorch | ours | PyTorch / ours | ours / limit |",
             "|---|---|---|---|---|",
             *_rows(document),
             "",
+            f"{report.hardware(document)}; {run}",
             _serving(document),
             END,
         ]

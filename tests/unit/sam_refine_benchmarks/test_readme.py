@@ -43,13 +43,12 @@ DOCUMENT = {
     },
 }
 SPEED = f"""{readme.BEGIN}
-EPYC avx2, 2 cores, 16 GiB, H100; one run of `make bench`, 2 minutes; medians.
-
 | | PyTorch | ours | PyTorch / ours | ours / limit |
 |---|---|---|---|---|
 | image of 10 x 20, 3 regions, client to client | 11 s | 1.4 s | 7.90 | 1.40 |
 | merging 595 masks, 150 classes at 5 x 6 | 4.1 s | 47 ms | 86.0 |  |
 
+EPYC avx2, 2 cores, 16 GiB, H100; one run of `make bench`, 2 minutes; medians.
 Serving adds -3.1% (10 x 20) to the same work in one process.
 A second request about an image does not encode it again: 2.0 to 3.0 times as fast.
 {readme.END}"""
