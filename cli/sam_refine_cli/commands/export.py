@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 _MODELS = "; ".join(f"{model.value}: {model.variant.title}" for model in Model)
+_WITHOUT_CHECKPOINT = ", ".join(model.value for model in Model if model.variant.graphs)
 
 
 def export(
@@ -32,7 +33,8 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="PyTorch checkpoint of the model. MobileSAM needs none: its weights are fetched.",
+            help=f"PyTorch checkpoint of the model. {_WITHOUT_CHECKPOINT} needs none: its weights "
+            "are fetched.",
             exists=True,
             dir_okay=False,
         ),
