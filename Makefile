@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
+WORKERS := --numprocesses 2 --dist loadgroup
 CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
@@ -18,10 +19,10 @@ demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo,
 
 # Two workers: one has the export and its server, the other all that needs neither.
 test: lint  ## Lint, all tests, coverage; ARGS="..." goes to pytest
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
 
 unit: $(VENV)/.installed-test  ## Tests that need neither Triton nor an export, in a minute
-	$(BIN)/pytest tests/unit tests/contract -m "not slow and not triton" $(ARGS)
+	$(BIN)/pytest $(WORKERS) -m "not slow and not triton" tests/unit tests/contract $(ARGS)
 
 # Not torch's tests: constraints.txt has a CPU build for Python 3.11 only.
 pythons:  ## The client's tests on other Pythons; PYTHONS="python3.10 python3.12"

@@ -23,6 +23,9 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 Infer = Callable[..., dict[str, np.ndarray]]
+SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
+        "installed"}  # fmt: skip
+"""Fixtures that make a test slow: the export, weights, networks to export, an installation."""
 EXPORT_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
@@ -34,9 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     others stay together by file, as the fixtures of a module do.
     """
     for item in items:
-        needs_export = "repository" in getattr(item, "fixturenames", ())
-        if needs_export:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        needs_export = "repository" in fixtures
+        if fixtures & SLOW:
             item.add_marker(pytest.mark.slow)
+        if needs_export:
             item.add_marker(pytest.mark.timeout(EXPORT_TIMEOUT_S))
         group = "export" if needs_export else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))

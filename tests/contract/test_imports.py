@@ -24,6 +24,7 @@ def import_blocked(module, blocked):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "blocked"),
     [

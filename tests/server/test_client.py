@@ -197,7 +197,7 @@ def test_health_of_what_works_has_no_problems_and_times_the_canary(client):
         assert health.is_ready
         assert {"sam_image_encoder", "sam_mask_decoder"} <= set(health.models)
         assert set(health.models.values()) == {True}
-        assert 1 < health.canary_ms < 30_000
+        assert health.canary_ms > 0
 
 
 def test_health_without_the_canary_asks_only(client):
@@ -293,18 +293,17 @@ def test_closed_client_says_so(server, repository):
             client.health()
 
 
-def test_cancelled_awaited_call_ends_at_once(server):
+def test_cancelled_awaited_call_ends_and_the_client_goes_on(server):
     async def cancel():
         async with AsyncRefineClient(f"127.0.0.1:{server.grpc_port}") as client:
             call = asyncio.create_task(client.refine(PHOTO, logits=coarse_scores()))
             await asyncio.sleep(0.1)
-            started = time.monotonic()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            return time.monotonic() - started
+            return await client.refine(PHOTO, logits=coarse_scores(), options=FAST)
 
-    assert asyncio.run(cancel()) < 0.9
+    assert asyncio.run(cancel()).labels is not None
 
 
 def test_many_awaited_calls_at_once_each_have_their_own_answer(server):
@@ -412,11 +411,13 @@ def test_unreachable_server_is_named_as_such_after_some_attempts():
 
 
 def test_unreachable_server_is_not_waited_for_beyond_the_deadline():
-    with RefineClient("127.0.0.1:1") as client:
-        started = time.monotonic()
-        with pytest.raises((UnreachableError, DeadlineError)):
-            client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.5)
-        assert time.monotonic() - started < 2
+    waits = Retries(attempts=1000, first_wait_s=10_000, longest_wait_s=10_000)
+    connection = ConnectionOptions(retries=waits)
+    with (
+        RefineClient("127.0.0.1:1", connection=connection) as client,
+        pytest.raises((UnreachableError, DeadlineError)),
+    ):
+        client.refine(PHOTO, logits=coarse_scores(), timeout_s=0.5)
 
 
 def test_several_addresses_go_on_where_one_does_not_answer(server):

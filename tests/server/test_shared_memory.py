@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from sam_refine_client import (
 )
 from sam_refine_deploy import Server, ServerOptions
 from support.cases import coarse_scores, photo, upsampled
+from support.fake_triton import PATIENCE_S
 from support.servers import server_ports
 
 pytestmark = pytest.mark.triton
@@ -34,6 +34,9 @@ SIZE = (480, 720)
 IMAGE = photo(*SIZE)
 SCORES = upsampled(coarse_scores().astype(np.float32), *SIZE)  # 8 MB
 FAST = RefineOptions(mask_prompt="none", min_region_area=225)
+ROWS, COLUMNS = np.indices(SIZE) // 8 % 2
+CELLS = (ROWS & COLUMNS).astype(np.int32)
+"""Each a region: far more than a second's work."""
 ALL = ("labels", "coarse_labels", "logits", "regions")
 
 
@@ -45,8 +48,10 @@ def connection(use):
     return ConnectionOptions(shared_memory=use)
 
 
-def left_behind():
-    return [path.name for path in Path("/dev/shm").glob("sam_refine-*")]
+def left_behind(process=None):
+    """Shared memory of clients in `process`, else in this one."""
+    names = f"sam_refine-*-{process or os.getpid()}-*"
+    return [path.name for path in Path("/dev/shm").glob(names)]
 
 
 @pytest.fixture
@@ -110,12 +115,14 @@ def test_rejected_request_is_rejected_and_the_next_one_answered(server):
         assert client.refine(IMAGE, logits=SCORES, options=FAST).labels is not None
 
 
-def test_region_of_a_call_that_ended_early_is_not_used_again(server, regions):
+def test_region_of_a_call_that_ended_early_is_not_used_again(server, regions, monkeypatch):
+    closing_s = "sam_refine_client.transport.shared_memory._CLOSING_S"
+    monkeypatch.setattr(closing_s, PATIENCE_S)  # the server may take its time to end the call
     with RefineClient(url_of(server), connection=connection("always")) as client:
-        client.refine(IMAGE, logits=SCORES, options=FAST)
+        client.refine(IMAGE, logits=SCORES, labels=CELLS, options=FAST)
         (before,) = regions()
         with pytest.raises(DeadlineError):
-            client.refine(IMAGE[::-1].copy(), logits=SCORES, timeout_s=0.1)
+            client.refine(IMAGE, logits=SCORES, labels=CELLS, timeout_s=1)
         assert regions() == [before]
         client.refine(IMAGE, logits=SCORES, options=FAST)
         assert len(set(regions()) - {before}) == 1
@@ -143,7 +150,7 @@ def test_killed_client_leaves_nothing_and_the_next_one_tidies_up(server, regions
     assert process.stdout.readline() == "refined\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert left_behind() == []
+    assert left_behind(process.pid) == []
     (left,) = regions()
     assert f"-{process.pid}-" in left
     with RefineClient(url_of(server)) as client:
@@ -168,10 +175,8 @@ def test_server_started_anew_is_gone_on_with(repository, tmp_path):
         with Server(options):
             first = client.refine(IMAGE, logits=SCORES, options=FAST)
         with Server(options):
-            again = client.refine(IMAGE, logits=SCORES, options=FAST, timeout_s=60)
+            again = client.refine(IMAGE, logits=SCORES, options=FAST, timeout_s=600)
         np.testing.assert_array_equal(again.labels, first.labels)
-        started = time.monotonic()
-    assert time.monotonic() - started < 5  # closing without a server
     assert left_behind() == []
 
 

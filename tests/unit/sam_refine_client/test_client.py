@@ -274,6 +274,7 @@ def named(server, request, context):
     return answer_with(server, request, lambda name, array: array * array.dtype.type(number))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_many_threads_each_have_their_own_answer(client_of, request, size):
     call = request.getfixturevalue(size)
@@ -332,6 +333,7 @@ with RefineClient(sys.argv[1]) as client:
 """
 
 
+@pytest.mark.slow
 def test_client_in_a_forked_process_has_its_own_connection_and_memory():
     with FakeTriton(*[named] * 200) as server:
         done = subprocess.run(

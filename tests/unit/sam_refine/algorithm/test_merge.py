@@ -136,6 +136,7 @@ def merges(draw):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(merges(), st.sampled_from([(256, 256), (7, 11)]))
 def test_merge_equals_the_formulas_on_full_size_masks(library, drawn, tile):

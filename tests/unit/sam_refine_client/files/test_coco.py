@@ -132,6 +132,7 @@ def test_polygons_of_any_map_are_its_areas(labels):
     check_polygons(labels)
 
 
+@pytest.mark.slow
 def test_polygons_of_a_large_map_full_of_holes_are_its_areas(tmp_path):
     rng = np.random.default_rng(0)
     labels = (rng.random((200, 300)) < 0.05).astype(np.int32)

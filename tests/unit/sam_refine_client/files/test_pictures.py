@@ -199,6 +199,7 @@ def test_before_after_classes_past_256_and_past_the_names_are_coloured_and_named
     assert contains_colour(picture, colour, below=0.9)
 
 
+@pytest.mark.slow
 def test_before_after_legend_of_many_long_names_wraps_within_the_picture():
     labels = np.arange(150).repeat(16).reshape(40, 60)
     names = [f"class of a rather long name {i}" for i in range(149)] + ["endless " * 200]

