@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ Infer = Callable[..., dict[str, np.ndarray]]
 SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
-EXPORT_TIMEOUT_S = 1500
+SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
 
@@ -34,17 +35,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of each test what it waits for, and which worker of `make test` has it.
 
     All that need the export go to one worker, so that there is one export and one server; the
-    others stay together by file, as the fixtures of a module do.
+    others stay together by file, as the fixtures of a module do. A file in which both kinds share
+    something costly names its group itself.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         needs_export = "repository" in fixtures
         if fixtures & SLOW:
             item.add_marker(pytest.mark.slow)
-        if needs_export:
-            item.add_marker(pytest.mark.timeout(EXPORT_TIMEOUT_S))
-        group = "export" if needs_export else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
+        if not item.get_closest_marker("xdist_group"):
+            group = "export" if needs_export else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,8 +75,11 @@ def repository() -> Path:
     from sam_refine_export import export_repository, is_current
 
     path = ROOT / "build" / "test_model_repository"
-    if not is_current(path):
-        export_repository(path)
+    path.parent.mkdir(exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be at it
+        if not is_current(path):
+            export_repository(path)
     return path
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from support.cases import DEMO_DATA
 
+pytestmark = pytest.mark.xdist_group("export")  # all share `installed`
+
 ROOT = Path(__file__).parents[2]
 NEVER = {
     "cc3d",

@@ -20,6 +20,8 @@ from sam_refine_benchmarks.sides import straight
 from support import exact
 from support.cases import CASES, Case
 
+pytestmark = pytest.mark.xdist_group("export")  # all share `expected`
+
 NOTHING_KEPT = {"all_failed", "none_found"}
 MAPS = ("REFINED_LABELS", "REFINED_LOGITS")
 
