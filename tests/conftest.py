@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import settings
+
+if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # A core for each worker and all that it starts, before any library counts the cores: threads of
+    # two processes that wait for each other on the same cores take many times as long.
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # What a terminal, or whoever has no colours in it, would change in what commands print.
@@ -23,7 +28,7 @@ settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
-Infer = Callable[..., dict[str, np.ndarray]]
+Infer = Callable[..., dict[str, Any]]
 SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
