@@ -36,6 +36,7 @@ SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of each test what it waits for, and which worker of `make test` has it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_test_folders_are_no_packages_but_support(folder):
     """pytest imports tests by their path, so that equal names in two folders do not collide."""
     inits = {path.parent.name for path in (ROOT / "tests" / folder).rglob("__init__.py")}
     assert inits == ({"support"} if folder == "support" else set())
+
+
+def test_tests_of_a_file_have_one_worker(request):
+    """pytest-xdist reads it from the name; or else each worker would export and start Triton."""
+    assert request.node.get_closest_marker("xdist_group") is not None
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@tests/contract/test_structure.py")
 
 
 def test_classifiers_are_the_pythons_that_may_install_it():
