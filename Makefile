@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 2 --dist loadgroup
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help

@@ -32,6 +32,9 @@ Infer = Callable[..., dict[str, Any]]
 SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
+FIRST = ("export", "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py")
+"""The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
+alone."""
 SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
@@ -54,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker("xdist_group"):
             group = "export" if needs_export else item.nodeid.partition("::")[0]
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_rank)  # stable: the rest stays as it was collected
+
+
+def _rank(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("xdist_group")
+    group = marker.args[0] if marker else ""
+    return FIRST.index(group) if group in FIRST else len(FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,7 +53,7 @@ def test_retry_succeeds_after_growing_waits(client_of, small):
         arrived = [call.arrived_s for call in server.calls()]
     assert len(arrived) == 4
     for wait, longest in zip(np.diff(arrived), (0.1, 0.2, 0.4), strict=True):
-        assert longest / 2 <= wait < longest + 0.2
+        assert wait >= longest / 2  # test_wait_grows says how long at most
 
 
 def test_retry_that_meets_another_error_ends_with_that(client_of, small):
