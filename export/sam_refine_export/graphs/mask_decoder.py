@@ -8,12 +8,13 @@ It computes what segment-anything's `PromptEncoder` and `MaskDecoder` compute (K
 - in attention between S image tokens and T prompt tokens, projections of the S tokens are folded
   into the T tokens (see `FoldedAttention`);
 - transposed convolutions of stride = kernel are linear layers per pixel;
-- the mask to return is chosen before it is computed; where its predicted IoU is too low, and where
+- masks to return are chosen before they are computed, and share their upscaling; where its predicted IoU is too low, and where
   its pixels lie beyond the image, it is not computed at all.
 
 Letters beyond the package's: S = 64 * 64 image tokens, D = 256 their width, T = 5 + P prompt tokens
 (predicted IoU, four masks, P points), A = 8 attention heads, d = D / A / 2 the width of a head,
-J = 1 or 3 masks to choose from, S' = h_l / 4 * w_l / 4 image tokens that masks are made of.
+J = 1, 3 or 4 masks that are looked at,
+M = 1 or 4 of them that are returned, S' = h_l / 4 * w_l / 4 image tokens that masks are made of.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_refine.contract.tensors import MaskPromptMode
+from sam_refine.contract.tensors import MaskChoice, MaskPromptMode
 from sam_refine_export.networks.sam_modules import SamModule
 
 
@@ -43,7 +44,7 @@ class MaskDecoder(nn.Module):
         self.upscaling = Upscaling(
             mask_decoder.output_upscaling, prompt_encoder.image_embedding_size
         )
-        self.mask_choice = MaskChoice(mask_decoder)
+        self.chooser = MaskChooser(mask_decoder)
         iou_and_mask_tokens = torch.cat(
             [mask_decoder.iou_token.weight, mask_decoder.mask_tokens.weight]
         )
@@ -57,7 +58,7 @@ class MaskDecoder(nn.Module):
         mask_prompts: Tensor,
         mask_index: Tensor,
         mask_prompt_mode: Tensor,
-        multimask_output: Tensor,
+        mask_choice: Tensor,
         iou_threshold: Tensor,
         low_res_size: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -69,13 +70,14 @@ class MaskDecoder(nn.Module):
         output_tokens = self.output_tokens.expand(points.shape[0], -1, -1)  # (N, 5, D)
         tokens = torch.cat([output_tokens, points], dim=1)  # (N, T, D)
 
-        wanted = self.mask_choice.wanted(multimask_output)  # (J)
+        looked_at = self.chooser.looked_at(mask_choice)  # (J)
         # (N, 1 + J, D), (N, S, D)
-        tokens, image = self.transformer(tokens, image, mask_index, wanted)
+        tokens, image = self.transformer(tokens, image, mask_index, looked_at)
 
-        filters, iou_predictions = self.mask_choice(tokens, wanted)  # (N, 32), (N, 1)
-        kept = torch.nonzero(iou_predictions[:, 0] > iou_threshold)[:, 0]  # (V)
-        low_res_logits = self.upscaling(image, filters, kept, low_res_size)  # (V, 1, h_l, w_l)
+        # (N, M, 32), (N, M)
+        filters, iou_predictions = self.chooser(tokens, looked_at, mask_choice)
+        kept = torch.nonzero(iou_predictions.amax(dim=1) > iou_threshold)[:, 0]  # (V)
+        low_res_logits = self.upscaling(image, filters, kept, low_res_size)  # (V, M, h_l, w_l)
         return low_res_logits, iou_predictions
 
 
@@ -172,18 +174,18 @@ class Transformer(nn.Module):
         self.register_buffer("image_pe", image_pe.detach().flatten(2).transpose(1, 2).contiguous())
 
     def forward(
-        self, tokens: Tensor, image: Tensor, mask_index: Tensor, wanted: Tensor
+        self, tokens: Tensor, image: Tensor, mask_index: Tensor, looked_at: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(N, T, D), (K, S, D) and (N) indices into K to (N, 1 + J, D), (N, S, D).
 
-        Only tokens that are needed later are returned: the predicted IoU's and the J `wanted`
-        masks'.
+        Only tokens that are needed later are returned: the predicted IoU's and those of the J
+        masks' that are `looked_at`.
         """
         token_pe = tokens
         image = image.index_select(0, mask_index)
         for layer in self.layers:
             tokens, image = layer(tokens, token_pe, image, self.image_pe)
-        read = torch.cat([wanted.new_zeros(1), 1 + wanted])
+        read = torch.cat([looked_at.new_zeros(1), 1 + looked_at])
         tokens, token_pe = tokens.index_select(1, read), token_pe.index_select(1, read)
         attended = self.final_attention(tokens + token_pe, image + self.image_pe, image)
         return self.final_norm(tokens + attended), image
@@ -303,10 +305,10 @@ class ImageToTokenAttention(FoldedAttention):
         return weights.transpose(1, 2) @ value.flatten(1, 2)  # (N, S, A T), (N, A T, D)
 
 
-class MaskChoice(nn.Module):
-    """Which of SAM's four masks to return, its filter and its predicted IoU."""
+class MaskChooser(nn.Module):
+    """Which of SAM's four masks to return, their filters and their predicted IoUs."""
 
-    is_multimask: Tensor
+    is_one_of_three: Tensor
 
     def __init__(self, mask_decoder: SamModule) -> None:
         super().__init__()
@@ -320,35 +322,39 @@ class MaskChoice(nn.Module):
         self.biases = nn.ParameterList(
             torch.stack([linear.bias.detach()[None] for linear in layer]) for layer in layers
         )
-        self.register_buffer("is_multimask", torch.arange(mask_decoder.num_mask_tokens) > 0)
+        self.register_buffer("is_one_of_three", torch.arange(mask_decoder.num_mask_tokens) > 0)
 
-    def wanted(self, multimask_output: Tensor) -> Tensor:
-        """(1) bool to the masks to choose from, (J): 0 alone, or 1 to 3."""
-        return torch.nonzero(self.is_multimask == multimask_output)[:, 0]
+    def looked_at(self, choice: Tensor) -> Tensor:
+        """(1) a `MaskChoice` to the masks that it is about, (J): 0 alone, 1 to 3, or all."""
+        is_best = choice == MaskChoice.BEST_OF_THREE
+        return torch.nonzero((self.is_one_of_three == is_best) | (choice == MaskChoice.ALL))[:, 0]
 
-    def forward(self, tokens: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1 + J, D) and the masks (J) to filters (N, 32), predicted IoUs (N, 1).
+    def forward(self, tokens: Tensor, looked_at: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1 + J, D), the masks (J), the choice to filters (N, M, 32), predicted IoUs (N, M).
 
-        Both of the mask with the best predicted IoU; of equal ones, the first.
+        Of all masks, or of the one with the best predicted IoU; of equal ones, the first.
         """
-        ious = self.iou_head(tokens[:, 0]).index_select(1, wanted)  # (N, J)
+        ious = self.iou_head(tokens[:, 0]).index_select(1, looked_at)  # (N, J)
+        filters = self._filters(tokens[:, 1:], looked_at)  # (N, J, 32)
+        is_all = choice == MaskChoice.ALL
+        returned = torch.nonzero(is_all | ~self.is_one_of_three)[:, 0]  # (M)
         best = torch.argmax(ious, dim=1, keepdim=True)  # (N, 1)
-        filters = self._filters(tokens[:, 1:], wanted)  # (N, J, 32)
-        index = best[:, :, None].expand(-1, -1, filters.shape[2])
-        return filters.gather(1, index).squeeze(1), ious.gather(1, best)
+        index = torch.where(is_all, returned, best)  # (N, M)
+        ious = ious.gather(1, index)
+        return filters.gather(1, index[:, :, None].expand(-1, -1, filters.shape[2])), ious
 
-    def _filters(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+    def _filters(self, tokens: Tensor, looked_at: Tensor) -> Tensor:
         """One small network per mask token: (N, J, D) to (N, J, 32)."""
         x = tokens.transpose(0, 1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight.index_select(0, wanted) + bias.index_select(0, wanted)
+            x = x @ weight.index_select(0, looked_at) + bias.index_select(0, looked_at)
             if i + 1 < len(self.weights):
                 x = F.relu(x)
         return x.transpose(0, 1)
 
 
 class Upscaling(nn.Module):
-    """Image tokens to one mask of four times their resolution."""
+    """Image tokens to masks of four times their resolution: they share all but the last product."""
 
     rows: Tensor
     columns: Tensor
@@ -366,7 +372,7 @@ class Upscaling(nn.Module):
         self.linear2 = _per_pixel(conv2)
 
     def forward(self, image: Tensor, filters: Tensor, kept: Tensor, size: Tensor) -> Tensor:
-        """(N, S, D), (N, 32), V indices into N and (h_l, w_l) to (V, 1, h_l, w_l)."""
+        """(N, S, D), (N, M, 32), V indices into N and (h_l, w_l) to (V, M, h_l, w_l)."""
         rows = torch.nonzero(4 * self.rows < size[0])  # (h_l / 4, 1)
         columns = torch.nonzero(4 * self.columns < size[1])[:, 0]  # (w_l / 4)
         places = (rows * self.columns.shape[0] + columns).flatten()  # (S')
@@ -374,13 +380,13 @@ class Upscaling(nn.Module):
 
         x = torch.unflatten(self.linear1(image), -1, (4, -1))  # (V, S', 4, 64)
         x = F.gelu(self.linear2(F.gelu(self.norm(x))))  # (V, S', 4, 4 * 32)
-        filters = filters.index_select(0, kept)[:, :, None]
+        filters = filters.index_select(0, kept).transpose(1, 2)  # (V, 32, M)
         # Not len(): torch would need their values during the export.
-        v, h, w = kept.shape[0], rows.shape[0], columns.shape[0]
+        v, h, w, m = kept.shape[0], rows.shape[0], columns.shape[0], filters.shape[2]
         x = x.reshape(v, 16 * h * w, filters.shape[1]) @ filters
-        x = x.reshape(v, h, w, 2, 2, 2, 2)  # y, x, then twice (dy, dx)
-        x = x.permute(0, 1, 3, 5, 2, 4, 6)
-        return x.reshape(v, 1, 4 * h, 4 * w)
+        x = x.reshape(v, h, w, 2, 2, 2, 2, m)  # y, x, then twice (dy, dx)
+        x = x.permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return x.reshape(v, m, 4 * h, 4 * w)
 
 
 def _projections(attention: SamModule) -> tuple[SamModule, ...]:

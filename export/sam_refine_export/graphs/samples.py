@@ -21,6 +21,7 @@ from sam_refine.contract.tensors import (
     BOX_TOP_LEFT,
     MASK_SIDE,
     MODEL_SIDE,
+    MaskChoice,
     MaskPromptMode,
 )
 
@@ -44,6 +45,13 @@ def canvases() -> tuple[Tensor, Tensor]:
     return canvas, canvas_size
 
 
+_CHOICES: Final = {
+    MaskChoice.SINGLE: "single mask",
+    MaskChoice.BEST_OF_THREE: "best of three masks",
+    MaskChoice.ALL: "all four masks",
+}
+
+
 @dataclass(frozen=True)
 class DecoderCase:
     """Random prompts of one kind."""
@@ -53,13 +61,13 @@ class DecoderCase:
     has_box: bool
     mask_prompts: int
     mode: MaskPromptMode
-    multimask_output: bool
+    choice: MaskChoice
 
     def __str__(self) -> str:
         return (
             f"N = {self.prompts}, P = {self.points + 2 * self.has_box}, K = {self.mask_prompts}, "
             f"mask prompt {self.mode.name.lower()}, "
-            f"{'best of three masks' if self.multimask_output else 'single mask'}"
+            f"{_CHOICES[self.choice]}"
         )
 
     def inputs(self, embedding: Tensor) -> dict[str, Tensor]:
@@ -80,7 +88,7 @@ class DecoderCase:
             "mask_prompts": _mask_prompts(k, random),
             "mask_index": torch.randint(0, k, (n,), generator=random),
             "mask_prompt_mode": torch.tensor([self.mode]),
-            "multimask_output": torch.tensor([self.multimask_output]),
+            "mask_choice": torch.tensor([self.choice]),
             "iou_threshold": torch.tensor([-torch.inf]),
             "low_res_size": torch.tensor([MASK_SIDE, MASK_SIDE]),
         }
@@ -95,18 +103,21 @@ def _mask_prompts(count: int, random: torch.Generator) -> Tensor:
 
 
 DECODER_CASES: Final = (
-    DecoderCase(1, 1, False, 1, MaskPromptMode.NONE, multimask_output=False),
-    DecoderCase(1, 0, True, 2, MaskPromptMode.NONE, multimask_output=True),
-    DecoderCase(1, 1, True, 2, MaskPromptMode.SAM, multimask_output=False),
-    DecoderCase(1, 2, True, 1, MaskPromptMode.TRIDENT, multimask_output=True),
-    DecoderCase(7, 2, True, 3, MaskPromptMode.NONE, multimask_output=False),
-    DecoderCase(7, 1, False, 1, MaskPromptMode.SAM, multimask_output=True),
-    DecoderCase(7, 1, True, 3, MaskPromptMode.TRIDENT, multimask_output=False),
-    DecoderCase(32, 1, True, 2, MaskPromptMode.NONE, multimask_output=True),
-    DecoderCase(32, 0, True, 2, MaskPromptMode.SAM, multimask_output=False),
+    DecoderCase(1, 1, False, 1, MaskPromptMode.NONE, MaskChoice.SINGLE),
+    DecoderCase(1, 0, True, 2, MaskPromptMode.NONE, MaskChoice.BEST_OF_THREE),
+    DecoderCase(1, 1, True, 2, MaskPromptMode.SAM, MaskChoice.SINGLE),
+    DecoderCase(1, 2, True, 1, MaskPromptMode.TRIDENT, MaskChoice.BEST_OF_THREE),
+    DecoderCase(7, 2, True, 3, MaskPromptMode.NONE, MaskChoice.SINGLE),
+    DecoderCase(7, 1, False, 1, MaskPromptMode.SAM, MaskChoice.BEST_OF_THREE),
+    DecoderCase(7, 1, True, 3, MaskPromptMode.TRIDENT, MaskChoice.SINGLE),
+    DecoderCase(32, 1, True, 2, MaskPromptMode.NONE, MaskChoice.BEST_OF_THREE),
+    DecoderCase(32, 0, True, 2, MaskPromptMode.SAM, MaskChoice.SINGLE),
+    DecoderCase(1, 1, False, 1, MaskPromptMode.TRIDENT, MaskChoice.ALL),
+    DecoderCase(7, 1, True, 2, MaskPromptMode.NONE, MaskChoice.ALL),
+    DecoderCase(32, 1, True, 3, MaskPromptMode.SAM, MaskChoice.ALL),
 )
-"""Each mode with one and several prompts, one and several mask prompts, and both choices of mask;
-each choice with every N and P."""
+"""Each mode with one and several prompts, one and several mask prompts, and all choices of mask;
+each choice with every N, one and several P."""
 
 
 def encoder_feeds() -> Iterator[Feeds]:

@@ -16,7 +16,7 @@ import torch
 from onnxruntime import InferenceSession
 from torch import Tensor
 
-from sam_refine.contract import MaskPromptMode
+from sam_refine.contract import MaskChoice, MaskPromptMode
 from sam_refine_export.graphs.samples import DecoderCase
 from sam_refine_export.validation import reference
 
@@ -40,8 +40,9 @@ def decodes(case: DecoderCase) -> bool:
     It knows no mask prompts without a batch axis, and it chooses the mask by the number of points:
     the best of three for up to two of them, else mask 0.
     """
-    is_best_of_three = case.points + 2 * case.has_box <= 2
-    return case.mode is not MaskPromptMode.TRIDENT and case.multimask_output == is_best_of_three
+    is_few = case.points + 2 * case.has_box <= 2
+    choice = MaskChoice.BEST_OF_THREE if is_few else MaskChoice.SINGLE
+    return case.mode is not MaskPromptMode.TRIDENT and case.choice is choice
 
 
 def decode(session: InferenceSession, inputs: Mapping[str, Tensor]) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskPromptMode
+from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskChoice, MaskPromptMode
 from sam_refine_export.graphs.image_encoder import PIXEL_MEAN, PIXEL_STD
 from sam_refine_export.networks.sam_modules import SamModule
 from sam_refine_export.networks.sam_networks import SamNetworks
@@ -42,25 +42,24 @@ def decode(
     mask_prompts: Tensor,
     mask_index: Tensor,
     mask_prompt_mode: Tensor,
-    multimask_output: Tensor,
+    mask_choice: Tensor,
     iou_threshold: Tensor,
     low_res_size: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Prompt encoder and mask decoder on the inputs of `contract.SAM_MASK_DECODER`.
 
-    All masks to choose from (N, M, 256, 256) and their predicted IoUs (N, M): M is 3 with
-    `multimask_output`, else 1. Those below `iou_threshold` are among them, and what lies beyond
+    All masks to choose from (N, J, 256, 256) and their predicted IoUs (N, J): J is 1, 3 or 4, as
+    the `MaskChoice` has it. Those below `iou_threshold` are among them, and what lies beyond
     `low_res_size`. A box must be the last two points of every prompt.
     """
     points = _embed_points(networks.prompt_encoder, point_coords, point_labels)
     dense = _embed_masks(networks.prompt_encoder, mask_prompts, int(mask_prompt_mode))
     predictions = [
-        networks.mask_decoder(
+        networks.mask_decoder.predict_masks(
             image_embeddings=image_embedding,
             image_pe=networks.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=some_points,
             dense_prompt_embeddings=dense[some_index],
-            multimask_output=bool(multimask_output),
         )
         for some_points, some_index in zip(
             torch.split(points, _PROMPTS_AT_A_TIME),
@@ -69,7 +68,9 @@ def decode(
         )
     ]
     masks, ious = (torch.cat(parts) for parts in zip(*predictions, strict=True))
-    return masks, ious
+    choices = {MaskChoice.SINGLE: slice(1), MaskChoice.BEST_OF_THREE: slice(1, None)}
+    looked_at = choices.get(MaskChoice(int(mask_choice)), slice(None))
+    return masks[:, looked_at], ious[:, looked_at]
 
 
 def choose(masks: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sam_refine.contract import (
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
+    MaskChoice,
     ModelSpec,
 )
 from sam_refine_export.graphs.half_precision import session_with_real_rounding
@@ -208,9 +209,11 @@ def check_mask_decoder(
         inputs = case.inputs(embedding)
         masks, ious = (tensor.numpy() for tensor in reference.decode(networks, **inputs))
         found = _decode(session, inputs)
-        best = ious.max(axis=1, keepdims=True)
-        mask = _nearest(found[0], masks, ious > best - tolerances["iou_predictions"].of(best))
-        yield from _compare(SAM_MASK_DECODER, PYTORCH, str(case), found, [mask, best], tolerances)
+        if case.choice is not MaskChoice.ALL:
+            best = ious.max(axis=1, keepdims=True)
+            is_best = ious > best - tolerances["iou_predictions"].of(best)
+            masks, ious = _nearest(found[0], masks, is_best), best
+        yield from _compare(SAM_MASK_DECODER, PYTORCH, str(case), found, [masks, ious], tolerances)
 
 
 def check_published_decoder(
@@ -277,31 +280,30 @@ def check_mask_choice(
     another order. Raises `ExportError` where the graph has no such bias.
     """
     last = len(networks.mask_decoder.iou_prediction_head.layers) - 1
-    bias_name = f"mask_choice.iou_head.layers.{last}.bias"
+    bias_name = f"chooser.iou_head.layers.{last}.bias"
     with tempfile.TemporaryDirectory() as scratch:
         ranking_onnx = Path(scratch) / "model.onnx"
         bias = parameter_to_input(decoder_onnx, ranking_onnx, bias_name, ("N", len(RANKINGS[0])))
         session = open_session(ranking_onnx)
-    inputs = CHOICE_CASE.inputs(embedding)
-    decoded = [
-        reference.decode(networks, **inputs | {"multimask_output": torch.tensor([is_multimask])})
-        for is_multimask in (False, True)
-    ]
-    masks, ious = (torch.cat(parts, dim=1).numpy() for parts in zip(*decoded, strict=True))
+    inputs = replace(CHOICE_CASE, choice=MaskChoice.ALL).inputs(embedding)
+    masks, ious = (tensor.numpy() for tensor in reference.decode(networks, **inputs))
     step = 1 + ious.max() - ious.min()  # by which any mask overtakes any other
     offset = step * (len(RANKINGS[0]) - 1 - np.argsort(RANKINGS, axis=1))
     ranked = (ious + offset).astype(np.float32)
     ranking_bias = torch.from_numpy((bias + offset).astype(bias.dtype))
-    for is_multimask in (False, True):
-        chosen = 1 + ranked[:, 1:].argmax(axis=1) if is_multimask else np.zeros(len(ranked), int)
-        row = np.arange(len(ranked))
-        case = replace(CHOICE_CASE, multimask_output=is_multimask)
+    row = np.arange(len(ranked))[:, None]
+    for choice, chosen in (
+        (MaskChoice.SINGLE, np.zeros_like(row)),
+        (MaskChoice.BEST_OF_THREE, 1 + ranked[:, 1:].argmax(axis=1)[:, None]),
+        (MaskChoice.ALL, np.arange(ranked.shape[1])),
+    ):
+        case = replace(CHOICE_CASE, choice=choice)
         yield from _compare(
             SAM_MASK_DECODER,
             PYTORCH,
             f"{case}, predicted IoUs ranked anew",
             _decode(session, case.inputs(embedding) | {bias_name: ranking_bias}),
-            [masks[row, chosen][:, None], ranked[row, chosen][:, None]],
+            [masks[row, chosen], ranked[row, chosen]],
             tolerances,
         )
 

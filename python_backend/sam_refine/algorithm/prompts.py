@@ -33,6 +33,7 @@ from sam_refine.contract import (
     MASK_SIDE,
     MODEL_SIDE,
     POINT_POSITIVE,
+    MaskChoice,
     MaskPrompt,
     MaskPromptMode,
     RefineOptions,
@@ -61,7 +62,7 @@ class Prompts:
     mask_index: npt.NDArray[np.int64]
     """(N,) each prompt's mask prompt, in [0, K)."""
     mask_prompt: MaskPrompt
-    multimask_output: bool
+    choice: MaskChoice
     iou_threshold: float
     """tau_iou."""
     low_res_size: tuple[int, int]
@@ -79,7 +80,7 @@ class Prompts:
             take(self.mask_prompts, used, 0),
             mask_index.astype(np.int64),
             self.mask_prompt,
-            self.multimask_output,
+            self.choice,
             self.iou_threshold,
             self.low_res_size,
         )
@@ -92,7 +93,7 @@ class Prompts:
             "mask_prompts": self.mask_prompts,
             "mask_index": self.mask_index,
             "mask_prompt_mode": np.array([_MODES[self.mask_prompt]], np.int64),
-            "multimask_output": np.array([self.multimask_output]),
+            "mask_choice": np.array([self.choice], np.int64),
             "iou_threshold": np.array([self.iou_threshold], np.float32),
             "low_res_size": np.array(self.low_res_size, np.int64),
         }
@@ -113,7 +114,7 @@ def transform_prompts(regions: Regions, scores: GridScores, options: RefineOptio
         mask_prompts=mask_prompts(classes, scores, options),
         mask_index=mask_index.astype(np.int64),
         mask_prompt=options.mask_prompt,
-        multimask_output=options.multimask_output,
+        choice=MaskChoice.BEST_OF_THREE if options.multimask_output else MaskChoice.SINGLE,
         iou_threshold=options.iou_threshold,
         low_res_size=low_res_size(scores.image_scores.size_image),
     )

@@ -110,18 +110,19 @@ SAM_MASK_DECODER: Final = ModelSpec(
         TensorSpec("mask_prompts", "FP32", ("K", 1, MASK_SIDE, MASK_SIDE)),
         TensorSpec("mask_index", "INT64", ("N",)),
         TensorSpec("mask_prompt_mode", "INT64", (1,)),
-        TensorSpec("multimask_output", "BOOL", (1,)),
+        TensorSpec("mask_choice", "INT64", (1,)),
         TensorSpec("iou_threshold", "FP32", (1,)),
         TensorSpec("low_res_size", "INT64", (2,)),
     ),
     outputs=(
-        TensorSpec("low_res_logits", "FP32", ("V", 1, "h_l", "w_l")),
-        TensorSpec("iou_predictions", "FP32", ("N", 1)),
+        TensorSpec("low_res_logits", "FP32", ("V", "M", "h_l", "w_l")),
+        TensorSpec("iou_predictions", "FP32", ("N", "M")),
     ),
 )
 """SAM's prompt encoder and mask decoder: one image, N prompts, each naming one of K mask prompts;
-masks of the V prompts, in their order, whose predicted IoU is above the threshold, and of these
-the upper left part of `low_res_size` (h_l, w_l), multiples of 4 up to 256. Points are (x, y) pixels
+M masks of each, 4 where `mask_choice` is `ALL`, else 1; masks of the V prompts, in their order, with
+a predicted IoU above the threshold, and of these the upper left part of `low_res_size` (h_l, w_l),
+multiples of 4 up to 256. Points are (x, y) pixels
 of the 1024 canvas; the graph itself adds SAM's half pixel."""
 
 
@@ -134,3 +135,14 @@ class MaskPromptMode(IntEnum):
     """Embeds them as Meta's code does: layer norms over channels."""
     TRIDENT = 2
     """Embeds them as Meta's code does a mask without its batch axis: layer norms over rows."""
+
+
+class MaskChoice(IntEnum):
+    """Values of the decoder's `mask_choice`: which of SAM's four masks of a prompt it returns."""
+
+    SINGLE = 0
+    """The one that SAM means for a prompt that leaves no doubt."""
+    BEST_OF_THREE = 1
+    """Of the other three, the one with the highest predicted IoU."""
+    ALL = 2
+    """All four, the single one first."""
