@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import MASK_SIDE, MODEL_SIDE, MaskPrompt
+from sam_refine.contract import MASK_SIDE, MODEL_SIDE, MaskChoice, MaskPrompt
 from sam_refine_cli.commands.demo import DATA
 
 Float32 = npt.NDArray[np.float32]
@@ -108,7 +108,7 @@ def decoder_prompts(prompts: int, classes: int) -> Prompts:
         mask_prompts=0.005 * noise_scores(classes, MASK_SIDE, MASK_SIDE, 32)[:, None],
         mask_index=np.arange(prompts) * classes // prompts,
         mask_prompt=MaskPrompt.SAM,
-        multimask_output=False,
+        choice=MaskChoice.SINGLE,
         iou_threshold=-np.inf,
         low_res_size=(MASK_SIDE, MASK_SIDE),
     )

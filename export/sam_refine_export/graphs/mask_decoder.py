@@ -8,8 +8,8 @@ It computes what segment-anything's `PromptEncoder` and `MaskDecoder` compute (K
 - in attention between S image tokens and T prompt tokens, projections of the S tokens are folded
   into the T tokens (see `FoldedAttention`);
 - transposed convolutions of stride = kernel are linear layers per pixel;
-- masks to return are chosen before they are computed, and share their upscaling; where its predicted IoU is too low, and where
-  its pixels lie beyond the image, it is not computed at all.
+- masks to return are chosen before they are computed, and share all of their upscaling but the last
+  product; where predicted IoUs are too low, and where pixels lie beyond the image, there is none.
 
 Letters beyond the package's: S = 64 * 64 image tokens, D = 256 their width, T = 5 + P prompt tokens
 (predicted IoU, four masks, P points), A = 8 attention heads, d = D / A / 2 the width of a head,

@@ -120,9 +120,9 @@ SAM_MASK_DECODER: Final = ModelSpec(
     ),
 )
 """SAM's prompt encoder and mask decoder: one image, N prompts, each naming one of K mask prompts;
-M masks of each, 4 where `mask_choice` is `ALL`, else 1; masks of the V prompts, in their order, with
-a predicted IoU above the threshold, and of these the upper left part of `low_res_size` (h_l, w_l),
-multiples of 4 up to 256. Points are (x, y) pixels
+M masks of each, 4 where `mask_choice` is `ALL`, else 1; masks of the V prompts, in their order, of
+which one has a predicted IoU above the threshold, and of these the upper left part of
+`low_res_size` (h_l, w_l), multiples of 4 up to 256. Points are (x, y) pixels
 of the 1024 canvas; the graph itself adds SAM's half pixel."""
 
 

@@ -54,7 +54,7 @@ def test_exported_decoder_equals_the_published_graph_prompt_by_prompt(
         "point_labels": labels,
         "mask_prompts": masks,
         "mask_index": mask_index,
-        "multimask_output": np.array([False]),
+        "mask_choice": np.array([0]),
         "iou_threshold": np.array([-np.inf], np.float32),
         "low_res_size": np.array([256, 256]),
     }

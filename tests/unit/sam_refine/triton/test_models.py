@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import SAM_EMBED, SAM_MASK_DECODER, Limits, MaskPrompt
+from sam_refine.contract import SAM_EMBED, SAM_MASK_DECODER, Limits, MaskChoice, MaskPrompt
 from sam_refine.triton.devices import NumpyArrays
 from sam_refine.triton.metrics import EMBEDDINGS, LOOKUPS, RefineMetrics
 from sam_refine.triton.models import ImageEmbedder, call_model, decode
@@ -117,7 +117,7 @@ def test_decode_gives_the_decoder_its_inputs_by_name(calls):
         mask_prompts=np.zeros((1, 1, 256, 256), np.float32),
         mask_index=np.zeros(2, np.int64),
         mask_prompt=MaskPrompt.NONE,
-        multimask_output=False,
+        choice=MaskChoice.SINGLE,
         iou_threshold=0.5,
         low_res_size=(8, 8),
     )

@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from sam_refine.contract import MaskPromptMode
+from sam_refine.contract import MaskChoice, MaskPromptMode
 from sam_refine_export.graphs.mask_decoder import MaskDecoder, MaskPromptEncoder, PointEncoder
 from sam_refine_export.validation import reference
 
 
-def prompts(n=3, k=2, points=1, box=True, mode=MaskPromptMode.SAM, multimask=False, side=(64, 128)):
+def prompts(n=3, k=2, points=1, box=True, mode=MaskPromptMode.SAM, choice=MaskChoice.SINGLE,
+            side=(64, 128)):  # fmt: skip
     """Random inputs but the embedding, for a canvas and mask prompts of the given sizes."""
     random = torch.Generator().manual_seed(n + 10 * k + 100 * points)
     size_xy = torch.tensor(side[::-1])
@@ -21,7 +22,7 @@ def prompts(n=3, k=2, points=1, box=True, mode=MaskPromptMode.SAM, multimask=Fal
         "mask_prompts": torch.randn(k, 1, height, width, generator=random),
         "mask_index": torch.randint(0, k, (n,), generator=random),
         "mask_prompt_mode": torch.tensor([mode]),
-        "multimask_output": torch.tensor([multimask]),
+        "mask_choice": torch.tensor([choice]),
         "iou_threshold": torch.tensor([-torch.inf]),
         "low_res_size": torch.tensor([256, 256]),
     }
@@ -31,9 +32,9 @@ def prompts(n=3, k=2, points=1, box=True, mode=MaskPromptMode.SAM, multimask=Fal
 def assert_equal_to_sam(networks, embedding, inputs, tolerance):
     decoder = MaskDecoder(networks.prompt_encoder, networks.mask_decoder).eval()
     masks, ious = decoder(embedding, **inputs)
-    expected_masks, expected_ious = reference.choose(
-        *reference.decode(networks, embedding, **inputs)
-    )
+    expected_masks, expected_ious = reference.decode(networks, embedding, **inputs)
+    if inputs["mask_choice"] != MaskChoice.ALL:
+        expected_masks, expected_ious = reference.choose(expected_masks, expected_ious)
     assert masks.shape == expected_masks.shape
     assert ious.shape == expected_ious.shape
     assert (masks - expected_masks).abs().max() < tolerance
@@ -46,27 +47,27 @@ def small_embedding():
     return torch.randn(1, 32, 4, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("choice", MaskChoice)
 @pytest.mark.parametrize("mode", MaskPromptMode)
 @pytest.mark.parametrize("n", [1, 7, 32])
 @pytest.mark.parametrize(("points", "box"), [(1, False), (0, True), (1, True), (2, True)])
 def test_mask_decoder_random_sam_equals_segment_anything(
-    small_decoder, small_embedding, n, points, box, mode, multimask
+    small_decoder, small_embedding, n, points, box, mode, choice
 ):
-    inputs = prompts(n, 3, points, box, mode, multimask)
+    inputs = prompts(n, 3, points, box, mode, choice)
     assert_equal_to_sam(small_decoder, small_embedding, inputs, 1e-4)
 
 
 @pytest.mark.parametrize("mode", MaskPromptMode)
 def test_mask_decoder_real_weights_equals_segment_anything(mobile_sam, photo_embedding, mode):
-    inputs = prompts(3, 2, mode=mode, multimask=True, side=(1024, 1024))
+    inputs = prompts(3, 2, mode=mode, choice=MaskChoice.BEST_OF_THREE, side=(1024, 1024))
     masks = assert_equal_to_sam(mobile_sam, photo_embedding, inputs, 1e-3)
     assert masks.abs().max() > 1
 
 
 def test_mask_decoder_prompts_do_not_see_each_other(small_decoder, small_embedding):
     decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
-    inputs = prompts(7, 3, multimask=True)
+    inputs = prompts(7, 3, choice=MaskChoice.ALL)
     masks, ious = decoder(small_embedding, **inputs)
     for i in range(7):
         alone = {
@@ -83,27 +84,27 @@ def test_mask_decoder_prompts_do_not_see_each_other(small_decoder, small_embeddi
 
 def test_mask_decoder_equal_predicted_ious_takes_the_lowest_mask(small_decoder, small_embedding):
     decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
-    last = decoder.mask_choice.iou_head.layers[-1]
+    last = decoder.chooser.iou_head.layers[-1]
     kept = last.weight.clone(), last.bias.clone()
     tokens = torch.randn(2, 4, 32)  # the predicted IoU's, and those of masks 1 to 3
     try:
         last.weight.data.zero_()
         last.bias.data.copy_(torch.tensor([9.0, 0.5, 0.7, 0.7]))
-        wanted = decoder.mask_choice.wanted(torch.tensor([True]))
-        filters, ious = decoder.mask_choice(tokens, wanted)
+        choice = torch.tensor([MaskChoice.BEST_OF_THREE])
+        filters, ious = decoder.chooser(tokens, decoder.chooser.looked_at(choice), choice)
     finally:
         last.weight.data, last.bias.data = kept
     assert torch.allclose(ious, torch.tensor(0.7))
     expected = small_decoder.mask_decoder.output_hypernetworks_mlps[2](tokens[:, 2])
-    assert torch.allclose(filters, expected, atol=1e-6)
+    assert torch.allclose(filters[:, 0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("choice", MaskChoice)
 def test_mask_decoder_threshold_returns_masks_of_greater_predicted_ious_only(
-    small_decoder, small_embedding, multimask
+    small_decoder, small_embedding, choice
 ):
     decoder = MaskDecoder(small_decoder.prompt_encoder, small_decoder.mask_decoder).eval()
-    inputs = prompts(7, 3, multimask=multimask)
+    inputs = prompts(7, 3, choice=choice)
     masks, ious = decoder(small_embedding, **inputs)
     for threshold in (ious.min(), ious.median(), ious.max()):
         kept, same_ious = decoder(

@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 import torch
 
-from sam_refine.contract import MaskPromptMode
+from sam_refine.contract import MaskChoice, MaskPromptMode
 from sam_refine_export import Precision
 from sam_refine_export.graphs.samples import DECODER_CASES, DecoderCase, canvases
 from sam_refine_export.validation import published_graphs, reference
@@ -20,17 +20,17 @@ def test_encode_published_encoder_equals_its_networks_in_pytorch(
     assert (embedding - photo_embedding).abs().max() < 1e-5
 
 
-def case(points, mode=MaskPromptMode.SAM, multimask_output=False):
-    return DecoderCase(1, points, False, 1, mode, multimask_output)
+def case(points, mode=MaskPromptMode.SAM, choice=MaskChoice.SINGLE):
+    return DecoderCase(1, points, False, 1, mode, choice)
 
 
 @pytest.mark.parametrize(
     ("case", "is_decoded"),
     [
         (case(2), False),
-        (case(2, multimask_output=True), True),
+        (case(2, choice=MaskChoice.BEST_OF_THREE), True),
         (case(3), True),
-        (case(3, multimask_output=True), False),
+        (case(3, choice=MaskChoice.BEST_OF_THREE), False),
         (case(3, MaskPromptMode.NONE), True),
         (case(3, MaskPromptMode.TRIDENT), False),
     ],
@@ -41,10 +41,10 @@ def test_decodes_published_decoder_goes_by_the_number_of_points(case, is_decoded
 
 
 def test_decodes_cases_have_both_modes_with_both_choices_of_mask():
-    assert {(case.mode, case.multimask_output) for case in DECODED} == {
-        (mode, is_multimask)
+    assert {(case.mode, case.choice) for case in DECODED} == {
+        (mode, choice)
         for mode in (MaskPromptMode.NONE, MaskPromptMode.SAM)
-        for is_multimask in (False, True)
+        for choice in (MaskChoice.SINGLE, MaskChoice.BEST_OF_THREE)
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, MaskPromptMode
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, MaskChoice, MaskPromptMode
 from sam_refine_export import ExportError, Precision
 from sam_refine_export.graphs.half_precision import (
     convert,
@@ -104,7 +104,11 @@ def test_check_mask_decoder_masks_of_equal_predicted_iou_are_each_right(
     decoder, mobile_sam, photo_embedding
 ):
     """With a tolerance that makes all three equal even the wrong choice passes; without, not."""
-    case = next(case for case in DECODER_CASES if case.multimask_output and case.prompts == 1)
+    case = next(
+        case
+        for case in DECODER_CASES
+        if case.choice is MaskChoice.BEST_OF_THREE and case.prompts == 1
+    )
     worst = OtherChoice(decoder, mobile_sam, case.inputs(photo_embedding))
     strict = TOLERANCES[Precision.FP32]
     lax = strict | {"iou_predictions": Tolerance(1.0, rms_absolute=1.0)}
@@ -128,16 +132,21 @@ class OtherChoice:
 
 
 def take_the_best_of_all_four_masks(path, output, when):
-    """Make a decoder's graph choose wrongly: `when` multimask_output, else for single masks."""
+    """Make a decoder's graph choose wrongly: look at all masks for this `MaskChoice`, too."""
     model = onnx.load(path)
-    (choice,) = (node for node in model.graph.node if "multimask_output" in node.input)
-    (flag,) = choice.output
-    choice.output[0] = "is_right"
-    wrong = [] if when else [onnx.helper.make_node("Not", ["multimask_output"], ["is_single"])]
-    is_wrong = "multimask_output" if when else "is_single"
-    wrong.append(onnx.helper.make_node("Or", ["is_right", is_wrong], [flag]))
+    (looked_at,) = (
+        node for node in model.graph.node if "chooser.is_one_of_three" in node.input
+        and node.op_type == "Equal"
+    )  # fmt: skip
+    (flag,) = looked_at.output
+    looked_at.output[0] = "is_right"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([when]), "wrong_for"))
+    wrong = [
+        onnx.helper.make_node("Equal", ["mask_choice", "wrong_for"], ["is_wrong"]),
+        onnx.helper.make_node("Or", ["is_right", "is_wrong"], [flag]),
+    ]
     for node in reversed(wrong):
-        model.graph.node.insert(list(model.graph.node).index(choice) + 1, node)
+        model.graph.node.insert(list(model.graph.node).index(looked_at) + 1, node)
     onnx.save(model, output)
     return output
 
@@ -151,11 +160,11 @@ def check_mask_choice(path, networks, embedding):
 
 def test_check_mask_choice_exported_graph_passes(repository, mobile_sam, photo_embedding):
     report = check_mask_choice(repository / DECODER_ONNX, mobile_sam, photo_embedding)
-    assert len(report.values) == 4
+    assert len(report.values) == 6
     assert report.mismatches == ()
 
 
-@pytest.mark.parametrize("when", [False, True])
+@pytest.mark.parametrize("when", [MaskChoice.SINGLE, MaskChoice.BEST_OF_THREE])
 def test_check_mask_choice_best_of_all_four_masks_is_found(
     repository, mobile_sam, photo_embedding, tmp_path, when
 ):
@@ -165,10 +174,11 @@ def test_check_mask_choice_best_of_all_four_masks_is_found(
     )
     onnx.checker.check_model(wrong, full_check=True)
     report = check_mask_choice(wrong, mobile_sam, photo_embedding)
-    assert [check.passed for check in report.values] == [when, when, not when, not when]
-    assert all(check.passed == when for check in report.values if "single mask" in check.case)
-    if when:
-        cases = [case for case in DECODER_CASES if case.multimask_output and case.prompts < 32]
+    assert [check.passed for check in report.values] == [
+        choice is not when for choice in MaskChoice for _ in range(2)
+    ]
+    if when is MaskChoice.BEST_OF_THREE:
+        cases = [case for case in DECODER_CASES if case.choice is when and case.prompts < 32]
         unnoticed = validate.check_mask_decoder(
             cpu_session(wrong), mobile_sam, photo_embedding, TOLERANCES[Precision.FP32], cases
         )
@@ -280,8 +290,8 @@ def mode(case):
     return case.mode
 
 
-def is_multimask(case):
-    return case.multimask_output
+def choice(case):
+    return case.choice
 
 
 def has_prompts(case):
@@ -298,16 +308,21 @@ def test_decoder_cases_cover_every_value():
     assert {case.mask_prompts for case in DECODER_CASES} == {1, 2, 3}
 
 
-@pytest.mark.parametrize("value", [is_multimask, has_prompts, has_mask_prompts])
+@pytest.mark.parametrize("value", [has_prompts, has_mask_prompts])
 def test_decoder_cases_cover_each_mode_with_either_of_the_rest(value):
     assert pairs(mode, value) == set(itertools.product(MaskPromptMode, (False, True)))
 
 
+def test_decoder_cases_cover_each_mode_with_each_choice():
+    assert pairs(mode, choice) == set(itertools.product(MaskPromptMode, MaskChoice))
+
+
 def test_decoder_cases_cover_each_choice_with_every_number_of_prompts_and_points():
-    assert pairs(is_multimask, lambda case: case.prompts) == set(
-        itertools.product((False, True), (1, 7, 32))
+    assert pairs(choice, lambda case: case.prompts) == set(
+        itertools.product(MaskChoice, (1, 7, 32))
     )
-    assert pairs(is_multimask, points) == set(itertools.product((False, True), (1, 2, 3, 4)))
+    of_one_mask = (MaskChoice.SINGLE, MaskChoice.BEST_OF_THREE)
+    assert pairs(choice, points) >= set(itertools.product(of_one_mask, (1, 2, 3, 4)))
 
 
 @pytest.mark.parametrize(

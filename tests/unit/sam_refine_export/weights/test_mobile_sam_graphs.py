@@ -46,7 +46,7 @@ def test_load_mobile_sam_mask_decoder_equals_the_published_graph(
         mask_prompts=mask,
         mask_index=torch.tensor([0]),
         mask_prompt_mode=torch.tensor([int(has_mask)]),
-        multimask_output=torch.tensor([False]),
+        mask_choice=torch.tensor([0]),
         iou_threshold=torch.tensor([0.0]),
         low_res_size=torch.tensor([256, 256]),
     )
