@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine.contract import Outcome
 from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.saving import SaveFormat, save
 
@@ -31,8 +32,19 @@ class Region:
     score: float
     """Mean coarse score."""
     predicted_iou: float
+    """With a judge that of the best mask; NaN where there is none."""
     kept: bool
-    """Whether `predicted_iou` is above `iou_threshold`."""
+    """Whether a mask of it was taken: one whose `predicted_iou` is above `iou_threshold`, or that a
+    judge let pass."""
+    outcome: Outcome
+    """What became of it, and why it was left alone."""
+    mask: int
+    """With a judge, which of SAM's four masks was best, the single one being 0; else -1."""
+    gain: float
+    """With a judge, what it foretold of that mask; else NaN."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome", Outcome(self.outcome))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -113,7 +113,13 @@ class LocalTransport:
             return self._networks.decode(embedding, prompts)
 
         return answer(
-            call.tensors, call.parameters, call.outputs, self._limits, embed=embed, decode=decode
+            call.tensors,
+            call.parameters,
+            call.outputs,
+            self._limits,
+            embed=embed,
+            decode=decode,
+            judge=self._networks.judge,
         )
 
     def _embed(self, call: Call) -> Tensors:

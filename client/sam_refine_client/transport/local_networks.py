@@ -10,8 +10,15 @@ from typing import Final
 import numpy as np
 import onnxruntime as ort
 
+from sam_refine.algorithm.judging.judge import Infer, LearnedJudge
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, InvalidRequestError, ModelSpec
+from sam_refine.contract import (
+    SAM_IMAGE_ENCODER,
+    SAM_MASK_DECODER,
+    SAM_MASK_JUDGE,
+    InvalidRequestError,
+    ModelSpec,
+)
 from sam_refine.numerics.arrays import Float32, UInt8
 
 GPU: Final = "CUDAExecutionProvider"
@@ -30,6 +37,9 @@ class Networks:
         self.decoder_onnx = _graph(repository, SAM_MASK_DECODER)
         self._encoder = _session(self.encoder_onnx, providers)
         self._decoder = _session(self.decoder_onnx, providers)
+        judge_onnx = _path(repository, SAM_MASK_JUDGE)
+        self.judge = LearnedJudge(_judge(judge_onnx)) if judge_onnx.is_file() else None
+        """The repository's own, if it has one."""
 
     @property
     def is_on_gpu(self) -> bool:
@@ -43,14 +53,31 @@ class Networks:
         return embedding
 
     def decode(self, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
-        """Low-res logits (V, 1, h_l, w_l) and predicted IoUs (N, 1)."""
+        """Low-res logits (V, M, h_l, w_l) and predicted IoUs (N, M)."""
         inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
         low_res_logits, ious = self._decoder.run(list(SAM_MASK_DECODER.output_names), inputs)
         return low_res_logits, ious
 
 
+def _path(repository: Path, model: ModelSpec) -> Path:
+    return repository / model.name / "1" / "model.onnx"
+
+
+def _judge(judge_onnx: Path) -> Infer:
+    session = _session(judge_onnx, (CPU,))
+
+    def infer(mask_features: Float32, change_features: Float32) -> tuple[Float32, Float32]:
+        inputs = dict(
+            zip(SAM_MASK_JUDGE.input_names, (mask_features, change_features), strict=True)
+        )
+        mask_gains, change_gains = session.run(list(SAM_MASK_JUDGE.output_names), inputs)
+        return mask_gains, change_gains
+
+    return infer
+
+
 def _graph(repository: Path, model: ModelSpec) -> Path:
-    graph = repository / model.name / "1" / "model.onnx"
+    graph = _path(repository, model)
     if not graph.is_file():
         raise InvalidRequestError(f"{graph} is not there: `sam-refine export` makes it")
     return graph

@@ -1,12 +1,13 @@
 """Triton model `sam_refine`: read tensors, Algorithm 4, write tensors."""
 
 from functools import partial
+from pathlib import Path
 
 from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
 from sam_refine.service.answer import answer
 from sam_refine.triton.devices import arrays_of
 from sam_refine.triton.metrics import RefineMetrics
-from sam_refine.triton.models import ImageEmbedder, decode
+from sam_refine.triton.models import ImageEmbedder, decode, judge_of
 from sam_refine.triton.requests import (
     answer_each,
     input_tensors,
@@ -20,6 +21,7 @@ class TritonPythonModel:
         parameters = read_parameters(args)
         self.limits = Limits.from_parameters(parameters)
         self.arrays = arrays_of(ArrayLibrary.from_parameters(parameters))
+        self.repository = Path(args["model_repository"]).parent
         self.metrics = RefineMetrics()
         self.embed = ImageEmbedder(args, self.limits, self.metrics)
 
@@ -37,6 +39,7 @@ class TritonPythonModel:
             self.limits,
             embed=partial(self.embed, request),
             decode=partial(decode, request, self.arrays),
+            judge=judge_of(request, self.repository),
             place=self.arrays.place,
             report=self.metrics.refined,
         )

@@ -27,7 +27,7 @@ from sam_refine.algorithm.prompts import transform_prompts
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
-from sam_refine.contract import Limits, RefineOptions
+from sam_refine.contract import Limits, Outcome, RefineOptions
 from sam_refine.numerics.arrays import Float32, Labels, tiles, to_numpy
 
 
@@ -42,9 +42,19 @@ class RegionReport:
     scores: Float32
     """Q_b: (Q,) mean coarse score."""
     ious: Float32
-    """(Q,) SAM's predicted IoU."""
-    kept: npt.NDArray[np.bool_]
-    """(Q,) whether that is above tau_iou: where it is, Q and B' of the algorithm."""
+    """(Q,) SAM's predicted IoU, with a judge that of the best mask; NaN where there is none."""
+    outcomes: npt.NDArray[np.int32]
+    """(Q,) a `contract.Outcome` each."""
+    masks: npt.NDArray[np.int32]
+    """(Q,) which of SAM's four masks a judge has chosen, the single one being 0; else -1."""
+    gains: Float32
+    """(Q,) what a judge foretells of that mask; else NaN."""
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_]:
+        """(Q,) whether a mask was taken: where it was, Q and B' of the algorithm."""
+        kept: npt.NDArray[np.bool_] = self.outcomes == Outcome.REFINED
+        return kept
 
 
 @dataclass(frozen=True)
@@ -143,5 +153,7 @@ def _report(regions: Regions, predictions: Predictions, options: RefineOptions) 
         boxes_xyxy_image=regions.boxes_xyxy_grid * np.int32(options.downsample_ratio),
         scores=regions.scores,
         ious=predictions.ious,
-        kept=predictions.kept,
+        outcomes=np.where(predictions.kept, Outcome.REFINED, Outcome.LOW_IOU).astype(np.int32),
+        masks=np.full(len(regions), -1, np.int32),
+        gains=np.full(len(regions), np.nan, np.float32),
     )

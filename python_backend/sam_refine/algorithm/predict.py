@@ -9,7 +9,7 @@ An example: 8 prompts of 3 classes, three at a time. The listing would make a ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from sam_refine.contract import MASK_SIDE
 from sam_refine.numerics.arrays import Array, Float32, to_numpy
 
 Decode = Callable[[Array, Prompts], tuple[Array, Array]]
-"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (v, 1, h_l, w_l), IoUs (n, 1).
+"""Embedding (1, 256, 64, 64) and n prompts to low-res logits (v, m, h_l, w_l), IoUs (n, m).
 
-Logits are those of the v prompts, in their order, whose IoU is above `Prompts.iou_threshold`.
+Logits are those of the v prompts, in their order, with an IoU above `Prompts.iou_threshold`; m is 4
+where `Prompts.choice` is all masks, else 1.
 """
 
 MAX_BATCH_SIZE = 32
@@ -56,15 +57,23 @@ def no_predictions() -> Predictions:
     )
 
 
+def decode_batches(
+    embedding: Array, prompts: Prompts, decode: Decode, b_size: int
+) -> Iterator[tuple[slice, Array, Float32]]:
+    """Decode the prompts `b_size` at a time: which they are, their low-res logits, their IoUs."""
+    for start in range(0, len(prompts), b_size):
+        batch = slice(start, min(start + b_size, len(prompts)))
+        low_res_logits, ious = decode(embedding, prompts.batch(batch.start, batch.stop))
+        yield batch, low_res_logits, to_numpy(ious)
+
+
 def predict(embedding: Array, prompts: Prompts, decode: Decode, b_size: int) -> Predictions:
-    """Decode the prompts, at least one, `b_size` at a time."""
+    """Decode the prompts, at least one, of one mask each."""
     ious = np.empty(len(prompts), np.float32)
     count = 0
-    for start in range(0, len(prompts), b_size):
-        batch = slice(start, start + b_size)
-        low_res_logits, batch_ious = decode(embedding, prompts.batch(batch.start, batch.stop))
-        ious[batch] = to_numpy(batch_ious)[:, 0]
-        if start == 0:  # room for all: on a CPU, memory that is not written to is not taken
+    for batch, low_res_logits, batch_ious in decode_batches(embedding, prompts, decode, b_size):
+        ious[batch] = batch_ious[:, 0]
+        if batch.start == 0:  # room for all: on a CPU, memory that is not written to is not taken
             xp, on = array_namespace(low_res_logits), device(low_res_logits)
             shape = len(prompts), *low_res_logits.shape[2:]
             masks = xp.empty(shape, dtype=xp.float32, device=on)

@@ -39,7 +39,7 @@ from sam_refine.contract import (
     RefineOptions,
 )
 from sam_refine.numerics.arrays import Array, Float32, Indices, take, to_float32
-from sam_refine.numerics.resize import ROUNDING, LinearAxis, gather_bilinear
+from sam_refine.numerics.resize import ROUNDING, LinearAxis, gather_bilinear, resize_linear
 
 _MODES: Final = {
     MaskPrompt.NONE: MaskPromptMode.NONE,
@@ -147,18 +147,11 @@ def mask_prompts(classes: Indices, scores: GridScores, options: RefineOptions) -
     shape = max(1, len(classes)), 1, MASK_SIDE, MASK_SIDE
     prompts = xp.zeros(shape, dtype=xp.float32, device=device(values))
     for index, class_id in enumerate(classes.tolist()):
-        resized = _resize(to_float32(values[class_id]), vertical, horizontal)
+        resized = resize_linear(to_float32(values[class_id]), vertical, horizontal)
         resized *= _above(options.confidence_threshold, resized, class_id, scores)
         resized *= options.mask_prompt_scale
         prompts[index, 0, :height, :width] = resized
     return prompts
-
-
-def _resize(plane: Array, vertical: LinearAxis, horizontal: LinearAxis) -> Array:
-    """vertical @ plane @ horizontal.T, in parts of which few entries are 0."""
-    xp = array_namespace(plane)
-    rows = xp.concat([matrix @ plane[reads] for matrix, reads in vertical.parts()])
-    return xp.concat([rows[:, reads] @ matrix.T for matrix, reads in horizontal.parts()], axis=1)
 
 
 _axis = lru_cache(maxsize=8)(LinearAxis.of)

@@ -90,6 +90,14 @@ class ClassScores:
         )
         return gather_bilinear(self.values, classes, rows[:, None], columns, self.size_image)
 
+    def at_pixels(self, rows: Indices, columns: Indices) -> Float32:
+        """L of all classes at some pixels, (C, n): rows and columns are (n,)."""
+        classes, rows, columns = (
+            to_like(index, self.values)
+            for index in (np.arange(len(self))[:, None], rows[None], columns[None])
+        )
+        return to_numpy(gather_bilinear(self.values, classes, rows, columns, self.size_image))
+
     def image(self) -> Array:
         """All of L in image resolution, (C, H, W) float32."""
         xp = array_namespace(self.values)

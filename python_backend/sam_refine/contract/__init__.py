@@ -11,6 +11,11 @@ from sam_refine.contract.checks import (
     LimitExceededError,
     choice,
 )
+from sam_refine.contract.judging import (
+    CHANGE_FEATURES,
+    MASK_FEATURES,
+    SAM_MASK_JUDGE,
+)
 from sam_refine.contract.limits import (
     MAX_MESSAGE_BYTES,
     MAX_SCORE,
@@ -26,7 +31,9 @@ from sam_refine.contract.models import (
 from sam_refine.contract.options import (
     IMAGE_ID,
     MAX_IMAGE_ID,
+    PRESET,
     FailedRegions,
+    JudgeKind,
     MaskPrompt,
     RefineOptions,
 )
@@ -35,7 +42,11 @@ from sam_refine.contract.outputs import (
     OUTPUTS,
     REGIONS,
     STAGES,
+    Outcome,
     OutputRow,
+)
+from sam_refine.contract.presets import (
+    PRESETS,
 )
 from sam_refine.contract.rows import (
     OptionRow,
@@ -59,9 +70,11 @@ from sam_refine.contract.tensors import (
 __all__ = [
     "BOX_BOTTOM_RIGHT",
     "BOX_TOP_LEFT",
+    "CHANGE_FEATURES",
     "EMBEDDING_SHAPE",
     "EVERY_CALL",
     "IMAGE_ID",
+    "MASK_FEATURES",
     "MASK_SIDE",
     "MAX_IMAGE_ID",
     "MAX_MESSAGE_BYTES",
@@ -70,10 +83,13 @@ __all__ = [
     "MODEL_SIDE",
     "OUTPUTS",
     "POINT_POSITIVE",
+    "PRESET",
+    "PRESETS",
     "REGIONS",
     "SAM_EMBED",
     "SAM_IMAGE_ENCODER",
     "SAM_MASK_DECODER",
+    "SAM_MASK_JUDGE",
     "SAM_PREPROCESS",
     "SAM_REFINE",
     "STAGES",
@@ -81,6 +97,7 @@ __all__ = [
     "FailedRegions",
     "InvalidOptionError",
     "InvalidRequestError",
+    "JudgeKind",
     "LimitExceededError",
     "Limits",
     "MaskChoice",
@@ -88,6 +105,7 @@ __all__ = [
     "MaskPromptMode",
     "ModelSpec",
     "OptionRow",
+    "Outcome",
     "OutputRow",
     "RefineOptions",
     "TensorSpec",

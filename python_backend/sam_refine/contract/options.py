@@ -11,12 +11,15 @@ import numpy as np
 
 from sam_refine.contract.checks import InvalidRequestError, shown
 from sam_refine.contract.limits import MAX_SCORE
+from sam_refine.contract.presets import PRESETS
 from sam_refine.contract.rows import Choice, OptionTable, option
 
 IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
 the same name and image size takes the embedding of the first and does not look at its pixels."""
 MAX_IMAGE_ID: Final = 256
+PRESET: Final = "preset"
+"""Request parameter: the name of a set of options, which others of the request change."""
 _INT32: Final = np.iinfo(np.int32)
 
 
@@ -34,6 +37,14 @@ class FailedRegions(Choice):
     SCORES_ONLY = "scores_only", "masks of neighbours may still change it, as in the published code"
     COMPETE = "compete", "it is restored if the best coarse score is above the best refined one"
     KEEP_COARSE = "keep_coarse", "it always stays"
+
+
+class JudgeKind(Choice):
+    """Who says which of SAM's masks are taken."""
+
+    NONE = "none", "nobody, predicted IoUs decide, as published"
+    RULE = "rule", "a fixed rule, which weighs SAM's certainty against the network's own"
+    LEARNED = "learned", "the repository's judge, which `sam-refine tune` has learned"
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,24 @@ class RefineOptions(OptionTable):
         "single mask.",
         reason="Off, as published. Turn it on if masks swallow parts of their neighbours.",
     )
+    judge: JudgeKind = option(
+        JudgeKind.NONE,
+        label="Judge of masks",
+        help="Who says which of SAM's masks, and which of their pixels, are taken. With a judge "
+        "all four masks of a region are looked at, and iou_threshold, failed_regions and "
+        "multimask_output do not matter.",
+        reason="Nobody, as published, which often makes maps worse. `rule` needs scores that are "
+        "probabilities and measured better than the coarse map on every kind of map; `learned` "
+        "gains most, on maps of the network that it was learned for.",
+    )
+    min_gain: float = option(
+        0.0,
+        range=(-1.0, 1.0),
+        label="Least gain",
+        help="With a judge: pixels change where it foretells more than this, as the chance of "
+        "turning right minus that of turning wrong.",
+        reason="Whatever is more likely right than wrong. Raise it to change less, more safely.",
+    )
     max_regions: int | None = option(
         None,
         range=(1, _INT32.max),
@@ -129,15 +158,25 @@ class RefineOptions(OptionTable):
     def from_parameters(cls, parameters: Mapping[str, object]) -> RefineOptions:
         """Read request parameters; a value may also come as its decimal text.
 
-        Raises `InvalidRequestError` for an unknown name or a value that breaks its option's rule.
+        `preset` names one of `PRESETS`, which the other options change. Raises
+        `InvalidRequestError` for an unknown name or a value that breaks its option's rule.
         """
-        for name in parameters:
+        values = dict(parameters)
+        preset = values.pop(PRESET, None)
+        for name in values:
             if name not in cls.rows:
                 raise InvalidRequestError(
                     f"parameter {shown(name)} is not an option; the options are "
-                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID}"
+                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID} and {PRESET}"
                 )
-        return cls(**dict(parameters))  # type: ignore[arg-type]
+        if preset is not None:
+            values = {**_of_preset(preset), **values}
+        return cls(**values)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_preset(cls, name: str, **changes: object) -> RefineOptions:
+        """The options of one of `PRESETS`, some of them changed; raises `InvalidRequestError`."""
+        return cls.from_parameters({PRESET: name, **changes})
 
     def to_parameters(self) -> dict[str, str | int | float | bool]:
         """As request parameters; options that are None are left out."""
@@ -147,3 +186,11 @@ class RefineOptions(OptionTable):
             for name, value in values.items()
             if value is not None
         }
+
+
+def _of_preset(name: object) -> Mapping[str, object]:
+    if not isinstance(name, str) or name not in PRESETS:
+        raise InvalidRequestError(
+            f"{PRESET} must be one of {', '.join(PRESETS)}, got {shown(name)}"
+        )
+    return PRESETS[name]

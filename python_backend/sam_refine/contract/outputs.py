@@ -14,14 +14,31 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Final
 
 from sam_refine.contract.tensors import TensorSpec
 
-STAGES: Final = ("downsample", "split_regions", "embed", "prompts", "decode", "merge")
+STAGES: Final = ("downsample", "split_regions", "embed", "prompts", "decode", "judge", "merge")
 """What `STAGE_TIMES_MS` measures, in order: coarse labels and scores on the working grid; regions;
-image to embedding; mask prompts and prompt coordinates; mask decoder; merging the maps. A stage
-that a request did not need took 0."""
+image to embedding; mask prompts and prompt coordinates; mask decoder; judging masks and changes;
+merging the maps. A stage that a request did not need took 0."""
+
+
+class Outcome(IntEnum):
+    """What became of a region, as `REGION_OUTCOMES` has it."""
+
+    REFINED = 0
+    """A mask of it was taken, whole or in part."""
+    LOW_IOU = 1
+    """Its mask's predicted IoU was not above `iou_threshold`."""
+    NO_MASK = 2
+    """None of its masks would change anything, or it is smaller than a cell of SAM's masks."""
+    LOW_GAIN = 3
+    """The judge foretold too little of its best mask."""
+    NO_CHANGE = 4
+    """Not one change of its best mask passed the judge."""
+
 
 REGIONS: Final = "regions"
 """`OutputRow.asked_by` of what each region of the coarse map has."""
@@ -137,6 +154,27 @@ OUTPUTS: Final = (
         asked_by=REGIONS,
         field="kept",
         saved_as="region_kept",
+    ),
+    OutputRow(
+        TensorSpec("REGION_OUTCOMES", "INT32", ("Q",)),
+        source="regions.outcomes",
+        asked_by=REGIONS,
+        field="outcome",
+        saved_as="region_outcomes",
+    ),
+    OutputRow(
+        TensorSpec("REGION_MASKS", "INT32", ("Q",)),
+        source="regions.masks",
+        asked_by=REGIONS,
+        field="mask",
+        saved_as="region_masks",
+    ),
+    OutputRow(
+        TensorSpec("REGION_GAINS", "FP32", ("Q",)),
+        source="regions.gains",
+        asked_by=REGIONS,
+        field="gain",
+        saved_as="region_gains",
     ),
     OutputRow(
         TensorSpec("STAGE_TIMES_MS", "FP32", (len(STAGES),)),

@@ -143,11 +143,21 @@ def gather_bilinear(
 
 def resize_nearest(plane: Array, size_hw: tuple[int, int]) -> Array:
     """Resize (h, w) of any dtype to `size_hw`: source row floor(i * h / H), column likewise."""
-    rows, columns = (
-        np.arange(size_out) * size_in // size_out
-        for size_out, size_in in zip(size_hw, plane.shape, strict=True)
-    )
+    rows, columns = map(nearest_sources, size_hw, plane.shape)
     return take(take(plane, rows, 0), columns, 1)
+
+
+def nearest_sources(size_out: int, size_in: int) -> Indices:
+    """The input that each output of `resize_nearest` is, along one axis: (size_out,), rising."""
+    sources: Indices = np.arange(size_out) * size_in // size_out
+    return sources
+
+
+def resize_linear(plane: Array, vertical: LinearAxis, horizontal: LinearAxis) -> Array:
+    """vertical @ plane @ horizontal.T, in parts of which few entries are 0; (h, w) float32."""
+    xp = array_namespace(plane)
+    rows = xp.concat([matrix @ plane[reads] for matrix, reads in vertical.parts()])
+    return xp.concat([rows[:, reads] @ matrix.T for matrix, reads in horizontal.parts()], axis=1)
 
 
 def bilinear_sources(*steps: tuple[int, int]) -> tuple[Indices, Float32]:

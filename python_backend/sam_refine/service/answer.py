@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from sam_refine.algorithm.judging.judge import Judge, RuleJudge
+from sam_refine.algorithm.judging.pipeline import refine_judged
 from sam_refine.algorithm.pipeline import Refinement, refine
 from sam_refine.algorithm.predict import Decode
-from sam_refine.contract import OUTPUTS, Limits, OutputRow, Tensors, TensorSpec
+from sam_refine.contract import OUTPUTS, JudgeKind, Limits, OutputRow, Tensors, TensorSpec
 from sam_refine.numerics.arrays import Array, Float32, UInt8, to_numpy
 from sam_refine.service.memory import free_memory_bytes
 from sam_refine.service.request import read_request
@@ -33,15 +36,17 @@ def answer(
     *,
     embed: Embed,
     decode: Decode,
+    judge: Judge | None = None,
     place: Place = lambda array: array,
     report: Report = lambda refinement: None,
 ) -> Tensors:
     """The outputs that are named, by name: the request is read, refined and written.
 
-    Raises `InvalidRequestError` for a request that breaks a rule, and whatever `embed` and `decode`
-    raise.
+    `judge` is the deployment's own, None where it has none. Raises `InvalidRequestError` for a
+    request that breaks a rule, and whatever `embed`, `decode` and `judge` raise.
     """
-    request = read_request(tensors, parameters, outputs, limits).placed(place)
+    request = read_request(tensors, parameters, outputs, limits, has_judge=judge is not None)
+    request = request.placed(place)
     wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
 
     def embedding() -> Array:
@@ -49,7 +54,14 @@ def answer(
             return request.embedding
         return place(embed(request.image, request.image_id))
 
-    refinement = refine(
+    judges: dict[JudgeKind, Judge | None] = {
+        JudgeKind.NONE: None,
+        JudgeKind.RULE: RuleJudge(),
+        JudgeKind.LEARNED: judge,
+    }
+    chosen = judges[request.options.judge]
+    work = refine if chosen is None else partial(refine_judged, judge=chosen)
+    refinement = work(
         request.scores,
         request.labels,
         request.options,

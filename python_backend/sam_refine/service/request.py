@@ -18,6 +18,7 @@ from sam_refine.contract import (
     OUTPUTS,
     InvalidOptionError,
     InvalidRequestError,
+    JudgeKind,
     LimitExceededError,
     Limits,
     RefineOptions,
@@ -59,9 +60,16 @@ class RefineRequest:
 
 
 def read_request(
-    tensors: Tensors, parameters: Mapping[str, object], outputs: Collection[str], limits: Limits
+    tensors: Tensors,
+    parameters: Mapping[str, object],
+    outputs: Collection[str],
+    limits: Limits,
+    *,
+    has_judge: bool = False,
 ) -> RefineRequest:
     """Check one request of `contract.SAM_REFINE` for some of its outputs.
+
+    `has_judge` says whether the deployment has a learned judge.
 
     Datatypes and ranks are Triton's to check, from the model's config. Raises
     `InvalidRequestError`: `InvalidOptionError` where the rule is an option's, `LimitExceededError`
@@ -73,6 +81,7 @@ def read_request(
     scores = _read_scores(tensors, size_image, limits)
     _check_grid(scores, options, limits)
     labels = _read_labels(tensors, scores, options)
+    _check_judge(options, scores, has_judge=has_judge)
     _check_outputs(outputs, scores, options)
     return RefineRequest(
         image,
@@ -162,6 +171,19 @@ def _check_grid(scores: ClassScores, options: RefineOptions, limits: Limits) -> 
         raise LimitExceededError(
             f"classes times cells of the working grid must be at most {limits.max_grid_scores}, "
             f"got {len(scores)} x {height} x {width}; raise downsample_ratio"
+        )
+
+
+def _check_judge(options: RefineOptions, scores: ClassScores, *, has_judge: bool) -> None:
+    if options.judge is JudgeKind.LEARNED and not has_judge:
+        raise InvalidOptionError(
+            "judge learned needs a judge in the repository, which has none: `sam-refine tune` "
+            "learns one, `sam-refine export --judge` puts it there"
+        )
+    if options.judge is JudgeKind.RULE and scores.lowest.min() < 0:
+        raise InvalidOptionError(
+            f"judge rule needs scores that are probabilities, got {scores.lowest.min():g}; "
+            "apply a softmax over the classes"
         )
 
 

@@ -9,8 +9,16 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from sam_refine.algorithm.judging.judge import LearnedJudge
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import SAM_EMBED, SAM_IMAGE_ENCODER, SAM_MASK_DECODER, Limits, ModelSpec
+from sam_refine.contract import (
+    SAM_EMBED,
+    SAM_IMAGE_ENCODER,
+    SAM_MASK_DECODER,
+    SAM_MASK_JUDGE,
+    Limits,
+    ModelSpec,
+)
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.triton.devices import Arrays, NumpyArrays
@@ -74,8 +82,26 @@ class ImageEmbedder:
         return repr([(str(path), path.stat().st_mtime_ns) for path in versions])
 
 
+def judge_of(request: Any, model_repository: Path) -> LearnedJudge | None:
+    """The judge that the repository has, asked on behalf of `request`; None if it has none."""
+    if not (model_repository / SAM_MASK_JUDGE.name).is_dir():
+        return None
+
+    def infer(mask_features: Float32, change_features: Float32) -> tuple[Float32, Float32]:
+        inputs = dict(
+            zip(SAM_MASK_JUDGE.input_names, (mask_features, change_features), strict=True)
+        )
+        outputs = list(SAM_MASK_JUDGE.output_names)
+        mask_gains, change_gains = call_model(
+            request, SAM_MASK_JUDGE, inputs, outputs, NumpyArrays()
+        )
+        return mask_gains, change_gains
+
+    return LearnedJudge(infer)
+
+
 def decode(request: Any, arrays: Arrays, embedding: Array, prompts: Prompts) -> tuple[Array, Array]:
-    """SAM's mask decoder: low-res logits (v, 1, h_l, w_l) and predicted IoUs (n, 1)."""
+    """SAM's mask decoder: low-res logits (v, m, h_l, w_l) and predicted IoUs (n, m)."""
     inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
     low_res_logits, ious = call_model(
         request, SAM_MASK_DECODER, inputs, list(SAM_MASK_DECODER.output_names), arrays

@@ -1,0 +1,145 @@
+"""The coarse map at the resolution of SAM's masks, which is where masks are measured.
+
+SAM's masks have 256 cells on the longer side of an image: that is what SAM can tell apart, whatever
+the image's size, and what lengths and areas are counted in.
+
+An example of how deep cells lie in a map:
+
+    00000111    00000111    22221112
+    00000111                22221112
+    00000111                33321112
+    22222222    becomes     11111111
+    22222222                22222222
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sam_refine.algorithm.canvas import preprocess_shape
+from sam_refine.algorithm.regions import Regions
+from sam_refine.algorithm.scores import ClassScores
+from sam_refine.contract import MASK_SIDE
+from sam_refine.numerics.arrays import (
+    Array,
+    Float32,
+    Int32,
+    Labels,
+    Mask,
+    Window,
+    to_float32,
+    to_numpy,
+)
+from sam_refine.numerics.resize import LinearAxis, nearest_sources, resize_linear, resize_nearest
+
+MAX_DEPTH: Final = 8
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """L, S and the regions at (h_m, w_m), the part of SAM's low-resolution masks with the image."""
+
+    scores: Float32
+    """(C, h_m, w_m)."""
+    best: Float32
+    """(h_m, w_m) the best class score."""
+    second: Float32
+    """(h_m, w_m) the second best; the best where there is one class."""
+    labels: Labels
+    """(h_m, w_m)."""
+    depth: Float32
+    """(h_m, w_m) `depth_of` the labels."""
+    region_map: Int32
+    """(h_m, w_m) index of each cell's region, or NO_REGION."""
+    windows: tuple[Window, ...]
+    """Of each region: the cells that its box covers."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(h_m, w_m)."""
+        height, width = self.labels.shape
+        return height, width
+
+    @classmethod
+    def of(cls, labels_image: Array, scores: ClassScores, regions: Regions) -> MaskGrid:
+        """Labels are (H, W) int32."""
+        size_mask = preprocess_shape(*scores.size_image, MASK_SIDE)
+        planes = _resized(scores, size_mask)
+        best, second = _two_best(planes)
+        labels = to_numpy(resize_nearest(labels_image, size_mask))
+        return cls(
+            planes,
+            best,
+            second,
+            labels,
+            depth_of(labels),
+            resize_nearest(regions.region_map, size_mask),
+            region_windows(regions, size_mask),
+        )
+
+
+def region_windows(regions: Regions, size_hw: tuple[int, int]) -> tuple[Window, ...]:
+    """Where each region's box lies in a map of another size, resized by nearest; may be empty."""
+    boxes = regions.boxes_xyxy_grid
+    sides = []
+    for axis, (size_out, size_in) in enumerate(zip(size_hw, regions.region_map.shape, strict=True)):
+        sources = nearest_sources(size_out, size_in)
+        start = np.searchsorted(sources, boxes[:, 1 - axis], side="left")
+        stop = np.searchsorted(sources, boxes[:, 3 - axis], side="right")
+        sides.append([slice(*each) for each in zip(start.tolist(), stop.tolist(), strict=True)])
+    return tuple(Window(*each) for each in zip(*sides, strict=True))
+
+
+def depth_of(labels: Labels) -> Float32:
+    """Steps from each cell to the nearest border of a map (h, w), 8-connected, at most MAX_DEPTH.
+
+    1 beside a cell of another label; the map's own edge is no border.
+    """
+    inner = np.ones(labels.shape, np.bool_)
+    for axis in (0, 1):
+        same = np.diff(labels, axis=axis) == 0
+        before, after = [slice(None)] * 2, [slice(None)] * 2
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        inner[tuple(before)] &= same
+        inner[tuple(after)] &= same
+    depth = np.ones(labels.shape, np.float32)
+    for _ in range(MAX_DEPTH - 1):
+        depth += inner
+        inner = _eroded(inner)
+    return depth
+
+
+def _eroded(mask: Mask) -> Mask:
+    """Without the cells that one outside the mask touches, be it at a corner."""
+    rows = mask.copy()
+    rows[1:] &= mask[:-1]
+    rows[:-1] &= mask[1:]
+    eroded = rows.copy()
+    eroded[:, 1:] &= rows[:, :-1]
+    eroded[:, :-1] &= rows[:, 1:]
+    return eroded
+
+
+def _resized(scores: ClassScores, size_hw: tuple[int, int]) -> Float32:
+    """L at another size, (C, h, w)."""
+    values = to_numpy(scores.values)
+    vertical, horizontal = (
+        LinearAxis.of((size_in, size_image), (size_image, size_out))
+        for size_in, size_image, size_out in zip(
+            values.shape[1:], scores.size_image, size_hw, strict=True
+        )
+    )
+    return np.stack([resize_linear(to_float32(plane), vertical, horizontal) for plane in values])
+
+
+def _two_best(planes: Float32) -> tuple[Float32, Float32]:
+    """The highest and the second highest of (C, h, w)."""
+    best = planes[0].copy()
+    second = np.full_like(best, -np.inf)
+    for plane in planes[1:]:
+        np.maximum(second, np.minimum(best, plane), out=second)
+        np.maximum(best, plane, out=best)
+    return best, best if len(planes) == 1 else second

@@ -1,0 +1,94 @@
+"""The mask of each region that the judge foretells most of, brought to the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam_refine.algorithm.judging.candidates import Candidates
+from sam_refine.algorithm.judging.judge import Judge
+from sam_refine.algorithm.postprocess import MaskPostprocessor
+from sam_refine.numerics.arrays import Float32, Window
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One mask of one region."""
+
+    region: int
+    class_id: int
+    mask: int
+    """Which of SAM's four."""
+    gain: float
+    """What the judge foretells of it."""
+    features: Float32
+    """(len(MASK_FEATURES),)."""
+    window: Window
+    """The part of the image that it can change."""
+    logits: Float32
+    """(h, w) in the window."""
+    consensus: Float32
+    """(h, w) share of the four masks that have a pixel."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of one region: the mask that is best, if there is any, and whether it is proposed."""
+
+    candidates: Candidates
+    best: int
+    """Its row in the candidates."""
+    gain: float
+
+    @property
+    def mask(self) -> int:
+        return self.candidates.masks[self.best]
+
+
+def choose_masks(candidates: list[Candidates], judge: Judge) -> list[Choice]:
+    """Of each region with candidates, the one of the highest foretold gain, the first if equal."""
+    several = [each for each in candidates if each.masks]
+    if not several:
+        return []
+    gains = judge.mask_gains(np.concatenate([each.features for each in several]))
+    ends = np.cumsum([len(each.masks) for each in several])
+    choices = []
+    for each, own in zip(several, np.split(gains, ends[:-1]), strict=True):
+        best = int(own.argmax())
+        choices.append(Choice(each, best, float(own[best])))
+    return choices
+
+
+def proposal_of(
+    choice: Choice,
+    class_id: int,
+    low_res_logits: Float32,
+    region_window: Window,
+    postprocessor: MaskPostprocessor,
+) -> Proposal:
+    """Bring the chosen of masks (4, h_l, w_l) to the image; the region's window is the image's."""
+    chosen = low_res_logits[choice.mask]
+    ((rows, columns),) = postprocessor.positive_windows(chosen[None]).tolist()
+    window = _union(region_window, Window(slice(*rows), slice(*columns)))
+    consensus = np.zeros(window.size_hw, np.float32)
+    for other in low_res_logits:
+        consensus += postprocessor.logits(other, window) > 0
+    return Proposal(
+        choice.candidates.region,
+        class_id,
+        choice.mask,
+        choice.gain,
+        choice.candidates.features[choice.best],
+        window,
+        postprocessor.logits(chosen, window),
+        consensus / len(low_res_logits),
+    )
+
+
+def _union(one: Window, other: Window) -> Window:
+    """The smallest window around both; `one` is not empty."""
+    if not all(other.size_hw):
+        return one
+    sides = zip(one, other, strict=True)
+    return Window(*(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in sides))

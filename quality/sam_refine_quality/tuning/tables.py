@@ -1,0 +1,80 @@
+"""What a judge learns from: features of masks and of changes, each with what it really gains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sam_refine_quality.tuning.recording import Recording
+
+from sam_refine.algorithm.judging.candidates import MaskParts, candidates_of
+from sam_refine.algorithm.judging.changes import propose_changes
+from sam_refine.algorithm.judging.judge import Judge
+from sam_refine.algorithm.judging.mask_grid import MaskGrid
+from sam_refine.algorithm.judging.pipeline import RegionPlaces
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
+from sam_refine.numerics.arrays import Float32, Labels, Mask
+from sam_refine.numerics.resize import resize_nearest
+
+
+@dataclass(frozen=True)
+class Table:
+    """n examples."""
+
+    features: Float32
+    """(n, F)."""
+    gains: Float32
+    """(n,) the share that turns right minus the share that turns wrong, in [-1, 1]."""
+
+
+def mask_table(recording: Recording) -> Table:
+    """Every mask that would change anything whose truth is known."""
+    regions = recording.regions()
+    grid = MaskGrid.of(recording.labels, recording.scores, regions)
+    truth = resize_nearest(recording.truth, grid.size_hw)
+    is_valid = resize_nearest(recording.is_valid, grid.size_hw)
+    features, gains = [np.empty((0, len(MASK_FEATURES)), np.float32)], [np.empty(0, np.float32)]
+    for region, logits, ious in recording.masks():
+        class_id = int(regions.classes[region])
+        candidates = candidates_of(grid, region, class_id, logits, ious)
+        parts = MaskParts.of(grid, region, class_id, logits)
+        real = _real_gains(grid, parts, class_id, truth, is_valid)[candidates.masks]
+        known = np.isfinite(real)
+        features.append(candidates.features[known])
+        gains.append(real[known])
+    return Table(np.concatenate(features), np.concatenate(gains))
+
+
+def _real_gains(
+    grid: MaskGrid, parts: MaskParts, class_id: int, truth: Labels, is_valid: Mask
+) -> Float32:
+    """What each of four masks gains, (4,); NaN where it changes nothing whose truth is known."""
+    window = parts.window
+    truth_here, valid = truth[window].ravel(), is_valid[window].ravel()
+    labels = grid.labels[window].ravel()
+    others = grid.scores[(slice(None), *window)].copy()
+    others[class_id] = -np.inf
+    second = others.argmax(axis=0).ravel()
+    is_class = truth_here == class_id
+    on_added = is_class.astype(np.int8) - (truth_here == labels)
+    on_removed = (truth_here == second).astype(np.int8) - is_class
+    added, removed = parts.added & valid, parts.removed & valid
+    count = added.sum(axis=1) + removed.sum(axis=1)
+    total = (added * on_added).sum(axis=1) + (removed * on_removed).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def change_table(recording: Recording, judge: Judge) -> Table:
+    """Every change that a judge of masks would propose, of pixels whose truth is known."""
+    regions = recording.regions()
+    if len(regions) == 0:
+        return Table(np.empty((0, len(CHANGE_FEATURES)), np.float32), np.empty(0, np.float32))
+    places = RegionPlaces.of(recording.labels, recording.scores, regions)
+    proposals = recording.proposals(judge, regions, places)
+    changes = propose_changes(
+        proposals, recording.labels, recording.scores, regions, places.grid, recording.options
+    )
+    truth = recording.truth[changes.rows, changes.columns]
+    known = recording.is_valid[changes.rows, changes.columns]
+    gains = (changes.new == truth).astype(np.float32) - (changes.old == truth)
+    return Table(changes.features[known], gains[known])
