@@ -32,7 +32,7 @@ class Region:
     score: float
     """Mean coarse score."""
     predicted_iou: float
-    """With a judge that of the best mask; NaN where there is none."""
+    """With a judge that of the mask that it found best."""
     kept: bool
     """Whether a mask of it was taken: one whose `predicted_iou` is above `iou_threshold`, or that a
     judge let pass."""
@@ -41,7 +41,7 @@ class Region:
     mask: int
     """With a judge, which of SAM's four masks was best, the single one being 0; else -1."""
     gain: float
-    """With a judge, what it foretold of that mask; else NaN."""
+    """With a judge, what it foretold of that mask; else 0."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))
@@ -108,7 +108,8 @@ class RefineResult:
         The arrays of result.npz: `labels` and `coarse_labels` (H, W) int32 and `logits` (C, H, W)
         float32, if the result has them; one row for each region in `region_classes` (Q,) int32,
         `region_boxes_xyxy` (Q, 4) int32, `region_scores` and `region_predicted_ious` (Q,) float32,
-        `region_kept` (Q,) bool; `stages` and `stage_times_ms`; `request_id`.
+        `region_kept` (Q,) bool, `region_outcomes` and `region_masks` (Q,) int32 and `region_gains`
+        (Q,) float32; `stages` and `stage_times_ms`; `request_id`.
 
         Raises `ValueError` for arguments that do not fit, or an output that was not asked for;
         `ModuleNotFoundError` if COCO's packages are missing; `OSError` if a file cannot be written.

@@ -60,6 +60,8 @@ def test_table_has_every_option_with_its_texts_range_and_default(table_script):
         ["0 to 2147483647", "0"],
         ["`scores_only`, `compete`, `keep_coarse`", "`keep_coarse`"],
         ["true, false", "false"],
+        ["`none`, `rule`, `learned`", "`none`"],
+        ["-1 to 1", "0"],
         ["1 to 2147483647", "none"],
         ["-2147483648 to 2147483647", "none"],
     ]

@@ -24,6 +24,7 @@ from sam_refine.contract import (
     IMAGE_ID,
     MAX_MESSAGE_BYTES,
     MODELS,
+    PRESET,
     SAM_REFINE,
     STAGES,
     MaskPromptMode,
@@ -85,6 +86,7 @@ def test_parameters_are_the_options_and_their_types():
     rows = {name.strip("`"): text for name, text in table("Request parameters", "parameter")}
     defaults = RefineOptions()
     assert rows.pop(IMAGE_ID).startswith("text of 1 to 256 characters")
+    assert rows.pop(PRESET).startswith("text: one of the [presets]")
     assert rows == {
         option.name: kind(getattr(defaults, option.name)) for option in fields(RefineOptions)
     }

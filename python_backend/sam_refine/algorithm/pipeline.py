@@ -42,13 +42,13 @@ class RegionReport:
     scores: Float32
     """Q_b: (Q,) mean coarse score."""
     ious: Float32
-    """(Q,) SAM's predicted IoU, with a judge that of the best mask; NaN where there is none."""
+    """(Q,) SAM's predicted IoU, with a judge that of the best mask."""
     outcomes: npt.NDArray[np.int32]
     """(Q,) a `contract.Outcome` each."""
     masks: npt.NDArray[np.int32]
     """(Q,) which of SAM's four masks a judge has chosen, the single one being 0; else -1."""
     gains: Float32
-    """(Q,) what a judge foretells of that mask; else NaN."""
+    """(Q,) what a judge foretells of that mask; else 0."""
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
@@ -155,5 +155,5 @@ def _report(regions: Regions, predictions: Predictions, options: RefineOptions) 
         ious=predictions.ious,
         outcomes=np.where(predictions.kept, Outcome.REFINED, Outcome.LOW_IOU).astype(np.int32),
         masks=np.full(len(regions), -1, np.int32),
-        gains=np.full(len(regions), np.nan, np.float32),
+        gains=np.zeros(len(regions), np.float32),
     )

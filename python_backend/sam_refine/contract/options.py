@@ -122,19 +122,17 @@ class RefineOptions(OptionTable):
     judge: JudgeKind = option(
         JudgeKind.NONE,
         label="Judge of masks",
-        help="Who says which of SAM's masks, and which of their pixels, are taken. With a judge "
-        "all four masks of a region are looked at, and iou_threshold, failed_regions and "
-        "multimask_output do not matter.",
-        reason="Nobody, as published, which often makes maps worse. `rule` needs scores that are "
-        "probabilities and measured better than the coarse map on every kind of map; `learned` "
-        "gains most, on maps of the network that it was learned for.",
+        help="Who says which of SAM's masks, and which of their pixels, are taken; with a judge, "
+        "all four masks of a region are tried.",
+        reason="Nobody, as published, which often makes maps worse. `rule` measured better than "
+        "the coarse map on each kind of map; `learned` gains most, for the network that it knows.",
     )
     min_gain: float = option(
         0.0,
         range=(-1.0, 1.0),
         label="Least gain",
-        help="With a judge: pixels change where it foretells more than this, as the chance of "
-        "turning right minus that of turning wrong.",
+        help="With a judge, pixels change where the chance of turning right exceeds that of "
+        "turning wrong by more than this.",
         reason="Whatever is more likely right than wrong. Raise it to change less, more safely.",
     )
     max_regions: int | None = option(

@@ -17,6 +17,7 @@ from sam_refine.contract import (
     REGIONS,
     STAGES,
     InvalidRequestError,
+    Outcome,
     RefineOptions,
 )
 from sam_refine_client import RefineResult, Region
@@ -126,8 +127,8 @@ def test_regions_have_what_came_as_python_values_that_files_and_sets_take():
     names = output_names(["regions"], 2, RefineOptions())
     result = result_of(arrays_of(names), "x")
     assert result.regions == (
-        Region(0, (0, 1, 2, 3), 0.0, 0.0, False),
-        Region(1, (4, 5, 6, 7), 1.0, 1.0, True),
+        Region(0, (0, 1, 2, 3), 0.0, 0.0, False, Outcome.REFINED, 0, 0.0),
+        Region(1, (4, 5, 6, 7), 1.0, 1.0, True, Outcome.LOW_IOU, 1, 1.0),
     )
     assert len(set(result.regions)) == 2
     assert type(result.regions[1].kept) is bool

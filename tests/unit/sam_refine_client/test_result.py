@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_refine.contract import Outcome
 from sam_refine_client import RefineResult, Region
 from sam_refine_client.files.pictures import before_after, class_palette
 
@@ -22,7 +23,10 @@ def result():
     labels, coarse_labels = np.zeros((2, 60, 80), np.int32)
     labels[:, 40:] = 2
     coarse_labels[:, 60:] = 2
-    regions = (Region(0, (0, 0, 5, 5), 0.7, 0.9, True), Region(2, (6, 0, 7, 5), 0.5, 0.2, False))
+    regions = (
+        Region(0, (0, 0, 5, 5), 0.7, 0.9, True, Outcome.REFINED, -1, 0.0),
+        Region(2, (6, 0, 7, 5), 0.5, 0.2, False, Outcome.LOW_IOU, -1, 0.0),
+    )
     logits = np.zeros((3, 60, 80), np.float32)
     return RefineResult(labels, coarse_labels, logits, regions, {"a": 1.25, "b": 40.0}, "x")
 

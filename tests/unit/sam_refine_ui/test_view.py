@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sam_refine.contract import Outcome
 from sam_refine_client import RefineResult, Region
 from sam_refine_ui import view
 from sam_refine_ui.classes import palette
@@ -24,8 +25,8 @@ def result():
         coarse_labels=coarse,
         logits=None,
         regions=(
-            Region(0, (0, 0, 5, 5), 0.98765, 0.91234, True),
-            Region(2, (6, 0, 7, 5), 0.5, 0.25, False),
+            Region(0, (0, 0, 5, 5), 0.98765, 0.91234, True, Outcome.REFINED, -1, 0.0),
+            Region(2, (6, 0, 7, 5), 0.5, 0.25, False, Outcome.LOW_IOU, -1, 0.0),
         ),
         timings={"split_regions": 4.4, "decode": 1234.0},
         request_id="x",
@@ -43,7 +44,7 @@ def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colou
 
 def test_class_count_is_of_both_maps_and_the_regions(result):
     assert view.class_count(result) == 3
-    regions = (*result.regions, Region(7, (0, 0, 1, 1), 0.5, 0.5, True))
+    regions = (*result.regions, Region(7, (0, 0, 1, 1), 0.5, 0.5, True, Outcome.REFINED, -1, 0.0))
     assert view.class_count(replace(result, regions=regions)) == 8
     assert view.class_count(replace(result, coarse_labels=result.labels + 9)) == 12
 

@@ -125,10 +125,10 @@ def blank_report(regions: Regions, options: RefineOptions) -> RegionReport:
         classes=regions.classes,
         boxes_xyxy_image=regions.boxes_xyxy_grid * np.int32(options.downsample_ratio),
         scores=regions.scores,
-        ious=np.full(count, np.nan, np.float32),
+        ious=np.zeros(count, np.float32),
         outcomes=np.full(count, Outcome.NO_MASK, np.int32),
         masks=np.full(count, -1, np.int32),
-        gains=np.full(count, np.nan, np.float32),
+        gains=np.zeros(count, np.float32),
     )
 
 
@@ -143,6 +143,7 @@ def propose(
 ) -> list[Proposal]:
     """The proposals of some regions, of masks (n, 4, h_l, w_l) with predicted IoUs (n, 4)."""
     logits = to_numpy(low_res_logits)
+    report.ious[batch] = ious.max(axis=1)  # until a mask is chosen
     indices = range(batch.start, batch.stop)
     candidates = [
         candidates_of(places.grid, region, int(regions.classes[region]), masks, own_ious)

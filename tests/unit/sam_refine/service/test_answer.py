@@ -50,7 +50,7 @@ def test_answer_has_the_contract_s_names_and_dtypes():
 @pytest.mark.parametrize("row", OUTPUTS, ids=lambda row: row.tensor.name)
 def test_rows_of_the_outputs_name_values_that_a_refinement_has(row):
     names = {field.name for field in fields(Refinement)}
-    names |= {f"regions.{field.name}" for field in fields(RegionReport)}
+    names |= {f"regions.{field.name}" for field in fields(RegionReport)} | {"regions.kept"}
     assert row.source in names
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam_refine.algorithm.pipeline import Refinement, RegionReport
-from sam_refine.contract import STAGES
+from sam_refine.contract import STAGES, Outcome
 from sam_refine.triton.metrics import (
     CHANGED_RATIO,
     EMBEDDINGS,
@@ -40,7 +40,9 @@ def refinement(*, kept=(), dropped=0, labels=None, coarse=None, times_ms=NO_TIME
         boxes_xyxy_image=np.zeros((count, 4), np.int32),
         scores=np.zeros(count, np.float32),
         ious=np.zeros(count, np.float32),
-        kept=np.array(kept, np.bool_),
+        outcomes=np.where(np.array(kept, np.bool_), Outcome.REFINED, Outcome.LOW_IOU),
+        masks=np.full(count, -1, np.int32),
+        gains=np.zeros(count, np.float32),
     )
     coarse = np.zeros((2, 5), np.int32) if coarse is None else coarse
     return Refinement(labels, None, coarse, report, dropped, np.array(times_ms, np.float32))
@@ -127,7 +129,7 @@ def test_failure_of_the_server_s_metrics_is_logged_and_goes_no_further(monkeypat
 def test_server_without_histograms_has_the_other_metrics(monkeypatch):
     monkeypatch.delattr(MetricFamily, "HISTOGRAM")
     metrics = RefineMetrics()
-    metrics.refined(refinement(kept=[True], labels=np.zeros((2, 5), np.int32), times_ms=[1] * 6))
+    metrics.refined(refinement(kept=[True], labels=np.zeros((2, 5), np.int32), times_ms=[1] * 7))
     assert values(REGIONS, "kept") == [1]
     assert {name for name, _ in SERIES}.isdisjoint({STAGE_SECONDS.name, CHANGED_RATIO.name})
     assert sum("has no metrics of its kind" in text for text in LOG) == 2
@@ -143,14 +145,14 @@ def test_refinement_is_counted():
             dropped=4,
             labels=labels,
             coarse=coarse,
-            times_ms=(10, 20, 0, 30, 2500, 40),
+            times_ms=(10, 20, 0, 30, 2500, 0, 40),
         )
     )
     assert [values(REGIONS, each) for each in REGIONS.label_values] == [[2], [1], [4]]
     assert values(CHANGED_RATIO) == [0.3]
     observed = {stage: values(STAGE_SECONDS, stage) for stage in STAGES}
-    skipped = STAGES[2]
-    assert observed.pop(skipped) == []
+    for skipped in (STAGES[2], STAGES[5]):
+        assert observed.pop(skipped) == []
     np.testing.assert_allclose(list(observed.values()), [[0.01], [0.02], [0.03], [2.5], [0.04]])
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine.contract import InvalidRequestError
+from sam_refine.contract import InvalidRequestError, Outcome
 from sam_refine_client import RefineResult, Region, SaveFormat
 from sam_refine_client.files.pictures import class_palette
 
 PHOTO = np.full((6, 8, 3), 128, np.uint8)
 REGIONS = (
-    Region(0, (0, 0, 5, 5), 0.75, 0.875, True),
-    Region(2, (6, 0, 7, 5), 0.5, 0.25, False),
+    Region(0, (0, 0, 5, 5), 0.75, 0.875, True, Outcome.REFINED, -1, 0.0),
+    Region(2, (6, 0, 7, 5), 0.5, 0.25, False, Outcome.LOW_IOU, -1, 0.0),
 )
 NAMES = ["sky", "roof", "Straße"]
 ALL_FILES = {
@@ -128,7 +128,8 @@ def test_saved_arrays_hold_all_of_the_result(tmp_path, result, regions, has_logi
         if has_logits:
             np.testing.assert_array_equal(arrays["logits"], logits)
         assert arrays["region_boxes_xyxy"].shape == (len(regions), 4)
-        columns = ("classes", "boxes_xyxy", "scores", "predicted_ious", "kept")
+        columns = ("classes", "boxes_xyxy", "scores", "predicted_ious", "kept", "outcomes", "masks",
+                   "gains")  # fmt: skip
         rows = zip(*(arrays[f"region_{column}"].tolist() for column in columns), strict=True)
         assert [Region(row[0], tuple(row[1]), *row[2:]) for row in rows] == list(regions)
         assert dict(zip(arrays["stages"], arrays["stage_times_ms"], strict=True)) == given.timings

@@ -282,7 +282,7 @@ LABELS = "REFINED_LABELS_UINT8"
             r"REGION_BOXES must be INT32 \(2, 4\), got INT32 \(2, 5\)",
         ),
         (of_first_output(shape=[]), r"must be UINT8 \(60, 90\), got UINT8 \(\)"),
-        (changed("STAGE_TIMES_MS", lambda array: array[:5]), r"FP32 \(6\), got FP32 \(5\)"),
+        (changed("STAGE_TIMES_MS", lambda array: array[:5]), r"FP32 \(7\), got FP32 \(5\)"),
         (
             raw(lambda content: content[:-1]),
             "REFINED_LABELS_UINT8 has fewer or more bytes than its",

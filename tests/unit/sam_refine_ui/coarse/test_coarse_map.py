@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine.contract import InvalidRequestError, Outcome, RefineOptions
 from sam_refine_client import RefineResult, Region
 from sam_refine_ui.coarse.coarse_map import CoarseMap
 
@@ -11,7 +11,10 @@ LABELS = np.array([[0, 0, 255, 255], [0, 7, 7, 255]], np.int32)
 
 
 def result(labels, classes):
-    regions = tuple(Region(class_id, (0, 0, 1, 1), 0.5, 0.9, True) for class_id in classes)
+    regions = tuple(
+        Region(class_id, (0, 0, 1, 1), 0.5, 0.9, True, Outcome.REFINED, -1, 0.0)
+        for class_id in classes
+    )
     return RefineResult(
         labels=labels,
         coarse_labels=labels[:, ::-1],
