@@ -9,7 +9,6 @@ import typer
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
-from sam_refine_cli.inputs.images import find_images
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.groups import with_options
 from sam_refine_cli.report import Report
@@ -64,6 +63,7 @@ def embed(
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError
+    from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image)
