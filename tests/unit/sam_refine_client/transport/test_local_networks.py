@@ -90,11 +90,10 @@ def test_local_client_decodes_once_for_the_same_prompts_of_an_image(repository, 
         return decode(*arguments)
 
     monkeypatch.setattr(Networks, "decode", counting)
-    fast = {"min_region_area": 225, "mask_prompt": "none"}
     options = [
-        RefineOptions(iou_threshold=iou_threshold, failed_regions=failed_regions, **fast)
+        RefineOptions(iou_threshold=iou_threshold, failed_regions=failed_regions)
         for iou_threshold in (0.5, 0.8)
-        for failed_regions in ("keep_coarse", "compete")
+        for failed_regions in ("keep_coarse", "scores_only")
     ]
     with RefineClient.local(repository) as client:
         embedding = client.embed(photo(200, 300))
