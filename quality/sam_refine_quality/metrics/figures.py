@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from sam_refine_quality.metrics.statistics import ChangeSums, MapSums, Numbers
 
@@ -98,7 +99,7 @@ def _percent(part: Numbers, whole: Numbers) -> Numbers:
     return np.divide(100 * part, whole, out=shares, where=whole > 0)
 
 
-def _mean(values: Numbers, counts: Numbers) -> Numbers:
+def _mean(values: Numbers, counts: npt.NDArray[np.bool_]) -> Numbers:
     """The mean over the last axis of what counts, NaN where nothing does."""
     many = np.asarray(counts.sum(axis=-1), np.float64)
     means = np.full(many.shape, np.nan)
