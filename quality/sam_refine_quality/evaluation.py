@@ -209,19 +209,19 @@ class _Tally:
             raise InvalidRequestError(
                 f"logits must have {self._classes} classes like the images before, got {classes}"
             )
-        names = self._class_names
-        if names is not None and len(names) < classes:
-            raise InvalidRequestError(
-                f"class_names must have a name for each of {classes} classes, got {len(names)}"
-            )
         return classes
 
     def add(self, outcome: ImageOutcome) -> None:
-        """Count an image."""
+        """Count an image; raises `InvalidRequestError` where its classes lack names."""
         if outcome.truth is None:
             self._failed[outcome.name] = str(outcome.error)
             return
-        self._classes = outcome.truth.classes
+        self._classes, names = outcome.truth.classes, self._class_names
+        if names is not None and len(names) < self._classes:
+            raise InvalidRequestError(
+                f"class_names must have a name for each of {self._classes} classes, "
+                f"got {len(names)}"
+            )
         self._embed_seconds += outcome.embed_seconds
         images: dict[str, SetImage] = {}
         for name, each in outcome.by_set.items():

@@ -11,7 +11,7 @@ from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.groups import with_options
-from sam_refine_cli.report import Report
+from sam_refine_cli.report import SKIP_EXISTING, Report
 
 
 @with_options(connection=CONNECTION)
@@ -67,7 +67,10 @@ def embed(
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image)
-    with connection.open() as client, Report(len(images), is_json=json) as report:
+    with (
+        connection.open() as client,
+        Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
+    ):
         for each in images:
             path = out / f"{each.stem}.npz"
             if skip_existing and path.exists():

@@ -16,7 +16,7 @@ from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
-from sam_refine_cli.report import Report
+from sam_refine_cli.report import SKIP_EXISTING, Report
 
 if TYPE_CHECKING:
     from sam_refine_client import RefineClient, RefineResult
@@ -207,7 +207,10 @@ def refine(
         "ignore_label": options.ignore_label,
     }
     totals = Totals()
-    with connection.open() as client, Report(len(images), is_json=json) as report:
+    with (
+        connection.open() as client,
+        Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
+    ):
         todo = []
         for each in images:
             if skip_existing and has_results(directory_of(each, out), format_):
