@@ -18,7 +18,7 @@ LARGEST: Final = (560, 420)
 """(width, height) of the room for a picture."""
 MADE_RIGHT: Final = (46, 160, 67)
 MADE_WRONG: Final = (218, 54, 51)
-NEITHER: Final = (150, 152, 158)
+NEITHER: Final = (95, 97, 104)
 
 
 def pictures(exhibit: Exhibit) -> tuple[Image.Image, Image.Image, Image.Image]:
@@ -42,7 +42,7 @@ def changed_picture(image: UInt8, exhibit: Exhibit) -> Image.Image:
     """
     truth, refined = exhibit.truth, exhibit.refined
     grey = np.asarray(Image.fromarray(image).convert("L"), np.uint16)
-    pixels = np.repeat((128 + grey // 2).astype(np.uint8)[..., None], 3, axis=2)
+    pixels = np.repeat((170 + grey // 3).astype(np.uint8)[..., None], 3, axis=2)
     changed = truth.valid & (refined.coarse_labels != refined.labels)
     pixels[changed] = NEITHER
     pixels[changed & (refined.labels == truth.labels)] = MADE_RIGHT
