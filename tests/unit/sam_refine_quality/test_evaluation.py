@@ -13,9 +13,9 @@ from sam_refine_client import DeadlineError, RefineClient, UnreachableError
 from sam_refine_client.transport.local_networks import Networks
 from sam_refine_quality import Sample, evaluate
 from sam_refine_quality.metrics.bootstrap import resample
-from support import map_figures
+from support import quality
 from support.cases import coarse_scores, photo
-from support.scripted_client import ScriptedClient, sample
+from support.quality import ScriptedClient, sample
 
 CLASSES, VOID = 3, 255
 HALF, QUARTER = RefineOptions(min_region_area=2), RefineOptions(min_region_area=4)
@@ -56,12 +56,12 @@ def client():
 
 
 def figures_of(truths, maps):
-    by_class, miou = map_figures.miou_by_class(truths, maps, CLASSES, VOID)
+    by_class, miou = quality.miou_by_class(truths, maps, CLASSES, VOID)
     return {
         "miou": miou,
-        "accuracy": map_figures.accuracy(truths, maps, VOID),
-        "border_accuracy": map_figures.accuracy(truths, maps, VOID, map_figures.is_near_border),
-        "boundary_iou": map_figures.boundary_iou(truths, maps, CLASSES, VOID),
+        "accuracy": quality.accuracy(truths, maps, VOID),
+        "border_accuracy": quality.accuracy(truths, maps, VOID, quality.is_near_border),
+        "boundary_iou": quality.boundary_iou(truths, maps, CLASSES, VOID),
         "iou_by_class": dict(zip("012", by_class, strict=True)),
     }
 
@@ -82,8 +82,8 @@ def close(figures):
 
 
 def test_figures_of_each_set_are_those_of_the_definitions(client):
-    found = evaluate(client, samples(), {"half": HALF, "quarter": QUARTER}, ignore_label=VOID)
-    found = found.to_json()
+    sets = {"half": HALF, "quarter": QUARTER}
+    found = evaluate(client, samples(), sets, ignore_label=VOID).to_json()
     assert list(found["option_sets"]) == ["half", "quarter"]
     truths, coarse_maps = zip(*data(), strict=True)
     coarse = figures_of(truths, coarse_maps)
@@ -93,7 +93,7 @@ def test_figures_of_each_set_are_those_of_the_definitions(client):
         assert of_set["coarse"] == close(coarse)
         assert of_set["refined"] == close(refined)
         assert of_set["difference"] == close(differences(refined, coarse))
-        changed = map_figures.changes(truths, coarse_maps, refined_maps, VOID)
+        changed = quality.changes(truths, coarse_maps, refined_maps, VOID)
         assert list(of_set["changed"]) == ["fraction", "made_right", "made_wrong"]
         assert list(of_set["changed"].values()) == pytest.approx(changed, abs=1e-4)
         assert of_set["regions"] == {"kept": 8, "failed": 4}
@@ -145,7 +145,7 @@ def test_what_was_evaluated_is_named(client):
     truth, coarse = data()[1]
     of_image = found["by_image"][1]["option_sets"]["half"]
     assert of_image["coarse_accuracy"] == pytest.approx(
-        map_figures.accuracy([truth], [coarse], VOID), abs=1e-4
+        quality.accuracy([truth], [coarse], VOID), abs=1e-4
     )
 
 

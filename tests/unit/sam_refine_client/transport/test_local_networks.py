@@ -9,9 +9,7 @@ import pytest
 
 from sam_refine.algorithm.prompts import Prompts
 from sam_refine.contract import MaskPrompt
-from sam_refine_client import RefineClient, RefineOptions
-from sam_refine_client.transport.local_networks import DecoderMemo, Networks
-from support.cases import coarse_scores, photo
+from sam_refine_client.transport.local_networks import DecoderMemo
 
 PROMPTS = Prompts(
     point_coords=np.zeros((3, 3, 2), np.float32),
@@ -79,31 +77,3 @@ def test_memo_forgets_with_the_next_image(decoder):
     for embedding in (EMBEDDING, EMBEDDING + 1, EMBEDDING):
         memo.decode(embedding, PROMPTS)
     assert decoder.calls == 3
-
-
-def test_local_client_decodes_once_for_the_same_prompts_of_an_image(repository, monkeypatch):
-    calls = []
-    decode = Networks.decode
-
-    def counting(*arguments):
-        calls.append(arguments)
-        return decode(*arguments)
-
-    monkeypatch.setattr(Networks, "decode", counting)
-    options = [
-        RefineOptions(iou_threshold=iou_threshold, failed_regions=failed_regions)
-        for iou_threshold in (0.5, 0.8)
-        for failed_regions in ("keep_coarse", "scores_only")
-    ]
-    with RefineClient.local(repository) as client:
-        embedding = client.embed(photo(200, 300))
-        request = {"embedding": embedding, "logits": coarse_scores()}
-        with client.same_image():
-            remembered = [client.refine(**request, options=each) for each in options]
-        assert len(calls) == 1
-        anew = [client.refine(**request, options=each) for each in options]
-    assert len(calls) == 1 + len(options)
-    for one, other in zip(remembered, anew, strict=True):
-        np.testing.assert_array_equal(one.labels, other.labels)
-        assert one.regions == other.regions
-    assert any((one.labels != remembered[0].labels).any() for one in remembered[1:])

@@ -11,7 +11,7 @@ from sam_refine_quality.metrics.borders import (
     boundary_distance_px,
     near_border,
 )
-from support import map_figures
+from support import quality
 
 SIZES = [(1, 1), (1, 9), (9, 1), (8, 8), (13, 21)]
 
@@ -36,8 +36,8 @@ def test_border_of_a_drawn_map():
 def test_near_border_is_the_distance_to_the_closest_border_pixel(size_hw, distance_px):
     labels = blocks(*size_hw)
     found = near_border(labels, distance_px)
-    for at in map_figures.pixels(labels):
-        assert found[at] == map_figures.is_near_border(labels, at, distance_px)
+    for at in quality.pixels(labels):
+        assert found[at] == quality.is_near_border(labels, at, distance_px)
 
 
 def test_near_border_of_a_map_of_one_label_is_nowhere():
@@ -51,7 +51,7 @@ def test_boundary_is_what_erosion_takes_from_each_mask(size_hw, distance_px):
     found = boundary(labels, distance_px)
     expected = np.zeros(labels.shape, np.bool_)
     for label in range(3):
-        for at in map_figures.boundary((labels == label).tolist(), distance_px):
+        for at in quality.boundary((labels == label).tolist(), distance_px):
             expected[at] = True
     np.testing.assert_array_equal(found, expected)
     if size_hw == (13, 21) and distance_px == 1:

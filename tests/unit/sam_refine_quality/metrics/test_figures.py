@@ -9,7 +9,7 @@ from sam_refine.contract import InvalidRequestError
 from sam_refine_quality.metrics.figures import ChangeFigures, MapFigures
 from sam_refine_quality.metrics.statistics import ChangeSums, MapSums, confusion_matrix
 from sam_refine_quality.metrics.truth import Truth
-from support import map_figures
+from support import quality
 
 CLASSES, VOID = 4, 255
 SIZES = [(20, 31), (18, 12), (1, 17)]
@@ -57,15 +57,15 @@ def test_figures_are_those_of_the_definitions(chosen):
     wanted = [truths()[index] for index in chosen]
     got = [labels[index] for index in chosen]
 
-    by_class, miou = map_figures.miou_by_class(wanted, got, CLASSES, VOID)
+    by_class, miou = quality.miou_by_class(wanted, got, CLASSES, VOID)
     assert by_class[-1] is None
     for iou, expected in zip(figures.iou_by_class, by_class, strict=True):
         assert equal(iou, expected)
     assert equal(figures.miou, miou)
-    assert equal(figures.accuracy, map_figures.accuracy(wanted, got, VOID))
-    near = map_figures.accuracy(wanted, got, VOID, map_figures.is_near_border)
+    assert equal(figures.accuracy, quality.accuracy(wanted, got, VOID))
+    near = quality.accuracy(wanted, got, VOID, quality.is_near_border)
     assert equal(figures.border_accuracy, near)
-    assert equal(figures.boundary_iou, map_figures.boundary_iou(wanted, got, CLASSES, VOID))
+    assert equal(figures.boundary_iou, quality.boundary_iou(wanted, got, CLASSES, VOID))
     assert 0 < figures.boundary_iou < figures.accuracy < 100
 
 
@@ -101,7 +101,7 @@ def test_confusion_matrix_counts_pixels_that_are_not_void():
     truth, labels = truths()[0], maps(10)[0]
     matrix = confusion_matrix(Truth.of(truth, CLASSES, VOID), labels)
     expected = np.zeros((CLASSES, CLASSES + 1), np.int64)
-    for at in map_figures.pixels(truth):
+    for at in quality.pixels(truth):
         if truth[at] != VOID:
             expected[truth[at], min(labels[at], CLASSES)] += 1
     np.testing.assert_array_equal(matrix, expected)
@@ -120,7 +120,7 @@ def test_changes_are_those_of_the_definition():
     read = [Truth.of(truth, CLASSES, VOID) for truth in truths()]
     sums = [ChangeSums.of(*each) for each in zip(read, coarse, refined, strict=True)]
     figures = ChangeFigures.of(ChangeSums.stacked(sums).added())
-    expected = map_figures.changes(truths(), coarse, refined, VOID)
+    expected = quality.changes(truths(), coarse, refined, VOID)
     found = (figures.fraction, figures.made_right, figures.made_wrong)
     assert found == pytest.approx(expected)
     assert 0 < figures.made_right < 100

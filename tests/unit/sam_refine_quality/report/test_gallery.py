@@ -7,7 +7,7 @@ import numpy as np
 from sam_refine.contract import RefineOptions
 from sam_refine_quality import evaluate
 from sam_refine_quality.report.gallery import Gallery
-from support.scripted_client import ScriptedClient, sample
+from support.quality import ScriptedClient, sample
 
 VOID = 9
 

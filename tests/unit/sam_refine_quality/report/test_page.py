@@ -23,7 +23,7 @@ from sam_refine_quality.report.pictures import (
     pictures,
 )
 from sam_refine_quality.report.rows import class_rows, facts, figure_rows
-from support.scripted_client import ScriptedClient, sample
+from support.quality import ScriptedClient, sample
 
 VOID, CLASSES = 9, 3
 
