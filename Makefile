@@ -29,7 +29,7 @@ pythons:  ## The client's tests on other Pythons; PYTHONS="python3.10 python3.12
 	for python in $(PYTHONS); do ( set -e; \
 		name=build/pythons/$$(basename $$python); pip="$$name/bin/pip --disable-pip-version-check"; \
 		$$python -m venv $$name; \
-		$$pip install --only-binary=:all: ".[local,coco,cli,ui]" $(CLIENT_TEST_TOOLS); \
+		$$pip install --only-binary=:all: ".[local,coco,cli,ui,quality]" $(CLIENT_TEST_TOOLS); \
 		$$pip install --only-binary=:all: --dry-run --quiet ".[all]"; \
 		$$name/bin/pytest tests/unit/sam_refine_client tests/contract/test_imports.py $(ARGS) \
 	) || exit 1; done

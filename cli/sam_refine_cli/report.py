@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sam_refine_cli.console import INTERRUPTED, error_line, print_error, print_facts, stderr, stdout
+
+SKIP_EXISTING: Final = "--skip-existing goes on with the rest"
 
 
 class Report:
@@ -23,8 +25,10 @@ class Report:
     the block with one line that says how far it came.
     """
 
-    def __init__(self, total: int, *, is_json: bool) -> None:
+    def __init__(self, total: int, *, is_json: bool = False, go_on: str = "") -> None:
+        """`go_on` says how to go on where a run was stopped."""
         self._total = total
+        self._go_on = go_on
         self._is_json = is_json
         self._counts: Counter[str] = Counter()
         self._started_s = time.monotonic()
@@ -86,23 +90,30 @@ class Report:
             print_error(f"ended, the others would fail, too; {self._how_far()}")
         raise typer.Exit(1)
 
-    def finish(self, out: Path, facts: Mapping[str, str]) -> None:
-        """Print what it comes to; exit code 1 where an image failed."""
+    def finish(self, out: Path | None, facts: Mapping[str, str]) -> None:
+        """Print what it comes to, and where it lies; exit code 1 where an image failed."""
         self._progress.stop()
         failed = self._counts["failed"]
         if self._total > 1 and not self._is_json:
             seconds = time.monotonic() - self._started_s
             done = self._counts["ok"]
             per_image = {"per image": f"{seconds / done:.2f} s"} if done else {}
-            counts = {name: str(self._counts[name]) for name in ("ok", "skipped", "failed")}
+            names = ("ok", "skipped", "failed") if self._go_on else ("ok", "failed")
+            counts = {name: str(self._counts[name]) for name in names}
             print_facts(
                 {"images": str(self._total), **counts, **facts, **per_image}, are_numbers=True
             )
-            stdout.print(f"{out}")
+            if out is not None:
+                stdout.print(f"{out}")
         if failed:
             if self._total > 1:
                 print_error(f"{failed} of {self._total} images failed")
             raise typer.Exit(1)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether each image failed."""
+        return self._counts["failed"] == self._total
 
     def _count(self, status: str) -> None:
         self._counts[status] += 1
@@ -112,7 +123,8 @@ class Report:
 
     def _how_far(self) -> str:
         done = self._counts["ok"] + self._counts["skipped"]
-        return f"{done} of {self._total} images are done, --skip-existing goes on with the rest"
+        so_far = f"{done} of {self._total} images are done"
+        return f"{so_far}, {self._go_on}" if self._go_on else so_far
 
     def _print_json(self, image: Path, status: str, facts: Mapping[str, Any]) -> None:
         if self._is_json:

@@ -13,6 +13,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from contextlib import AbstractContextManager
 from functools import wraps
 from os import PathLike
 from pathlib import Path
@@ -87,6 +88,14 @@ class _Client:
         client = cls()
         client._transport = LocalTransport(Path(repository))
         return client
+
+    def same_image(self) -> AbstractContextManager[None]:
+        """A block in which each image is refined several times, one image after the other.
+
+        In local mode the decoder is then not asked twice the same: what it said of the latest image
+        is kept, a quarter of a megabyte for each mask. A server is called as ever.
+        """
+        return self._transport.same_image()
 
     def _require_open(self) -> None:
         if self._is_closed:

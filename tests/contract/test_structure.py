@@ -11,7 +11,7 @@ import tomllib
 
 ROOT = Path(__file__).parents[2]
 TOP_FOLDERS = ("benchmarks", "cli", "client", "deploy", "docs", "export", "model_repository",
-               "python_backend", "tests", "ui")  # fmt: skip
+               "python_backend", "quality", "tests", "ui")  # fmt: skip
 MOST_MODULES = 12
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support.cases import DEMO_DATA
@@ -18,8 +19,8 @@ PAGE = (Path(__file__).parents[2] / "docs/command_line.md").read_text(encoding="
 
 @pytest.fixture
 def directory(tmp_path):
-    """What the commands are about: a photo and a folder of two."""
-    for folder in ("images", "scores"):
+    """What the commands are about: a photo and a folder of two, with their truth."""
+    for folder in ("images", "scores", "truth"):
         (tmp_path / folder).mkdir()
     for image, scores in (
         ("photo.jpg", "photo.npy"),
@@ -28,6 +29,8 @@ def directory(tmp_path):
     ):
         shutil.copyfile(DEMO_DATA / "photo.jpg", tmp_path / image)
         shutil.copyfile(DEMO_DATA / "coarse_scores.npy", tmp_path / scores)
+    for name in ("street", "yard"):
+        np.save(tmp_path / f"truth/{name}.npy", np.zeros((400, 600), np.uint8))
     return tmp_path
 
 
@@ -38,12 +41,14 @@ def test_commands_run_and_json_has_the_keys_of_the_table(server, directory):
         for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
         for line in block.splitlines()
     ]
-    assert len(lines) == 8
+    assert len(lines) == 9
     printed = {}
     for command, *arguments in lines:
         assert command == "sam-refine"
         if "refine" in arguments:
             arguments += ["--min-region-area", "225"]  # a second each instead of ten
+        elif "evaluate" in arguments:
+            arguments += ["--option-set", "fast:min_region_area=225"]
         done = run(*arguments, "--url", f"127.0.0.1:{server.grpc_port}", cwd=directory)
         assert done.returncode == 0, done.stderr
         printed[tuple(arguments)] = done.stdout

@@ -20,7 +20,6 @@ from sam_refine_cli.console import (
     stderr,
     stdout,
 )
-from sam_refine_cli.inputs.files import load_array
 
 DATA: Final = Path(__file__).parents[1] / "demo_data"
 
@@ -43,6 +42,7 @@ def demo(
     """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError
+    from sam_refine_client.inputs.files import load_array
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 

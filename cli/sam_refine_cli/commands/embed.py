@@ -9,10 +9,9 @@ import typer
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
-from sam_refine_cli.inputs.images import find_images
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.groups import with_options
-from sam_refine_cli.report import Report
+from sam_refine_cli.report import SKIP_EXISTING, Report
 
 
 @with_options(connection=CONNECTION)
@@ -64,10 +63,14 @@ def embed(
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError
+    from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image)
-    with connection.open() as client, Report(len(images), is_json=json) as report:
+    with (
+        connection.open() as client,
+        Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
+    ):
         for each in images:
             path = out / f"{each.stem}.npz"
             if skip_existing and path.exists():

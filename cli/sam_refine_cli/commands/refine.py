@@ -12,15 +12,16 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
-from sam_refine_cli.inputs.files import load_array, load_class_names, load_labels
-from sam_refine_cli.inputs.images import ImageFile, find_images
 from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.folders import check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
-from sam_refine_cli.report import Report
+from sam_refine_cli.report import SKIP_EXISTING, Report
 
 if TYPE_CHECKING:
     from sam_refine_client import RefineClient, RefineResult
+    from sam_refine_client.inputs.coarse_maps import CoarseMaps
+    from sam_refine_client.inputs.images import ImageFile
 
 
 OUTPUTS: Final = ("labels", "coarse_labels", "regions")
@@ -43,50 +44,6 @@ class Format(str, Enum):
     BEFORE_AFTER = "before_after"
     COCO_RLE = "coco_rle"
     COCO_POLYGONS = "coco_polygons"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where the coarse maps of the images are: files, or folders of files of the images' names."""
-
-    logits: Path
-    labels: Path | None
-    embedding: Path | None
-    activation: Activation | None
-    image_id: str | None
-
-    def check(self, image: Path) -> None:
-        """Raise `InvalidRequestError` where a folder of images goes with something for one."""
-        if not image.is_dir():
-            return
-        for name, place in (
-            ("logits", self.logits),
-            ("labels", self.labels),
-            ("embedding", self.embedding),
-        ):
-            if place is not None and not place.is_dir():
-                raise InvalidRequestError(
-                    f"{image} is a folder, so --{name} must be one, too, got the file {place}"
-                )
-        if self.image_id is not None:
-            raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
-
-    def job(self, image: ImageFile) -> dict[str, Any]:
-        """The client's arguments. Raises `InvalidRequestError`, `OSError`."""
-        job: dict[str, Any] = {"logits": load_array(image.companion(self.logits, (".npy",)))}
-        if self.labels is not None:
-            job["labels"] = load_labels(image.companion(self.labels, (".npy", ".png")))
-        if self.embedding is None:
-            job["image"] = image.path
-        else:
-            from sam_refine_client import Embedding
-
-            job["embedding"] = Embedding.load(image.companion(self.embedding, (".npz",)))
-        if self.activation is not None:
-            job["activation"] = self.activation.value
-        if self.image_id is not None:
-            job["image_id"] = self.image_id
-        return job
 
 
 @with_options(options=REFINE_OPTIONS, connection=CONNECTION)
@@ -227,9 +184,18 @@ def refine(
     Ends with 0 where all went well, 1 where something failed, 2 for wrong
     usage.
     """
-    inputs = Inputs(logits, labels, embedding, activation, image_id)
     with usage_errors():
-        inputs.check(image)
+        check_folders(image, logits=logits, labels=labels, embedding=embedding)
+        if image.is_dir() and image_id is not None:
+            raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
+    need_extra("client", "tritonclient", "grpc", "PIL")
+    from sam_refine_client.inputs.coarse_maps import CoarseMaps
+    from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.inputs.images import find_images
+
+    coarse_maps = CoarseMaps(
+        logits, labels, embedding, None if activation is None else activation.value, image_id
+    )
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
@@ -241,7 +207,10 @@ def refine(
         "ignore_label": options.ignore_label,
     }
     totals = Totals()
-    with connection.open() as client, Report(len(images), is_json=json) as report:
+    with (
+        connection.open() as client,
+        Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
+    ):
         todo = []
         for each in images:
             if skip_existing and has_results(directory_of(each, out), format_):
@@ -250,7 +219,7 @@ def refine(
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
         at_a_time = concurrency or (1 if connection.local else 4)
-        for each, result in refined(client, todo, inputs, request, at_a_time, report):
+        for each, result in refined(client, todo, coarse_maps, request, at_a_time, report):
             try:
                 paths = result.save(directory_of(each, out), image=each.path, **files)
             except (ValueError, OSError) as error:
@@ -281,7 +250,7 @@ def has_results(directory: Path, formats: list[Format] | None) -> bool:
 def refined(
     client: RefineClient,
     images: list[ImageFile],
-    inputs: Inputs,
+    coarse_maps: CoarseMaps,
     request: dict[str, Any],
     concurrency: int,
     report: Report,
@@ -294,7 +263,7 @@ def refined(
     def jobs() -> Iterator[dict[str, Any]]:
         for image in images:
             try:
-                job = inputs.job(image)
+                job = coarse_maps.job(image)
             except (InvalidRequestError, OSError) as error:
                 report.failed(image.path, error)
                 continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,6 +74,9 @@ class Transport(Protocol):
 
     def close(self) -> Steps[None]:
         """Release what it holds."""
+
+    def same_image(self) -> AbstractContextManager[None]:
+        """Inside the block many maps of one image are refined, then of the next."""
 
     def begin_in_fork(self) -> None:
         """Leave what it holds to the parent process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy.typing as npt
@@ -82,6 +83,10 @@ class GrpcTransport:
     def close(self) -> Steps[None]:
         """Release the shared memory that the server holds for this client."""
         yield from self._segments.close()
+
+    def same_image(self) -> AbstractContextManager[None]:
+        """Nothing: the server keeps what it wants to keep."""
+        return nullcontext()
 
     def begin_in_fork(self) -> None:
         """Leave the shared memory to the parent process."""

@@ -7,7 +7,8 @@ contract.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.steps import Steps, Work
 from sam_refine_client.transport.call import Call
-from sam_refine_client.transport.local_networks import Networks
+from sam_refine_client.transport.local_networks import DecoderMemo, Networks
 
 _MODELS: Final = (SAM_IMAGE_ENCODER.name, SAM_MASK_DECODER.name)
 _LOADED_BEFORE_FORK: Final = "the networks were loaded before this process was forked"
@@ -49,7 +50,17 @@ class LocalTransport:
         self._networks = Networks(repository)
         self._scratch = tempfile.TemporaryDirectory(prefix="sam_refine-local-")
         self._cache = EmbeddingCache(Path(self._scratch.name), self._limits.max_cached_embeddings)
+        self._decode = self._networks.decode
         self._is_of_parent = False
+
+    @contextmanager
+    def same_image(self) -> Iterator[None]:
+        """Inside the block the decoder is not asked twice the same about the latest image."""
+        before, self._decode = self._decode, DecoderMemo(self._networks.decode).decode
+        try:
+            yield
+        finally:
+            self._decode = before
 
     def begin_in_fork(self) -> None:
         """Refuse to work: ONNX Runtime's threads exist in the parent process only."""
@@ -110,7 +121,7 @@ class LocalTransport:
 
         def decode(embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
             call.remaining_s()
-            return self._networks.decode(embedding, prompts)
+            return self._decode(embedding, prompts)
 
         return answer(
             call.tensors,

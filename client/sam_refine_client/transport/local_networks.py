@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from sam_refine.algorithm.judging.judge import Infer, LearnedJudge
@@ -23,6 +27,10 @@ from sam_refine.numerics.arrays import Float32, UInt8
 
 GPU: Final = "CUDAExecutionProvider"
 CPU: Final = "CPUExecutionProvider"
+
+Decode: TypeAlias = Callable[[Float32, Prompts], tuple[Float32, Float32]]
+"""Embedding (1, 256, 64, 64) and N prompts to the low-res logits (V, 1, h_l, w_l) of those whose
+predicted IoU is above the prompts' threshold, and all predicted IoUs (N, 1)."""
 
 
 class Networks:
@@ -74,6 +82,62 @@ def _judge(judge_onnx: Path) -> Infer:
         return mask_gains, change_gains
 
     return infer
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the decoder said of a batch of prompts."""
+
+    iou_threshold: float
+    low_res_logits: Float32
+    ious: Float32
+
+    def above(self, iou_threshold: float) -> tuple[Float32, Float32]:
+        """What it would have said at this threshold, which is not below its own."""
+        ious = self.ious.max(axis=1)
+        answered = ious[ious > np.float32(self.iou_threshold)]
+        return self.low_res_logits[answered > np.float32(iou_threshold)], self.ious
+
+
+class DecoderMemo:
+    """A decoder that is not asked twice the same about an image; safe to use from several threads.
+
+    What it said is kept for the latest embedding only. A higher `iou_threshold` only leaves masks
+    out, so that the answer at a lower one serves.
+    """
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._embedding = b""
+        self._answers: dict[bytes, _Answer] = {}
+        self._lock = Lock()
+
+    def decode(self, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
+        """As the decoder itself."""
+        image, question = _digest(embedding), _question(prompts)
+        with self._lock:
+            if image != self._embedding:
+                self._embedding, self._answers = image, {}
+            answer = self._answers.get(question)
+        if answer is None or answer.iou_threshold > prompts.iou_threshold:
+            answer = _Answer(prompts.iou_threshold, *self._decode(embedding, prompts))
+            with self._lock:
+                if image == self._embedding:
+                    self._answers[question] = answer
+        return answer.above(prompts.iou_threshold)
+
+
+def _question(prompts: Prompts) -> bytes:
+    """What the decoder is asked, its threshold aside."""
+    inputs = prompts.decoder_inputs()
+    del inputs["iou_threshold"]
+    return b"".join(_digest(inputs[name]) for name in sorted(inputs))
+
+
+def _digest(array: npt.NDArray[np.generic]) -> bytes:
+    described = blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
+    described.update(np.ascontiguousarray(array).data)
+    return described.digest()
 
 
 def _graph(repository: Path, model: ModelSpec) -> Path:

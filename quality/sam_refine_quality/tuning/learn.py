@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from sam_refine_quality.tuning.recording import Recording
-from sam_refine_quality.tuning.tables import Table, change_table, mask_table
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
 
 from sam_refine.algorithm.judging.judge import LearnedJudge
 from sam_refine.numerics.arrays import Float32, Labels
+from sam_refine_quality.tuning.recording import Recording
+from sam_refine_quality.tuning.tables import Table, change_table, mask_table
 
 FOLDS: Final = 5
 INNER_FOLDS: Final = 3

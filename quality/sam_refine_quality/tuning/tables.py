@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sam_refine_quality.tuning.recording import Recording
 
 from sam_refine.algorithm.judging.candidates import MaskParts, candidates_of
 from sam_refine.algorithm.judging.changes import propose_changes
@@ -15,6 +14,7 @@ from sam_refine.algorithm.judging.pipeline import RegionPlaces
 from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
 from sam_refine.numerics.arrays import Float32, Labels, Mask
 from sam_refine.numerics.resize import resize_nearest
+from sam_refine_quality.tuning.recording import Recording
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What callers have in files: images, and what goes with each of them."""

@@ -1,0 +1,1 @@
+"""Labelled data, and the options to try on it."""

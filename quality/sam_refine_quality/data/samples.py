@@ -1,0 +1,87 @@
+"""Images with class scores and truth, in memory or in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine_client.images import ImageLike
+from sam_refine_client.inputs.coarse_maps import CoarseMaps
+from sam_refine_client.inputs.files import load_labels
+from sam_refine_client.inputs.images import ImageFile, find_images
+
+LABEL_SUFFIXES = (".npy", ".png")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One labelled image."""
+
+    name: str
+    image: ImageLike
+    """As the client's `refine` takes it."""
+    logits: Any
+    """Class scores (C, h, w), numpy or torch, at any resolution up to the image's."""
+    truth: npt.NDArray[np.integer[Any]]
+    """(H, W) class ids in [0, C), or the label of void."""
+    labels: Any = None
+    """(H, W) the coarse map, where it is not the argmax of the scores."""
+    activation: str | None = None
+    """What makes scores of raw output: a value of the client's `Activation`."""
+    truth_name: str = "truth"
+    """What errors of the truth begin with: its file, where it has one."""
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """One labelled image that is read when its turn comes."""
+
+    image: ImageFile
+    coarse_maps: CoarseMaps
+    truth: Path
+    """Its truth, .npy or .png; or the folder that has the one of its stem."""
+
+    @property
+    def name(self) -> str:
+        return str(self.image.path)
+
+    def read(self) -> Sample:
+        """All of it but the image itself. Raises `InvalidRequestError`, `OSError`."""
+        job = self.coarse_maps.job(self.image)
+        truth = self.image.companion(self.truth, LABEL_SUFFIXES)
+        return Sample(
+            self.name,
+            self.image.path,
+            job["logits"],
+            load_labels(truth),
+            job.get("labels"),
+            job.get("activation"),
+            str(truth),
+        )
+
+
+AnySample: TypeAlias = Sample | SampleFiles
+
+
+def find_samples(
+    images: Path,
+    logits: Path,
+    truth: Path,
+    *,
+    labels: Path | None = None,
+    activation: str | None = None,
+    limit: int | None = None,
+) -> Sequence[SampleFiles]:
+    """The first `limit` labelled images of a folder, by name, or the one image with its files.
+
+    `logits/street.npy`, `truth/street.png` and, if there are `labels`, `labels/street.png` go with
+    `images/street.jpg`; label maps may also be .npy. Whether they are there is seen when each is
+    read. Raises `InvalidRequestError` where there is no image.
+    """
+    coarse_maps = CoarseMaps(logits, labels, activation=activation)
+    return [SampleFiles(image, coarse_maps, truth) for image in find_images(images)[:limit]]

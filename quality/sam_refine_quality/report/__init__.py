@@ -1,0 +1,1 @@
+"""An evaluation for people: rows of text, and a page with pictures."""

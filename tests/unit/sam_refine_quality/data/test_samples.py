@@ -1,0 +1,61 @@
+"""Labelled images in files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_quality import find_samples
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("images", "logits", "truth", "labels"):
+        (tmp_path / name).mkdir()
+    for index, name in enumerate("abc"):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"images/{name}.png")
+        np.save(tmp_path / f"logits/{name}.npy", np.full((2, 4, 6), index, np.float32))
+        Image.fromarray(np.full((4, 6), index, np.uint8)).save(tmp_path / f"truth/{name}.png")
+        np.save(tmp_path / f"labels/{name}.npy", np.full((4, 6), 10 + index))
+    return tmp_path
+
+
+def find(folder, **arguments):
+    return find_samples(folder / "images", folder / "logits", folder / "truth", **arguments)
+
+
+def test_samples_of_a_folder_are_its_images_with_the_files_of_their_names(folder):
+    found = find(folder, labels=folder / "labels", activation="softmax")
+    assert [each.name for each in found] == [str(folder / f"images/{name}.png") for name in "abc"]
+    sample = found[1].read()
+    assert sample.name == str(sample.image) == found[1].name
+    assert sample.logits.shape == (2, 4, 6)
+    assert (sample.truth == 1).all()
+    assert (sample.labels == 11).all()
+    assert sample.activation == "softmax"
+    assert sample.truth_name == str(folder / "truth/b.png")
+
+
+def test_sample_without_labels_and_activation_has_none(folder):
+    sample = find(folder)[0].read()
+    assert sample.labels is None
+    assert sample.activation is None
+
+
+def test_limit_takes_the_first_by_name(folder):
+    assert [each.name[-5:] for each in find(folder, limit=2)] == ["a.png", "b.png"]
+
+
+def test_one_image_goes_with_files(folder):
+    files = (folder / "images/c.png", folder / "logits/a.npy", folder / "truth/b.png")
+    (found,) = find_samples(*files)
+    assert (found.read().truth == 1).all()
+
+
+def test_sample_without_its_truth_is_refused_when_it_is_read(folder):
+    (folder / "truth/b.png").unlink()
+    _, missing, _ = find(folder)
+    with pytest.raises(InvalidRequestError, match=r"truth must have b\.npy or b\.png, got none"):
+        missing.read()
