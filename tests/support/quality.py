@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sam_refine.contract import EMBEDDING_SHAPE, RefineOptions
+from sam_refine.contract import EMBEDDING_SHAPE, Outcome, RefineOptions
 from sam_refine_client import Embedding, RefineResult, Region
 from sam_refine_quality import Sample
 
@@ -162,7 +162,10 @@ class ScriptedClient:
         self.options.append(options)
         coarse = np.asarray(logits).argmax(axis=0).astype(np.int32)
         assert coarse.shape == embedding.size_hw
-        regions = [Region(0, (0, 0, 1, 1), 0.5, 0.5, kept) for kept in (True, True, False)]
+        regions = [
+            Region(0, (0, 0, 1, 1), 0.5, 0.5, outcome is Outcome.REFINED, outcome, -1, 0.0)
+            for outcome in (Outcome.REFINED, Outcome.REFINED, Outcome.LOW_IOU)
+        ]
         refined = self.change(coarse, options).astype(np.int32)
         return RefineResult(refined, coarse, None, tuple(regions), {}, "scripted")
 

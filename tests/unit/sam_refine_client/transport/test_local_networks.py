@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import MaskPrompt
+from sam_refine.contract import MaskChoice, MaskPrompt
 from sam_refine_client.transport.local_networks import DecoderMemo
 
 PROMPTS = Prompts(
@@ -17,7 +17,7 @@ PROMPTS = Prompts(
     mask_prompts=np.zeros((1, 1, 256, 256), np.float32),
     mask_index=np.zeros(3, np.int64),
     mask_prompt=MaskPrompt.SAM,
-    multimask_output=False,
+    choice=MaskChoice.SINGLE,
     iou_threshold=0.5,
     low_res_size=(2, 2),
 )

@@ -1,0 +1,1 @@
+"""A judge of masks, learned from labelled images: `sam-refine tune`."""
