@@ -1,4 +1,4 @@
-"""The command `sam-refine`: refine, embed, evaluate, health, info; export, serve, demo, ui."""
+"""The command `sam-refine`: refine, embed, evaluate, tune, health, info, and what serves them."""
 
 import os
 import sys

@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from sam_refine_cli.commands import demo, embed, evaluate, export, health, info, refine, serve, ui
+from sam_refine_cli.commands import (
+    demo,
+    embed,
+    evaluate,
+    export,
+    health,
+    info,
+    refine,
+    serve,
+    tune,
+    ui,
+)
 from sam_refine_cli.console import INTERRUPTED, print_error
 
 app = typer.Typer(
@@ -67,7 +78,14 @@ def _add(command: Callable[..., None], help_panel: str) -> None:
     app.command(rich_help_panel=help_panel)(run)
 
 
-for _command in (refine.refine, embed.embed, evaluate.evaluate, health.health, info.info):
+for _command in (
+    refine.refine,
+    embed.embed,
+    evaluate.evaluate,
+    tune.tune,
+    health.health,
+    info.info,
+):
     _add(_command, "Call a server")
 for _command in (export.export, serve.serve, demo.demo, ui.ui):
     _add(_command, "Models, server, page")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 UInt8: TypeAlias = npt.NDArray[np.uint8]
+Float32: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int32]
 """(H, W) class ids, as the server takes and gives them."""
 AnyLabels: TypeAlias = npt.NDArray[np.integer[Any]]

@@ -12,10 +12,13 @@ import numpy as np
 from sam_refine.contract import (
     IMAGE_ID,
     SAM_EMBED,
+    SAM_MASK_DECODER,
     SAM_REFINE,
     InvalidRequestError,
     RefineOptions,
+    Tensors,
 )
+from sam_refine_client.arrays import Float32
 from sam_refine_client.deadline import deadline_after, remaining_s
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import RefineError
@@ -94,6 +97,25 @@ def embed(
     answer = yield from transport.infer(call)
     height, width = answer["IMAGE_SIZE"].tolist()
     return Embedding(answer["EMBEDDING"].astype(np.float32, copy=False), (height, width))
+
+
+def draw_masks(
+    transport: Transport,
+    embedding: Embedding,
+    prompts: Tensors,
+    *,
+    timeout_s: float | None = None,
+) -> Steps[tuple[Float32, Float32]]:
+    """What SAM itself draws for prompts: low-res logits (V, M, h_l, w_l), predicted IoUs (N, M).
+
+    `prompts` are the inputs of the model `sam_mask_decoder` but the embedding, by name. For who
+    learns from SAM's masks, as `sam-refine tune` does; raises as `refine` does.
+    """
+    tensors = {"image_embedding": embedding.values, **prompts}
+    names = SAM_MASK_DECODER.output_names
+    answer = yield from transport.infer(_call(SAM_MASK_DECODER, tensors, names, {}, timeout_s))
+    low_res_logits, ious = (answer[name] for name in names)
+    return low_res_logits, ious
 
 
 def info(transport: Transport, *, timeout_s: float | None = None) -> Steps[ServerInfo]:

@@ -143,6 +143,7 @@ class RefineClient(_Client):
 
     refine = _blocking(calls.refine)
     embed = _blocking(calls.embed)
+    draw_masks = _blocking(calls.draw_masks)
     info = _blocking(calls.info)
     health = _blocking(calls.health)
 
@@ -215,6 +216,7 @@ class AsyncRefineClient(_Client):
 
     refine = _awaited(calls.refine)
     embed = _awaited(calls.embed)
+    draw_masks = _awaited(calls.draw_masks)
     info = _awaited(calls.info)
     health = _awaited(calls.health)
 

@@ -7,6 +7,7 @@ from sam_refine_export.errors import ExportError
 from sam_refine_export.options import Device, ExportOptions, Precision
 from sam_refine_export.pipeline import export_repository, is_current
 from sam_refine_export.repository.inspection import Inspection, inspect_repository
+from sam_refine_export.repository.judge import add_judge
 from sam_refine_export.repository.model_card import ModelCard
 from sam_refine_export.variants import Model
 
@@ -18,6 +19,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Precision",
+    "add_judge",
     "export_repository",
     "inspect_repository",
     "is_current",

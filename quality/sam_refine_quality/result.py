@@ -119,10 +119,10 @@ class Evaluation:
         return {
             "option_sets": {
                 name: {
-                    **each.figures.to_json(self.class_names, _number),
+                    **each.figures.to_json(self.class_names, number_of),
                     "intervals": None
                     if each.intervals is None
-                    else each.intervals.to_json(self.class_names, _ends),
+                    else each.intervals.to_json(self.class_names, ends_of),
                     "regions": {"kept": each.regions_kept, "failed": each.regions_failed},
                     "seconds_per_image": round(each.seconds_per_image, 4),
                 }
@@ -148,9 +148,9 @@ class Evaluation:
                     "valid_pixels": image.valid_pixels,
                     "option_sets": {
                         name: {
-                            "coarse_accuracy": _number(np.array(each.coarse_accuracy)),
-                            "refined_accuracy": _number(np.array(each.refined_accuracy)),
-                            "changed": _number(np.array(each.changed)),
+                            "coarse_accuracy": number_of(np.array(each.coarse_accuracy)),
+                            "refined_accuracy": number_of(np.array(each.refined_accuracy)),
+                            "changed": number_of(np.array(each.changed)),
                             "regions": {"kept": each.regions_kept, "failed": each.regions_failed},
                             "seconds": round(each.seconds, 4),
                         }
@@ -176,9 +176,11 @@ def _json_of(
     }
 
 
-def _number(value: Numbers) -> float | None:
+def number_of(value: Numbers) -> float | None:
+    """A figure as JSON has it."""
     return None if math.isnan(value) else round(float(value), 4)
 
 
-def _ends(ends: Numbers) -> list[float] | None:
+def ends_of(ends: Numbers) -> list[float] | None:
+    """The ends of an interval as JSON has them."""
     return None if np.isnan(ends).any() else [round(end, 4) for end in ends.tolist()]

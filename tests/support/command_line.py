@@ -16,7 +16,18 @@ from typer.main import get_command
 from sam_refine_cli.app import app
 
 SAM_REFINE = Path(sys.executable).parent / "sam-refine"
-COMMANDS = ("refine", "embed", "evaluate", "health", "info", "export", "serve", "demo", "ui")
+COMMANDS = (
+    "refine",
+    "embed",
+    "evaluate",
+    "tune",
+    "health",
+    "info",
+    "export",
+    "serve",
+    "demo",
+    "ui",
+)
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

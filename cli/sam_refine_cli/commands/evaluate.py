@@ -26,7 +26,7 @@ from sam_refine_cli.report import Report
 
 if TYPE_CHECKING:
     from sam_refine_quality import Evaluation, ImageOutcome
-    from sam_refine_quality.report.rows import Row
+    from sam_refine_quality.report.rows import Compared, Row
 
 
 @with_options(connection=CONNECTION)
@@ -214,17 +214,24 @@ def evaluate(
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """For each set of options the figures, what was changed, and IoU by class; in percent."""
-    from sam_refine_quality.report.rows import class_rows, facts, figure_rows
+    from sam_refine_quality.report.rows import facts
 
     for name, each in evaluation.option_sets.items():
         stdout.print(printable(name), style="bold")
         stdout.print()
-        _print_rows("", figure_rows(each))
-        stdout.print()
         print_facts(facts(each))
         stdout.print()
-        _print_rows("IoU of class", class_rows(each, evaluation.class_names))
-        stdout.print()
+        print_figures(each, evaluation.class_names)
+
+
+def print_figures(compared: Compared, class_names: tuple[str, ...]) -> None:
+    """The figures of coarse and refined map, and IoU by class; in percent."""
+    from sam_refine_quality.report.rows import class_rows, figure_rows
+
+    _print_rows("", figure_rows(compared))
+    stdout.print()
+    _print_rows("IoU of class", class_rows(compared, class_names))
+    stdout.print()
 
 
 def _print_rows(heading: str, rows: list[Row]) -> None:

@@ -71,6 +71,16 @@ def export(
             help="Replace an earlier export at --output even if it was changed since.",
         ),
     ] = False,
+    judge: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Put the judge that `sam-refine tune` wrote there into the repository. Where "
+            "the repository is current, nothing else is done.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     inspect: Annotated[
         Path | None,
         typer.Option(
@@ -90,6 +100,10 @@ def export(
         sam-refine export --model vit_h --download --precision fp16
 
         sam-refine export --model vit_b --checkpoint mine.pth
+
+    A judge of masks, which `sam-refine tune` has learned:
+
+        sam-refine export --judge tuned/
 
     What a repository holds, and whether it is as it was exported:
 
@@ -112,14 +126,17 @@ def export(
         "requests",
         "tenacity",
     )
-    from sam_refine_export import ExportError
+    from sam_refine_export import ExportError, add_judge, is_current
 
     with errors_in_one_line(ExportError, OSError):
         if download and model.variant.checkpoint is not None:
             checkpoint = download_checkpoint(model.variant.checkpoint)
         options = ExportOptions(model, checkpoint, precision, device, max_batch_size)
-        card = run_export(output, options, replace=replace)
-    print_card(card)
+        if judge is None or not is_current(output, options):
+            print_card(run_export(output, options, replace=replace))
+        if judge is not None:
+            add_judge(output, judge)
+            stdout.print(f"with the judge of {judge}")
     stdout.print(f"{output}")
 
 

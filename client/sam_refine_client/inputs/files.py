@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tokenize
 import zipfile
 from pathlib import Path
@@ -73,3 +74,19 @@ def load_class_names(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except ValueError as error:
         raise InvalidRequestError(f"{path} must be a text file in UTF-8: {error}") from error
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """Request options of a JSON object, or of its key `options`; raises `InvalidRequestError`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
+    if isinstance(content, dict) and "options" in content:
+        content = content["options"]
+    if not isinstance(content, dict):
+        raise InvalidRequestError(
+            f"{path} must have a JSON object of options, or one at the key options, "
+            f"got {type(content).__name__}"
+        )
+    return content

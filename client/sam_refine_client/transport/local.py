@@ -105,7 +105,8 @@ class LocalTransport:
         """The outputs by name. Raises `RefineError`."""
         if self._is_of_parent:
             raise UnreachableError(_LOADED_BEFORE_FORK, advice="make a client in each process")
-        work = self._embed if call.model is SAM_EMBED else self._refine
+        works = {SAM_EMBED.name: self._embed, SAM_MASK_DECODER.name: self._draw_masks}
+        work = works.get(call.model.name, self._refine)
         tensors: Tensors = yield Work(lambda: _answered(work, call))
         return tensors
 
@@ -132,6 +133,10 @@ class LocalTransport:
             decode=decode,
             judge=self._networks.judge,
         )
+
+    def _draw_masks(self, call: Call) -> Tensors:
+        call.remaining_s()
+        return self._networks.draw_masks(call.tensors)
 
     def _embed(self, call: Call) -> Tensors:
         image = read_image(call.tensors, self._limits)

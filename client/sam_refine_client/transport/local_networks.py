@@ -22,6 +22,7 @@ from sam_refine.contract import (
     SAM_MASK_JUDGE,
     InvalidRequestError,
     ModelSpec,
+    Tensors,
 )
 from sam_refine.numerics.arrays import Float32, UInt8
 
@@ -62,9 +63,14 @@ class Networks:
 
     def decode(self, embedding: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
         """Low-res logits (V, M, h_l, w_l) and predicted IoUs (N, M)."""
-        inputs = {"image_embedding": embedding, **prompts.decoder_inputs()}
-        low_res_logits, ious = self._decoder.run(list(SAM_MASK_DECODER.output_names), inputs)
+        outputs = self.draw_masks({"image_embedding": embedding, **prompts.decoder_inputs()})
+        low_res_logits, ious = outputs.values()
         return low_res_logits, ious
+
+    def draw_masks(self, inputs: Tensors) -> Tensors:
+        """The decoder itself, `contract.SAM_MASK_DECODER`."""
+        names = SAM_MASK_DECODER.output_names
+        return dict(zip(names, self._decoder.run(list(names), inputs), strict=True))
 
 
 def _path(repository: Path, model: ModelSpec) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine_client.inputs.files import load_options
 
 DEFAULT_SET: Final = "default"
 
@@ -26,7 +26,7 @@ def read_option_sets(texts: Iterable[str]) -> dict[str, RefineOptions]:
         name, separator, rest = _parts(text)
         if name in sets:
             raise InvalidRequestError(f"option sets must have different names, got {name!r} twice")
-        parameters = _of_text(name, rest) if separator == ":" else _of_file(Path(rest))
+        parameters = _of_text(name, rest) if separator == ":" else load_options(Path(rest))
         place = f"option set {name!r}" if separator == ":" else rest
         try:
             sets[name] = RefineOptions.from_parameters(parameters)
@@ -78,18 +78,3 @@ def _of_text(name: str, text: str) -> dict[str, str]:
             )
         parameters[key] = value
     return parameters
-
-
-def _of_file(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
-    if isinstance(content, dict) and "options" in content:
-        content = content["options"]
-    if not isinstance(content, dict):
-        raise InvalidRequestError(
-            f"{path} must have a JSON object of options, or one at the key options, "
-            f"got {type(content).__name__}"
-        )
-    return content

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from sam_refine_quality.metrics.figures import FIGURE_NAMES
 from sam_refine_quality.metrics.statistics import Numbers
-from sam_refine_quality.result import SetEvaluation
+from sam_refine_quality.result import PairFigures, SetEvaluation
 
 NO_FIGURE: Final = "-"
 
@@ -31,12 +31,24 @@ class Row:
     refined_share: float = 0.0
 
 
-def figure_rows(evaluation: SetEvaluation) -> list[Row]:
+class Compared(Protocol):
+    """A coarse and a refined map of a data set, held against the truth."""
+
+    @property
+    def figures(self) -> PairFigures:
+        """Arrays (), and (C,) by class."""
+
+    @property
+    def intervals(self) -> PairFigures | None:
+        """(2,), and (2, C); None where there is one image."""
+
+
+def figure_rows(evaluation: Compared) -> list[Row]:
     """The figures that are one number for the data set."""
     return [_row(evaluation, title, name, None) for name, title in FIGURE_NAMES.items()]
 
 
-def class_rows(evaluation: SetEvaluation, class_names: tuple[str, ...]) -> list[Row]:
+def class_rows(evaluation: Compared, class_names: tuple[str, ...]) -> list[Row]:
     """IoU of each class."""
     return [
         _row(evaluation, class_name, "iou_by_class", index)
@@ -57,7 +69,7 @@ def facts(evaluation: SetEvaluation) -> dict[str, str]:
     }
 
 
-def _row(evaluation: SetEvaluation, title: str, name: str, index: int | None) -> Row:
+def _row(evaluation: Compared, title: str, name: str, index: int | None) -> Row:
     figures, intervals = evaluation.figures, evaluation.intervals
 
     def of(values: Numbers) -> Numbers:

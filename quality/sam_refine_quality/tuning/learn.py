@@ -57,8 +57,10 @@ def learn(recordings: Sequence[Recording], groups: Sequence[Hashable]) -> TreesJ
     on images that it knows it would look better than it is.
     """
     tables = [mask_table(recording) for recording in recordings]
+    everything = list(range(len(recordings)))
     changes: list[Table] = []
-    for train, test in folds(groups, INNER_FOLDS):
+    inner = folds(groups, INNER_FOLDS) if len(set(groups)) > 1 else [(everything, everything)]
+    for train, test in inner:
         proposer = TreesJudge(_trees([tables[i] for i in train], min_samples_leaf=20), None)
         changes += [change_table(recordings[i], proposer) for i in test]
     return TreesJudge(
@@ -70,17 +72,22 @@ def learn(recordings: Sequence[Recording], groups: Sequence[Hashable]) -> TreesJ
 def cross_validate(
     recordings: Sequence[Recording],
     groups: Sequence[Hashable],
+    least_gains: Sequence[float],
     on_step: OnStep = lambda step: None,
-) -> list[Labels]:
-    """The map of each image by a judge that was learned from images of other groups."""
-    maps: dict[int, Labels] = {}
-    for number, (train, test) in enumerate(folds(groups, FOLDS), start=1):
-        on_step(f"cross-validation, part {number}: learn from {len(train)}, try on {len(test)}")
+) -> list[list[Labels]]:
+    """The maps of each image by a judge that was learned from images of other groups.
+
+    One at each of `least_gains`, for each of the recordings.
+    """
+    maps: dict[int, list[Labels]] = {}
+    parts = folds(groups, FOLDS)
+    for number, (train, test) in enumerate(parts, start=1):
+        on_step(
+            f"learn from {len(train)} images, try on {len(test)}: part {number} of {len(parts)}"
+        )
         judge = learn([recordings[i] for i in train], [groups[i] for i in train])
         for i in test:
-            labels = recordings[i].refine(judge).labels
-            assert labels is not None
-            maps[i] = labels
+            maps[i] = recordings[i].refined(judge, least_gains)
     return [maps[i] for i in range(len(recordings))]
 
 

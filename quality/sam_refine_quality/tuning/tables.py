@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam_refine.algorithm.judging.candidates import MaskParts, candidates_of
-from sam_refine.algorithm.judging.changes import propose_changes
 from sam_refine.algorithm.judging.judge import Judge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid
-from sam_refine.algorithm.judging.pipeline import RegionPlaces
 from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
 from sam_refine.numerics.arrays import Float32, Labels, Mask
 from sam_refine.numerics.resize import resize_nearest
@@ -29,19 +27,19 @@ class Table:
 
 def mask_table(recording: Recording) -> Table:
     """Every mask that would change anything whose truth is known."""
-    regions = recording.regions()
-    grid = MaskGrid.of(recording.labels, recording.scores, regions)
-    truth = resize_nearest(recording.truth, grid.size_hw)
-    is_valid = resize_nearest(recording.is_valid, grid.size_hw)
     features, gains = [np.empty((0, len(MASK_FEATURES)), np.float32)], [np.empty(0, np.float32)]
-    for region, logits, ious in recording.masks():
-        class_id = int(regions.classes[region])
-        candidates = candidates_of(grid, region, class_id, logits, ious)
-        parts = MaskParts.of(grid, region, class_id, logits)
-        real = _real_gains(grid, parts, class_id, truth, is_valid)[candidates.masks]
-        known = np.isfinite(real)
-        features.append(candidates.features[known])
-        gains.append(real[known])
+    if len(recording.regions) > 0:
+        grid = recording.places().grid
+        truth = resize_nearest(recording.truth.labels, grid.size_hw)
+        is_valid = resize_nearest(recording.truth.valid, grid.size_hw)
+        for region, logits, ious in recording.masks():
+            class_id = int(recording.regions.classes[region])
+            candidates = candidates_of(grid, region, class_id, logits, ious)
+            parts = MaskParts.of(grid, region, class_id, logits)
+            real = _real_gains(grid, parts, class_id, truth, is_valid)[candidates.masks]
+            known = np.isfinite(real)
+            features.append(candidates.features[known])
+            gains.append(real[known])
     return Table(np.concatenate(features), np.concatenate(gains))
 
 
@@ -66,15 +64,10 @@ def _real_gains(
 
 def change_table(recording: Recording, judge: Judge) -> Table:
     """Every change that a judge of masks would propose, of pixels whose truth is known."""
-    regions = recording.regions()
-    if len(regions) == 0:
+    if len(recording.regions) == 0:
         return Table(np.empty((0, len(CHANGE_FEATURES)), np.float32), np.empty(0, np.float32))
-    places = RegionPlaces.of(recording.labels, recording.scores, regions)
-    proposals = recording.proposals(judge, regions, places)
-    changes = propose_changes(
-        proposals, recording.labels, recording.scores, regions, places.grid, recording.options
-    )
-    truth = recording.truth[changes.rows, changes.columns]
-    known = recording.is_valid[changes.rows, changes.columns]
+    changes = recording.changes(judge)
+    truth = recording.truth.labels[changes.rows, changes.columns]
+    known = recording.truth.valid[changes.rows, changes.columns]
     gains = (changes.new == truth).astype(np.float32) - (changes.old == truth)
     return Table(changes.features[known], gains[known])

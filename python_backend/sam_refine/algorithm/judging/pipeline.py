@@ -21,9 +21,9 @@ from sam_refine.algorithm.merge import unrefined_map
 from sam_refine.algorithm.pipeline import Refinement, RegionReport
 from sam_refine.algorithm.postprocess import MaskPostprocessor
 from sam_refine.algorithm.predict import Decode, batch_size, decode_batches
-from sam_refine.algorithm.prompts import transform_prompts
+from sam_refine.algorithm.prompts import Prompts, transform_prompts
 from sam_refine.algorithm.regions import Regions, split_regions
-from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
+from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, MaskChoice, Outcome, RefineOptions
 from sam_refine.numerics.arrays import Array, Float32, Labels, Window, to_numpy
@@ -60,8 +60,7 @@ def refine_judged(
         with clock.stage("embed"):
             embedding = embed()
         with clock.stage("prompts"):
-            prompts = transform_prompts(regions, grid_scores, options)
-            prompts = replace(prompts, choice=MaskChoice.ALL, iou_threshold=-np.inf)
+            prompts = all_masks(regions, grid_scores, options)
         with clock.stage("judge"):
             scores = replace(scores, values=to_numpy(scores.values))
             coarse = to_numpy(labels_image)
@@ -90,6 +89,12 @@ def refine_judged(
         dropped_components=regions.dropped,
         stage_times_ms=clock.times_ms,
     )
+
+
+def all_masks(regions: Regions, scores: GridScores, options: RefineOptions) -> Prompts:
+    """The prompts of Algorithm 4, for all four masks of each, whatever their predicted IoU."""
+    prompts = transform_prompts(regions, scores, options)
+    return replace(prompts, choice=MaskChoice.ALL, iou_threshold=-np.inf)
 
 
 Batch = tuple[slice, Array, Float32]

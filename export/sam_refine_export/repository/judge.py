@@ -1,0 +1,54 @@
+"""A judge of masks in a repository: what `sam-refine tune` wrote becomes one of its models."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sam_refine.contract import SAM_MASK_JUDGE
+from sam_refine_export.errors import ExportError
+from sam_refine_export.repository.inspection import inspect_repository
+from sam_refine_export.repository.manifest import manifest
+from sam_refine_export.repository.model_card import CARD_NAME, ModelCard
+from sam_refine_export.repository.template import template
+
+JUDGE_ONNX: Final = "judge.onnx"
+"""What `sam-refine tune` calls it."""
+
+
+def add_judge(repository: Path, directory: Path) -> ModelCard:
+    """Put the judge of a directory that `sam-refine tune` wrote into an exported repository.
+
+    One that is there already is replaced. Returns the repository's card, which has it then. Raises
+    `ExportError` where one of the two is something else, or the repository was changed since its
+    export.
+    """
+    from sam_refine_export.validation.validate import check_interface  # imports torch
+
+    judge = directory / JUDGE_ONNX
+    if not judge.is_file():
+        raise ExportError(f"{directory} has no {JUDGE_ONNX}: `sam-refine tune` makes it")
+    try:
+        mismatches = check_interface(judge, SAM_MASK_JUDGE)
+    except Exception as error:  # protobuf's own, of whatever the file is
+        raise ExportError(f"{judge} must be an ONNX graph: {error}") from error
+    if mismatches:
+        raise ExportError(f"{judge} is of another version: {'; '.join(mismatches)}; tune again")
+    inspection = inspect_repository(repository)
+    if not inspection.matches_card:
+        raise ExportError(f"{repository} was changed since its export: export again")
+    target = repository / SAM_MASK_JUDGE.name
+    with tempfile.TemporaryDirectory(dir=repository.parent, prefix=".judge-") as scratch:
+        fresh = Path(scratch) / SAM_MASK_JUDGE.name
+        (fresh / "1").mkdir(parents=True)
+        shutil.copyfile(template() / SAM_MASK_JUDGE.name / "config.pbtxt", fresh / "config.pbtxt")
+        shutil.copyfile(judge, fresh / "1" / "model.onnx")
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        fresh.rename(target)
+    card = replace(inspection.card, files=dict(manifest(repository, leave_out=CARD_NAME)))
+    card.write(repository)
+    return card
