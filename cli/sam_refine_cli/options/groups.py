@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import typer
 
 from sam_refine.contract import InvalidRequestError
 
 T = TypeVar("T")
+_CONTEXT: Final = "context"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class OptionGroup(Generic[T]):
     """Keyword-only, annotated as typer wants it."""
     make: Callable[..., T]
     """From the options' values by name. What it raises as `InvalidRequestError` is wrong usage."""
+    tells_written: bool = False
+    """Whether `make` is told, as `written`, the names of those that stand in the command line."""
 
 
 def option(name: str, annotation: Any, default: Any) -> Parameter:
@@ -45,21 +48,30 @@ def with_options(
             if parameter.name not in groups
         ]
         options = [option for group in groups.values() for option in group.options]
+        context = Parameter(_CONTEXT, Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
         @wraps(command)
         def call(**values: Any) -> None:
+            context = values.pop(_CONTEXT)
             made = {}
             for name, group in groups.items():
                 given = {option.name: values.pop(option.name) for option in group.options}
+                if group.tells_written:
+                    given["written"] = {name for name in given if _is_written(context, name)}
                 with usage_errors():
                     made[name] = group.make(**given)
             command(**values, **made)
 
-        call.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-        call.__annotations__ = {each.name: each.annotation for each in (*own, *options)}
+        call.__signature__ = signature.replace(parameters=[context, *own, *options])  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in (context, *own, *options)}
         return call
 
     return decorate
+
+
+def _is_written(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @contextmanager

@@ -6,13 +6,11 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import click
 import typer
-from click.core import ParameterSource
 
 from sam_refine.contract import PRESETS, InvalidRequestError, OptionRow, RefineOptions
+from sam_refine_cli.console import need_extra
 from sam_refine_cli.options.groups import OptionGroup, option
-from sam_refine_client.inputs.files import load_options
 
 _PANEL: Final = "Refinement"
 _LARGEST_SHOWN: Final = 1_000_000
@@ -33,16 +31,11 @@ def _option(row: OptionRow) -> Parameter:
     return option(row.name, Annotated[kind, typer.Option(*flags, **arguments)], row.default)
 
 
-def _refine_options(preset: str | None, **values: Any) -> RefineOptions:
+def _refine_options(preset: str | None, written: set[str], **values: Any) -> RefineOptions:
     """Those of the preset, and over them what stands in the command line."""
     if preset is None:
         return RefineOptions(**values)
-    context = click.get_current_context()
-    given = {
-        name: value
-        for name, value in values.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
+    given = {name: value for name, value in values.items() if name in written}
     if preset in PRESETS:
         return RefineOptions.of_preset(preset, **given)
     path = Path(preset)
@@ -50,6 +43,9 @@ def _refine_options(preset: str | None, **values: Any) -> RefineOptions:
         raise InvalidRequestError(
             f"--preset must be one of {', '.join(PRESETS)}, or a .json file, got {preset!r:.80}"
         )
+    need_extra("client", "tritonclient", "grpc", "PIL")
+    from sam_refine_client.inputs.files import load_options
+
     try:
         return RefineOptions.from_parameters({**load_options(path), **given})
     except OSError as error:
@@ -62,13 +58,13 @@ _PRESET: Final = option(
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"A set of the options below, which those given here change: {', '.join(PRESETS)}, "
-            "or the .json file that `sam-refine tune` wrote.",
+            help="Begin with a set of the options below, and change those that are given: "
+            f"{', '.join(PRESETS)}, or the .json file that `sam-refine tune` wrote.",
             rich_help_panel=_PANEL,
         ),
     ],
     None,
 )
 REFINE_OPTIONS: Final = OptionGroup(
-    (_PRESET, *map(_option, RefineOptions.rows.values())), _refine_options
+    (_PRESET, *map(_option, RefineOptions.rows.values())), _refine_options, tells_written=True
 )
