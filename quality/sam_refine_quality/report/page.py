@@ -9,12 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sam_refine_client.files.pictures import MAX_COLOURS, class_palette
 from sam_refine_client.files.whole_files import write_whole
-from sam_refine_quality.metrics.figures import MapFigures
 from sam_refine_quality.report.gallery import Exhibit, Gallery
 from sam_refine_quality.report.pictures import (
-    MADE_RIGHT,
-    MADE_WRONG,
-    NEITHER,
+    CHANGE_COLOURS,
     data_uri,
     pictures,
 )
@@ -54,9 +51,8 @@ def _content(evaluation: Evaluation, gallery: Gallery) -> dict[str, Any]:
             for index, name in enumerate(evaluation.class_names)
         ],
         "changes": [
-            ("made right", _css(MADE_RIGHT)),
-            ("made wrong", _css(MADE_WRONG)),
-            ("neither", _css(NEITHER)),
+            (change.name.lower().replace("_", " "), _css(colour))
+            for change, colour in CHANGE_COLOURS.items()
         ],
         "sets": [
             {
@@ -79,17 +75,15 @@ def _content(evaluation: Evaluation, gallery: Gallery) -> dict[str, Any]:
 
 
 def _shown(exhibit: Exhibit) -> dict[str, Any]:
-    refined = exhibit.refined
-    accuracies = [float(MapFigures.of(sums).accuracy) for sums in (refined.coarse, refined.refined)]
     titles = [
-        f"coarse, {accuracies[0]:.2f}% right",
-        f"refined, {accuracies[1]:.2f}% right",
+        f"coarse, {exhibit.coarse_accuracy:.2f}% right",
+        f"refined, {exhibit.refined_accuracy:.2f}% right",
         "changed pixels",
     ]
     uris = map(data_uri, pictures(exhibit))
     return {
         "name": exhibit.name,
-        "gain": f"{refined.gain:+.2f}",
+        "gain": f"{exhibit.gain:+.2f}",
         "pictures": list(zip(titles, uris, strict=True)),
     }
 

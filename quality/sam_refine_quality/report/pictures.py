@@ -12,13 +12,15 @@ from PIL import Image
 from sam_refine_client.arrays import UInt8
 from sam_refine_client.files.pictures import overlay
 from sam_refine_client.images import rgb_of
-from sam_refine_quality.report.gallery import Exhibit
+from sam_refine_quality.report.gallery import Change, Exhibit
 
 LARGEST: Final = (560, 420)
 """(width, height) of the room for a picture."""
-MADE_RIGHT: Final = (46, 160, 67)
-MADE_WRONG: Final = (218, 54, 51)
-NEITHER: Final = (95, 97, 104)
+CHANGE_COLOURS: Final = {
+    Change.MADE_RIGHT: (46, 160, 67),
+    Change.MADE_WRONG: (218, 54, 51),
+    Change.NEITHER: (95, 97, 104),
+}
 
 
 def pictures(exhibit: Exhibit) -> tuple[Image.Image, Image.Image, Image.Image]:
@@ -27,8 +29,8 @@ def pictures(exhibit: Exhibit) -> tuple[Image.Image, Image.Image, Image.Image]:
     Raises `InvalidRequestError`, `OSError` where the image can no longer be read.
     """
     image = rgb_of(exhibit.image)
-    coarse = overlay(image, exhibit.refined.coarse_labels)
-    refined = overlay(image, exhibit.refined.labels)
+    coarse = overlay(image, exhibit.coarse_labels)
+    refined = overlay(image, exhibit.labels)
     changed = changed_picture(image, exhibit).resize(coarse.size, Image.Resampling.NEAREST)
     for each in (coarse, refined, changed):
         each.thumbnail(LARGEST)
@@ -40,13 +42,10 @@ def changed_picture(image: UInt8, exhibit: Exhibit) -> Image.Image:
 
     Pixels whose truth is void have none.
     """
-    truth, refined = exhibit.truth, exhibit.refined
     grey = np.asarray(Image.fromarray(image).convert("L"), np.uint16)
     pixels = np.repeat((170 + grey // 3).astype(np.uint8)[..., None], 3, axis=2)
-    changed = truth.valid & (refined.coarse_labels != refined.labels)
-    pixels[changed] = NEITHER
-    pixels[changed & (refined.labels == truth.labels)] = MADE_RIGHT
-    pixels[changed & (refined.coarse_labels == truth.labels)] = MADE_WRONG
+    for change, colour in CHANGE_COLOURS.items():
+        pixels[exhibit.changes == change] = colour
     return Image.fromarray(pixels)
 
 

@@ -34,7 +34,7 @@ def test_gallery_has_those_that_gained_and_lost_most_in_that_order():
     gallery = gallery_of([1, -3, 4, 0, 2, -1, -2])
     assert names(gallery.gained("set")) == ["2", "4"]
     assert names(gallery.lost("set")) == ["1", "6"]
-    assert gallery.gained("set")[0].refined.gain == 25
+    assert gallery.gained("set")[0].gain == 25
 
 
 def test_gallery_keeps_the_first_of_equals():

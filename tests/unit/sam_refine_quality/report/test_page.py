@@ -13,12 +13,10 @@ from PIL import Image
 
 from sam_refine.contract import RefineOptions
 from sam_refine_quality import evaluate
-from sam_refine_quality.report.gallery import Gallery
+from sam_refine_quality.report.gallery import Change, Gallery
 from sam_refine_quality.report.page import write_report
 from sam_refine_quality.report.pictures import (
-    MADE_RIGHT,
-    MADE_WRONG,
-    NEITHER,
+    CHANGE_COLOURS,
     changed_picture,
     pictures,
 )
@@ -67,7 +65,8 @@ def test_changed_pixels_have_the_colour_of_what_became_of_them(evaluated):
     _, gallery = evaluated
     (exhibit,) = gallery.gained("set & co")
     picture = np.asarray(changed_picture(exhibit.image, exhibit))
-    coloured = {(0, 0): MADE_RIGHT, (0, 1): MADE_RIGHT, (0, 2): MADE_WRONG, (0, 3): NEITHER}
+    right, wrong, neither = (CHANGE_COLOURS[change] for change in list(Change)[1:])
+    coloured = {(0, 0): right, (0, 1): right, (0, 2): wrong, (0, 3): neither}
     for at in np.ndindex(4, 5):
         if at in coloured:
             assert tuple(picture[at]) == coloured[at]
