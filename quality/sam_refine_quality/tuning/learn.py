@@ -105,6 +105,8 @@ def folds(groups: Sequence[Hashable], count: int) -> list[tuple[list[int], list[
 def _trees(tables: Sequence[Table], *, min_samples_leaf: int) -> HistGradientBoostingRegressor:
     features = np.concatenate([table.features for table in tables])
     gains = np.concatenate([table.gains for table in tables])
+    if len(gains) == 0:  # nobody knows what it would gain, so nothing is to change
+        features, gains = np.zeros((1, features.shape[1]), np.float32), np.full(1, -1, np.float32)
     trees = HistGradientBoostingRegressor(
         max_iter=150,
         max_leaf_nodes=15,
