@@ -6,7 +6,15 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from sam_refine.contract import MODELS, SAM_PREPROCESS, SAM_REFINE, ArrayLibrary, Limits, ModelSpec
+from sam_refine.contract import (
+    MODELS,
+    SAM_MASK_JUDGE,
+    SAM_PREPROCESS,
+    SAM_REFINE,
+    ArrayLibrary,
+    Limits,
+    ModelSpec,
+)
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 DATATYPES = {"BYTES": "TYPE_STRING"}
@@ -33,10 +41,10 @@ def configured(tensors):
 
 def test_repository_holds_the_models_of_the_contract():
     folders = {path.name for path in REPOSITORY.iterdir() if path.is_dir()}
-    assert folders == {model.name for model in MODELS}
+    assert folders == {model.name for model in (*MODELS, SAM_MASK_JUDGE)}
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [*MODELS, SAM_MASK_JUDGE], ids=lambda model: model.name)
 def test_config_has_the_contract_s_tensors(model):
     config = read_config(model)
     assert configured(config.input) == tensors_of(model.inputs)

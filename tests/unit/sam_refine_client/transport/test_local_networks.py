@@ -56,7 +56,7 @@ def test_memo_answers_as_the_decoder_at_its_threshold_and_above(decoder, iou_thr
     "change",
     [
         {"iou_threshold": 0.1},
-        {"multimask_output": True},
+        {"choice": MaskChoice.BEST_OF_THREE},
         {"mask_prompt": MaskPrompt.TRIDENT},
         {"low_res_size": (1, 2)},
         {"point_coords": np.ones((3, 3, 2), np.float32)},

@@ -249,7 +249,7 @@ def test_check_mask_decoder_half_precision_passes(half_decoder, mobile_sam, phot
         "transformer.layers.0.image_to_token.out",
         "transformer.layers.1.token_to_image.value",
         "mask_choice.iou_head.layers.1.weight",
-        "mask_choice.weights.1",
+        "chooser.weights.1",
     ],
 )
 def test_check_mask_decoder_half_precision_weight_off_by_five_percent_is_found(
