@@ -9,7 +9,7 @@ WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit pythons lint format bench bench-quick clean
+.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: $(VENV)/.installed-bench  ## The whole benchmark -> benchmarks/results/
 
 bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmarks/results/
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
+
+bench-quality: $(VENV)/.installed-bench  ## Is the map better? DATA=data_sets.json -> benchmarks/results/
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality $(DATA)
 
 clean:  ## Remove the environment and all that was built
 	rm -rf $(VENV) build dist .coverage
