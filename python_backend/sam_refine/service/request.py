@@ -180,11 +180,13 @@ def _check_judge(options: RefineOptions, scores: ClassScores, *, has_judge: bool
             "judge learned needs a judge in the repository, which has none: `sam-refine tune` "
             "learns one, `sam-refine export --judge` puts it there"
         )
-    if options.judge is JudgeKind.RULE and scores.lowest.min() < 0:
-        raise InvalidOptionError(
-            f"judge rule needs scores that are probabilities, got {scores.lowest.min():g}; "
-            "apply a softmax over the classes"
-        )
+    if options.judge is JudgeKind.RULE:
+        low, high = float(scores.values.min()), float(scores.values.max())
+        if low < 0 or high > 1.001:  # in float16 a softmax may be a little above
+            raise InvalidOptionError(
+                f"judge rule needs scores that are probabilities, in [0, 1], got {low:g} to "
+                f"{high:g}; apply a softmax over the classes"
+            )
 
 
 def _read_labels(tensors: Tensors, scores: ClassScores, options: RefineOptions) -> Labels | None:

@@ -48,7 +48,7 @@ class Row:
 REGIONS: Final = Row(
     "sam_refine_regions_total",
     Kind.COUNTER,
-    "Components of coarse maps: kept (refined by a mask), failed (predicted IoU too low), "
+    "Components of coarse maps: kept (refined by a mask), failed (no mask was taken), "
     "dropped (smaller than min_region_area, never tried)",
     "result",
     ("kept", "failed", "dropped"),

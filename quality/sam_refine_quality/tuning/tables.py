@@ -50,12 +50,11 @@ def _real_gains(
     window = parts.window
     truth_here, valid = truth[window].ravel(), is_valid[window].ravel()
     labels = grid.labels[window].ravel()
-    others = grid.scores[(slice(None), *window)].copy()
-    others[class_id] = -np.inf
-    second = others.argmax(axis=0).ravel()
+    best, second = grid.best_class[window].ravel(), grid.second_class[window].ravel()
+    other = np.where(best == class_id, second, best)
     is_class = truth_here == class_id
     on_added = is_class.astype(np.int8) - (truth_here == labels)
-    on_removed = (truth_here == second).astype(np.int8) - is_class
+    on_removed = (truth_here == other).astype(np.int8) - is_class
     added, removed = parts.added & valid, parts.removed & valid
     count = added.sum(axis=1) + removed.sum(axis=1)
     total = (added * on_added).sum(axis=1) + (removed * on_removed).sum(axis=1)

@@ -13,7 +13,9 @@ moves its region to the right:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,9 @@ from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, RefineOptions
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
 from sam_refine.numerics.resize import resize_nearest
+
+MOST_SCORES: Final = 2**22
+"""That are looked at in one go, of all classes and some pixels."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,11 @@ def _paint(
     part[added] = proposal.class_id
     if removed.any():
         rows, columns = np.nonzero(removed)
-        start = proposal.window.rows.start, proposal.window.columns.start
-        others = scores.at_pixels(rows + start[0], columns + start[1])
-        others[proposal.class_id] = -np.inf
-        part[removed] = others.argmax(axis=0) if len(others) > 1 else proposal.class_id
+        rows += proposal.window.rows.start
+        columns += proposal.window.columns.start
+        part[removed] = np.concatenate(
+            [_best_besides(at, proposal.class_id) for at in _in_parts(scores, rows, columns)]
+        )
     painter[proposal.window][added | removed] = index
 
 
@@ -116,8 +122,6 @@ def _features(
     """(m, len(CHANGE_FEATURES)) of changes at rows, columns (m,), each by one of the proposals."""
     if len(rows) == 0:
         return np.empty((0, len(CHANGE_FEATURES)), np.float32)
-    at = scores.at_pixels(rows, columns)  # (C, m)
-    place = np.arange(len(rows))
     logits, consensus = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     for index, proposal in enumerate(proposals):
         own = np.flatnonzero(by == index)
@@ -130,10 +134,7 @@ def _features(
         columns * size_mask[1] // proposed.shape[1],
     )
     measured: dict[str, npt.NDArray[np.generic]] = {
-        "score_old": at[old, place],
-        "score_new": at[new, place],
-        "score_best": at.max(axis=0),
-        "score_second": np.partition(at, -2, axis=0)[-2] if len(at) > 1 else at[0],
+        **_scores_at(scores, rows, columns, old, new),
         "logit": logits,
         "consensus": consensus,
         "depth_old": grid.depth[cells],
@@ -146,3 +147,38 @@ def _features(
     for name in CHANGE_FEATURES[len(measured) :]:
         measured[name] = of_mask[by, MASK_FEATURES.index(name)]
     return np.stack([measured[name] for name in CHANGE_FEATURES], axis=1).astype(np.float32)
+
+
+def _scores_at(
+    scores: ClassScores, rows: Indices, columns: Indices, old: Int32, new: Int32
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The features that are scores of the pixel, (m,) each."""
+    found: dict[str, list[Float32]] = {
+        name: [] for name in ("score_old", "score_new", "score_best", "score_second")
+    }
+    start = 0
+    for at in _in_parts(scores, rows, columns):
+        part, place = slice(start, start + at.shape[1]), np.arange(at.shape[1])
+        found["score_old"].append(at[old[part], place])
+        found["score_new"].append(at[new[part], place])
+        found["score_best"].append(at.max(axis=0))
+        found["score_second"].append(np.partition(at, -2, axis=0)[-2] if len(at) > 1 else at[0])
+        start = part.stop
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _best_besides(at: Float32, class_id: int) -> Int32:
+    """The best class but one, of scores (C, n); that one itself where there is no other."""
+    if len(at) == 1:
+        return np.full(at.shape[1], class_id, np.int32)
+    at[class_id] = -np.inf
+    best: Int32 = at.argmax(axis=0).astype(np.int32)
+    return best
+
+
+def _in_parts(scores: ClassScores, rows: Indices, columns: Indices) -> Iterator[Float32]:
+    """L at pixels (m,), so many pixels at a time that memory stays small: (C, n) each."""
+    step = max(1, MOST_SCORES // len(scores))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        yield scores.at_pixels(rows[part], columns[part])

@@ -14,6 +14,7 @@ An example of how deep cells lie in a map:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,12 +43,16 @@ MAX_DEPTH: Final = 8
 class MaskGrid:
     """L, S and the regions at (h_m, w_m), the part of SAM's low-resolution masks with the image."""
 
-    scores: Float32
-    """(C, h_m, w_m)."""
+    scores: Mapping[int, Float32]
+    """(h_m, w_m) of each class that has regions, by its id."""
     best: Float32
     """(h_m, w_m) the best class score."""
     second: Float32
-    """(h_m, w_m) the second best; the best where there is one class."""
+    """(h_m, w_m) the second best; -inf where there is one class."""
+    best_class: Int32
+    """(h_m, w_m)."""
+    second_class: Int32
+    """(h_m, w_m)."""
     labels: Labels
     """(h_m, w_m)."""
     depth: Float32
@@ -67,13 +72,26 @@ class MaskGrid:
     def of(cls, labels_image: Array, scores: ClassScores, regions: Regions) -> MaskGrid:
         """Labels are (H, W) int32."""
         size_mask = preprocess_shape(*scores.size_image, MASK_SIDE)
-        planes = _resized(scores, size_mask)
-        best, second = _two_best(planes)
+        values = to_numpy(scores.values)
+        vertical, horizontal = (
+            LinearAxis.of((size_in, size_image), (size_image, size_out))
+            for size_in, size_image, size_out in zip(
+                values.shape[1:], scores.size_image, size_mask, strict=True
+            )
+        )
+        best, planes = _Best(size_mask), {}
+        for class_id, plane in enumerate(values):
+            resized = resize_linear(to_float32(plane), vertical, horizontal)
+            best.add(class_id, resized)
+            if class_id in regions.classes:
+                planes[class_id] = resized
         labels = to_numpy(resize_nearest(labels_image, size_mask))
         return cls(
             planes,
-            best,
-            second,
+            best.scores[0],
+            best.scores[1],
+            best.classes[0],
+            best.classes[1],
             labels,
             depth_of(labels),
             resize_nearest(regions.region_map, size_mask),
@@ -123,23 +141,15 @@ def _eroded(mask: Mask) -> Mask:
     return eroded
 
 
-def _resized(scores: ClassScores, size_hw: tuple[int, int]) -> Float32:
-    """L at another size, (C, h, w)."""
-    values = to_numpy(scores.values)
-    vertical, horizontal = (
-        LinearAxis.of((size_in, size_image), (size_image, size_out))
-        for size_in, size_image, size_out in zip(
-            values.shape[1:], scores.size_image, size_hw, strict=True
-        )
-    )
-    return np.stack([resize_linear(to_float32(plane), vertical, horizontal) for plane in values])
+class _Best:
+    """The two highest of planes that come one after the other; of equals, the first."""
 
+    def __init__(self, size_hw: tuple[int, int]) -> None:
+        self.scores = np.full((2, *size_hw), -np.inf, np.float32)
+        self.classes = np.zeros((2, *size_hw), np.int32)
 
-def _two_best(planes: Float32) -> tuple[Float32, Float32]:
-    """The highest and the second highest of (C, h, w)."""
-    best = planes[0].copy()
-    second = np.full_like(best, -np.inf)
-    for plane in planes[1:]:
-        np.maximum(second, np.minimum(best, plane), out=second)
-        np.maximum(best, plane, out=best)
-    return best, best if len(planes) == 1 else second
+    def add(self, class_id: int, plane: Float32) -> None:
+        is_best, is_second = plane > self.scores[0], plane > self.scores[1]
+        for values, new in ((self.scores, plane), (self.classes, np.int32(class_id))):
+            values[1] = np.where(is_best, values[0], np.where(is_second, new, values[1]))
+            values[0] = np.where(is_best, new, values[0])
