@@ -40,16 +40,22 @@ def infer_by_torch(repository, tmp_path_factory):
         yield calls_of(client)
 
 
-@pytest.mark.parametrize("rule", ["scores_only", "compete", "keep_coarse"])
-@pytest.mark.parametrize("mask_prompt", ["none", "trident"])
-def test_torch_gives_the_outputs_of_numpy(infer, infer_by_torch, rule, mask_prompt):
-    names = [name for name in SAM_REFINE.output_names if name != "STAGE_TIMES_MS"]
-    parameters = {
+PARAMETERS = {
+    f"{rule}, {mask_prompt}": {
         "failed_regions": rule,
         "mask_prompt": mask_prompt,
         "min_region_area": 4,
         "confidence_threshold": 0.3,
     }
+    for rule in ("scores_only", "compete", "keep_coarse")
+    for mask_prompt in ("none", "trident")
+}
+PARAMETERS["judged"] = {"preset": "safe", "min_region_area": 4, "min_gain": 0.5}
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS.values(), ids=PARAMETERS)
+def test_torch_gives_the_outputs_of_numpy(infer, infer_by_torch, parameters):
+    names = [name for name in SAM_REFINE.output_names if name != "STAGE_TIMES_MS"]
     expected = infer(REQUEST, names, parameters)
     found = infer_by_torch(REQUEST, names, parameters)
     kept = expected["REGION_KEPT"]

@@ -49,7 +49,7 @@ class TritonPythonModel:
         height, width, _ = pb.get_input_tensor_by_name(request, "IMAGE").as_numpy().shape
         outputs = {
             "REFINED_LABELS_UINT8": np.zeros((height, width), np.uint8),
-            "STAGE_TIMES_MS": np.zeros(6, np.float32),
+            "STAGE_TIMES_MS": np.zeros(7, np.float32),
         }
         return pb.InferenceResponse([pb.Tensor(*output) for output in outputs.items()])
 """

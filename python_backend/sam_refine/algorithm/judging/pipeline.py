@@ -45,10 +45,12 @@ def refine_judged(
 ) -> Refinement:
     """Refine a coarse map by what a judge foretells; arguments and errors as of `refine`.
 
-    SAM's masks are measured by numpy, wherever the scores are.
+    All but the networks is numpy's work, wherever the scores are.
     """
     clock = StageClock()
     with clock.stage("downsample"):
+        scores = replace(scores, values=to_numpy(scores.values))
+        labels = None if labels is None else to_numpy(labels)
         size_grid = grid_size(scores.size_image, options.downsample_ratio)
         labels_image, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)
     with clock.stage("split_regions"):
@@ -62,9 +64,7 @@ def refine_judged(
         with clock.stage("prompts"):
             prompts = all_masks(regions, grid_scores, options)
         with clock.stage("judge"):
-            scores = replace(scores, values=to_numpy(scores.values))
-            coarse = to_numpy(labels_image)
-            places = RegionPlaces.of(coarse, scores, regions)
+            places = RegionPlaces.of(labels_image, scores, regions)
         proposals: list[Proposal] = []
         batches = decode_batches(
             embedding, prompts, decode, batch_size(free_memory_bytes, bytes_per_prompt)
@@ -73,12 +73,14 @@ def refine_judged(
             with clock.stage("judge"):
                 proposals += propose(judge, places, regions, *batch, report)
         with clock.stage("judge"):
-            changes = propose_changes(proposals, coarse, scores, regions, places.grid, options)
+            changes = propose_changes(
+                proposals, labels_image, scores, regions, places.grid, options
+            )
             passed = judge.change_gains(changes.features) > options.min_gain
             report.outcomes[[proposal.region for proposal in proposals]] = Outcome.NO_CHANGE
             report.outcomes[changes.regions[passed]] = Outcome.REFINED
         with clock.stage("merge"):
-            refined_map = judged_map(coarse, scores, changes, passed, want_logits=want_logits)
+            refined_map = judged_map(labels_image, scores, changes, passed, want_logits=want_logits)
     if refined_map is None:
         refined_map = unrefined_map(labels_image, scores, want_logits=want_logits)
     return Refinement(
