@@ -264,10 +264,12 @@ def test_options_and_headers_reach_the_server(images):
 
 
 def test_every_option_of_a_request_is_one_of_the_command_with_its_help():
-    assert [(option.name, option.default) for option in REFINE_OPTIONS.options] == [
+    preset, *options = REFINE_OPTIONS.options
+    assert (preset.name, preset.default) == ("preset", None)
+    assert [(option.name, option.default) for option in options] == [
         (row.name, row.default) for row in RefineOptions.rows.values()
     ]
-    for option, row in zip(REFINE_OPTIONS.options, RefineOptions.rows.values(), strict=True):
+    for option, row in zip(options, RefineOptions.rows.values(), strict=True):
         assert option.annotation.__metadata__[0].help == row.full_help
 
 
