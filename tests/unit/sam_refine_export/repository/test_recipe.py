@@ -56,7 +56,8 @@ def is_part(path):
     if top == "contract":
         return rest == ["tensors.py"]
     if top == "model_repository":
-        return path.name != ".gitkeep"
+        # a judge is put into a repository after its export
+        return path.name != ".gitkeep" and rest[0] != "sam_mask_judge"
     wing = rest[0]
     return (wing in {"variants.py", "weights", "networks", "graphs"} and path.suffix == ".py") or (
         rest == ["repository", "triton_config.py"]
