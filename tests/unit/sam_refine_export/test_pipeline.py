@@ -232,7 +232,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
             "sam_mask_decoder",
             "chooser.weights.2",
             DECODER_CASES,
-            {"low_res_logits": len(DECODER_CASES) + 3},
+            {"low_res_logits": len(DECODER_CASES) + 4},
         ),
     ],
 )
