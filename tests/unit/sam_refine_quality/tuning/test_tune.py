@@ -24,6 +24,8 @@ from sam_refine_quality.tuning.judge_onnx import judge_graph
 from sam_refine_quality.tuning.tune import to_json, tune
 from support.labelled.scenes import VOID, SceneSam, samples
 
+pytestmark = pytest.mark.slow  # trees grow for seconds
+
 
 @pytest.fixture(scope="module")
 def tuned():
