@@ -5,11 +5,15 @@ the image's size, and what lengths and areas are counted in.
 
 An example of how deep cells lie in a map:
 
-    00000111    00000111    22221112
-    00000111                22221112
-    00000111                33321112
-    22222222    becomes     11111111
-    22222222                22222222
+    labels      depth
+    00000111    54321123
+    00000111    44321122
+    00000111    33321111
+    00000000    32222111
+    00000000    22111222
+    00222000    21111123
+    00222000    21121123
+    00222000    21121123
 """
 
 from __future__ import annotations
