@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 CASES = [
     DecoderCase(n, p - 2 * (p > 1), p > 1, 2, mode, MaskChoice((n + p + mode) % 3))
-    for n, p, mode in product((1, 7, 12), (1, 2, 3, 4), MaskPromptMode)
+    for n, p, mode in product((1, 9), (1, 2, 3, 4), MaskPromptMode)
 ]
 """The export itself has been checked with 32 prompts, too."""
 
@@ -39,14 +39,14 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(checkpoint, tmp_path_factory):
     output = tmp_path_factory.mktemp("vit_b") / "models"
-    options = ExportOptions("vit_b", checkpoint, max_batch_size=2)
+    options = ExportOptions("vit_b", checkpoint, max_batch_size=1)
     return output, export_repository(output, options)
 
 
-def test_export_vit_b_encoder_equals_pytorch_alone_and_in_a_batch(exported):
+def test_export_vit_b_encoder_equals_pytorch(exported):
     _, card = exported
     checks = [c for c in card.validation.values if c.output == "image_embedding"]
-    assert [check.case for check in checks] == ["batch 1", "batch 2"]
+    assert [check.case for check in checks] == ["batch 1"]  # larger ones: a small ViT's tests
     assert all(check.max_difference < 1e-3 for check in checks)
 
 

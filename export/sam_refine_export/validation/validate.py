@@ -116,11 +116,11 @@ def validate(
         return ValidationReport(interface, ())
     open_session = session_with_real_rounding if precision is Precision.FP16 else _session
     tolerances = TOLERANCES[precision]
-    canvas, canvas_size = canvases()
+    batch_sizes = sorted({1, min(3, max_batch_size), max_batch_size})
+    canvas, canvas_size = (tensor[: batch_sizes[-1]] for tensor in canvases())
     embeddings = {PYTORCH: reference.encode(networks.image_encoder, canvas, canvas_size)}
     if published:
         embeddings[PUBLISHED_ENCODER] = published_graphs.encode(published[0], canvas, canvas_size)
-    batch_sizes = sorted({1, min(3, max_batch_size), max_batch_size})
     session = open_session(encoder_onnx)
     encoder_checks = check_image_encoder(
         session, canvas, canvas_size, embeddings, batch_sizes, tolerances
