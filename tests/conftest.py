@@ -32,9 +32,13 @@ Infer = Callable[..., dict[str, Any]]
 SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
-FIRST = ("export", "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py")
+EXPORT, CALLERS = "export", "export, callers"
+"""The groups of what needs the export: the second, its callers, has a server of its own."""
+CALLERS_FOLDERS = ("tests/commands/", "tests/docs/", "tests/parity/")
+FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py",
+         CALLERS)  # fmt: skip
 """The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
-alone."""
+alone. The callers come when the other worker has made the export."""
 SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
@@ -43,9 +47,9 @@ SLOW_TIMEOUT_S = 1500
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of each test what it waits for, and which worker of `make test` has it.
 
-    All that need the export go to one worker, so that there is one export and one server; the
-    others stay together by file, as the fixtures of a module do. A file in which both kinds share
-    something costly names its group itself.
+    All that need the export go to two groups, each with a server; the others stay together by file,
+    as the fixtures of a module do. A file in which both kinds share something costly names its
+    group itself.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -55,7 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
         if not item.get_closest_marker("xdist_group"):
-            group = "export" if needs_export else item.nodeid.partition("::")[0]
+            group = item.nodeid.partition("::")[0]
+            if needs_export:
+                group = CALLERS if group.startswith(CALLERS_FOLDERS) else EXPORT
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_rank)  # stable: the rest stays as it was collected
 

@@ -11,5 +11,6 @@ UInt8: TypeAlias = npt.NDArray[np.uint8]
 Float32: TypeAlias = npt.NDArray[np.float32]
 Labels: TypeAlias = npt.NDArray[np.int32]
 """(H, W) class ids, as the server takes and gives them."""
+Mask: TypeAlias = npt.NDArray[np.bool_]
 AnyLabels: TypeAlias = npt.NDArray[np.integer[Any]]
 """(H, W) class ids of any integer dtype."""

@@ -100,7 +100,7 @@ class RefineResult:
 
         `class_names` are the names of classes 0, 1, ...; every label needs one, except
         `ignore_label`, which is no class: it is left out of COCO's files and has no colour.
-        `palette` is (n, 3) uint8 RGB, by default `pictures.class_palette`.
+        `palette` is (n, 3) uint8 RGB, by default `colours.class_palette`.
 
         No file is ever half written: if anything fails, those that were there before stay as they
         were. The files appear in the order of `formats`, by default with labels.png last.

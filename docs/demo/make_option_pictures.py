@@ -8,7 +8,6 @@ does not name is at its default.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from sam_refine_client import Embedding, RefineClient, RefineOptions, RefineResu
 from sam_refine_client.files.pictures import overlay
 
 ROOT = Path(__file__).parents[2]
-DEMO_DATA = ROOT / "cli" / "sam_refine_cli" / "demo_data"
+DEMO_DATA = ROOT / "cli" / "sam_refine_cli" / "demo_data" / "coffee"
 
 WHOLE = (0, 0, 600, 400)
 CUP = (90, 140, 450, 380)
@@ -92,13 +91,10 @@ def _panels(
     """Titled parts of the coarse map and of the maps that each value makes of it."""
     with Image.open(DEMO_DATA / "photo.jpg") as file:
         photo = np.asarray(file.convert("RGB"))
-    classes = json.loads((DEMO_DATA / "classes.json").read_text(encoding="utf-8"))
-    palette = np.array([entry["colour"] for entry in classes], np.uint8)
-
     left, top, right, bottom = picture.around
 
     def part(labels: Any) -> Image.Image:
-        whole = overlay(photo, labels, palette)
+        whole = overlay(photo, labels)
         scale = whole.width / photo.shape[1]
         box = left * scale, top * scale, right * scale, bottom * scale
         return whole.crop(box).resize(_PANEL, Image.Resampling.LANCZOS)

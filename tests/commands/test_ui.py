@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
 from sam_refine_client import RefineClient
-from sam_refine_client.files.pictures import class_palette
+from sam_refine_client.files.colours import class_palette
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, run
 from support.servers import free_ports

@@ -122,7 +122,9 @@ def run(block: str, server, directory: Path) -> str:
 @pytest.fixture(scope="module")
 def refined(infer):
     """What the examples ask for, by NVIDIA's own client."""
-    image = np.array([(ROOT / "cli/sam_refine_cli/demo_data/photo.jpg").read_bytes()], np.object_)
+    image = np.array(
+        [(ROOT / "cli/sam_refine_cli/demo_data/coffee/photo.jpg").read_bytes()], np.object_
+    )
     return infer(
         {"ENCODED_IMAGE": image, "LOGITS_FP16": coarse_scores()},
         ["REFINED_LABELS_UINT8", "REGION_CLASSES", "REGION_KEPT"],

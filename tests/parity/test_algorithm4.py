@@ -20,7 +20,7 @@ from sam_refine_benchmarks.sides import straight
 from support import exact
 from support.cases import CASES, Case
 
-pytestmark = pytest.mark.xdist_group("export")  # all share `expected`
+pytestmark = pytest.mark.xdist_group("export, callers")  # all share `expected`
 
 NOTHING_KEPT = {"all_failed", "none_found"}
 MAPS = ("REFINED_LABELS", "REFINED_LOGITS")

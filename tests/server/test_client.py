@@ -334,7 +334,7 @@ def test_local_without_an_export_says_what_makes_one(tmp_path):
 
 
 def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
-    root = DEMO_DATA.parents[2]
+    root = DEMO_DATA.parents[3]
     readme = (root / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(root)
@@ -343,7 +343,7 @@ def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
 
 
 def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
-    root = DEMO_DATA.parents[2]
+    root = DEMO_DATA.parents[3]
     guide = (root / "docs/client.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (tmp_path / "cli").symlink_to(root / "cli")

@@ -13,7 +13,7 @@ from PIL import Image
 from sam_refine.contract import RefineOptions
 from support import exact
 
-DEMO_DATA = Path(__file__).parents[2] / "cli/sam_refine_cli/demo_data"
+DEMO_DATA = Path(__file__).parents[2] / "cli/sam_refine_cli/demo_data/coffee"
 
 
 @dataclass(frozen=True)

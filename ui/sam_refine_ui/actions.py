@@ -16,8 +16,9 @@ from PIL import Image
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client import RefineClient, RefineError
 from sam_refine_client.arrays import UInt8
+from sam_refine_client.files.colours import class_palette
 from sam_refine_ui import view
-from sam_refine_ui.classes import BRUSHES, names_or_numbers, palette, split_names
+from sam_refine_ui.classes import BRUSHES, names_or_numbers, split_names
 from sam_refine_ui.coarse.coarse_map import CoarseMap
 from sam_refine_ui.coarse.scribbles import labels_of_scribbles
 from sam_refine_ui.coarse.uploads import read_labels, read_photo, read_scores
@@ -113,7 +114,6 @@ class Actions:
             self.results,
             image=image,
             class_names=names_or_numbers(class_names, view.class_count(result)),
-            palette=palette(),
         )
         return [
             _message(None),
@@ -147,7 +147,7 @@ def _coarse_map(
     size_hw = image.shape[0], image.shape[1]
     if source is Source.PAINTED:
         layers = painting["layers"] if painting else []
-        painted = labels_of_scribbles(layers, palette()[1 : BRUSHES + 1], size_hw)
+        painted = labels_of_scribbles(layers, class_palette(BRUSHES + 1)[1:], size_hw)
         if not painted.any():
             raise InvalidRequestError("nothing is painted yet: paint over something with a brush")
         return CoarseMap.of_labels(painted)

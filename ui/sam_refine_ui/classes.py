@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
+from sam_refine_client.files.colours import MAX_COLOURS, class_palette
 
-from sam_refine_client.arrays import UInt8
-from sam_refine_client.files.pictures import MAX_COLOURS, class_palette
-
-BACKGROUND_COLOUR: Final = (110, 115, 125)
 BRUSHES: Final = 8
 """Classes 1 to 8 can be painted; what is unpainted is class 0."""
-
-
-def palette() -> UInt8:
-    """(256, 3) RGB: class 0 is grey, because it usually is the background."""
-    return np.concatenate([np.array([BACKGROUND_COLOUR], np.uint8), class_palette(MAX_COLOURS - 1)])
 
 
 def css_colour(class_id: int) -> str:
     """#rrggbb of a class; "transparent" if it has no colour."""
     if not 0 <= class_id < MAX_COLOURS:
         return "transparent"
-    red, green, blue = palette()[class_id].tolist()
+    red, green, blue = class_palette(MAX_COLOURS)[class_id].tolist()
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

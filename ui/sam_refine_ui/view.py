@@ -12,7 +12,7 @@ from PIL import Image
 from sam_refine_client import RefineResult, Region
 from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.pictures import overlay
-from sam_refine_ui.classes import class_name, css_colour, palette
+from sam_refine_ui.classes import class_name, css_colour
 
 TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
 MOST_ROWS: Final = 500
@@ -22,7 +22,7 @@ MOST_ROWS: Final = 500
 def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, Image.Image]:
     """The coarse and the refined map over the photo."""
     coarse_labels, labels = maps(result)
-    return overlay(photo, coarse_labels, palette()), overlay(photo, labels, palette())
+    return overlay(photo, coarse_labels), overlay(photo, labels)
 
 
 def legend(result: RefineResult, names: Sequence[str]) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
 
-import numpy as np
 import typer
 
 from sam_refine_cli.commands.export import DEFAULT_REPOSITORY, run_export
@@ -21,7 +19,7 @@ from sam_refine_cli.console import (
     stdout,
 )
 
-DATA: Final = Path(__file__).parents[1] / "demo_data"
+DATA: Final = Path(__file__).parents[1] / "demo_data" / "portrait"
 
 
 def demo(
@@ -42,7 +40,7 @@ def demo(
     """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError
-    from sam_refine_client.inputs.files import load_array
+    from sam_refine_client.inputs.files import load_array, load_class_names
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 
@@ -67,12 +65,10 @@ def demo(
                 logits=load_array(DATA / "coarse_scores.npy"),
                 outputs=("labels", "coarse_labels", "regions"),
             )
-        classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))
         paths = result.save(
             out,
             image=DATA / "photo.jpg",
-            class_names=[entry["name"] for entry in classes],
-            palette=np.array([entry["colour"] for entry in classes], np.uint8),
+            class_names=load_class_names(DATA / "classes.txt"),
         )
     print_result(result)
     for path in paths:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -49,13 +48,13 @@ def ui(
     if local is not None:
         need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
     from sam_refine_client import InvalidRequestError, RefineClient, RefineError
+    from sam_refine_client.inputs.files import load_class_names
     from sam_refine_ui import Example, PageError, PageOptions, serve
 
-    classes = json.loads((DATA / "classes.json").read_text(encoding="utf-8"))
     example = Example(
         photo=DATA / "photo.jpg",
         scores=DATA / "coarse_scores.npy",
-        class_names=tuple(entry["name"] for entry in classes),
+        class_names=load_class_names(DATA / "classes.txt"),
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:

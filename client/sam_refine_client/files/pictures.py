@@ -6,88 +6,23 @@ Needs numpy and Pillow only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from sam_refine_client.arrays import AnyLabels, UInt8
+from sam_refine_client.arrays import AnyLabels, Mask, UInt8
+from sam_refine_client.files.colours import (
+    MAX_COLOURS,
+    Colour,
+    check_palette,
+    class_palette,
+    colour_of,
+)
 from sam_refine_client.images import check_rgb
 
-Colour: TypeAlias = tuple[int, int, int]
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-MAX_COLOURS = 256
-"""What the palette of a PNG can hold."""
-
-# --- Colours ---------------------------------------------------------------------------------
-
-_FIRST_COLOURS = (
-    (230, 85, 80),
-    (67, 122, 216),
-    (60, 180, 95),
-    (245, 190, 50),
-    (150, 85, 200),
-    (65, 200, 225),
-    (240, 135, 60),
-    (225, 90, 175),
-    (165, 205, 75),
-    (130, 95, 70),
-    (40, 140, 140),
-    (250, 185, 205),
-)
-"""A dozen hues chosen by eye; most maps need no more."""
-
-
-def class_palette(count: int) -> UInt8:
-    """Distinct colours of `count` classes, (count, 3) uint8 RGB; none is near black.
-
-    Each class has the same colour whatever the count. The first dozen are chosen by eye; each later
-    one is as far as possible from all before it. Raises `ValueError` for a count outside [0, 256].
-    """
-    if not 0 <= count <= MAX_COLOURS:
-        raise ValueError(f"count must be in [0, {MAX_COLOURS}], got {count}")
-    return _all_colours()[:count].copy()
-
-
-@cache
-def _all_colours() -> UInt8:
-    levels = np.arange(15, 256, 16)
-    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    spread = candidates.max(1) - candidates.min(1)
-    candidates = candidates[(candidates.max(1) >= 111) & (spread >= 32)]  # not dark, not grey
-    colours = np.array(_FIRST_COLOURS)
-    places = _oklab(candidates)
-    distances = np.full(len(candidates), np.inf)
-    for place in _oklab(colours):
-        np.minimum(distances, ((places - place) ** 2).sum(1), out=distances)
-    while len(colours) < MAX_COLOURS:
-        farthest = distances.argmax()
-        colours = np.concatenate([colours, candidates[farthest : farthest + 1]])
-        np.minimum(distances, ((places - places[farthest]) ** 2).sum(1), out=distances)
-    return colours.astype(np.uint8)
-
-
-def _oklab(colours: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """(n, 3) sRGB to OKLab (Ottosson 2020), where distances are close to what the eye sees."""
-    srgb = colours / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    to_cones = [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-    to_lab = [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-    cones = np.cbrt(linear @ np.array(to_cones).T)
-    lab: npt.NDArray[np.float64] = cones @ np.array(to_lab).T
-    return lab
-
 
 # --- Label maps as pictures ------------------------------------------------------------------
 
@@ -134,10 +69,11 @@ def palette_picture(
 
 # --- Before and after ------------------------------------------------------------------------
 
-_PANEL = (1200, 900)
+_PANEL = (832, 832)
 """(width, height) of the room for one map: the image is scaled up or down to fit into it."""
 _WIDE = 2.0
 """Maps of images wider than this many times their height are stacked."""
+_ZOOM = 4
 _MARGIN = 24
 _FONT_SIZE = 36
 _SWATCH = 30
@@ -145,10 +81,22 @@ _INK = (32, 33, 36)
 _PAPER = (255, 255, 255)
 _FRAME = (190, 192, 196)
 _LINE = (255, 255, 255)
+_LINE_WIDTH = 4
 _TINT = 0.5
 """How much of a pixel is the class colour; the rest is the photo."""
 _UNCOLOURED = 60
 """Grey of labels without a colour, if there is no photo."""
+
+Titled: TypeAlias = tuple[str, Image.Image]
+
+
+@dataclass(frozen=True)
+class _View:
+    """One map, and which of its pixels are shown: all, or those that changed."""
+
+    title: str
+    labels: AnyLabels
+    shown: Mask | None = None
 
 
 def before_after(
@@ -161,18 +109,21 @@ def before_after(
 ) -> Image.Image:
     """One RGB picture of the coarse and the refined map over the photo in grey, with outlines.
 
+    A third view has the pixels that changed, in the colours of their new classes; below, all three
+    are enlarged where most has changed. Where nothing has, there are the two maps only.
+
     `image` is (H, W, 3) uint8 RGB, H and W at least 1; the labels are (H, W) integers. Class i has
     colour `palette[i]` (by default of `class_palette`, which starts again after 256 classes).
     Negative labels, `ignore_label`, and labels past the end of a given palette stay uncoloured.
     With `class_names` a legend shows the classes that are in either map; a class past the end of
-    the names is called by its number. Wide images are stacked, others are side by side; small ones
-    are scaled up, large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
+    the names is called by its number. Views of wide images are stacked; small images are scaled
+    up, large ones down. Raises `ValueError` for arrays of other shapes or dtypes.
     """
     check_rgb(image)
     _check_fits("coarse_labels", coarse_labels, image)
     _check_fits("refined_labels", refined_labels, image)
-    maps = _before_and_after(coarse_labels, refined_labels)
-    return _titled(image, maps, class_names, palette, ignore_label)
+    views = _before_and_after(coarse_labels, refined_labels)
+    return _picture(image, views, class_names, palette, ignore_label)
 
 
 def without_photo(coarse_labels: AnyLabels | None, refined_labels: AnyLabels) -> Image.Image:
@@ -182,118 +133,182 @@ def without_photo(coarse_labels: AnyLabels | None, refined_labels: AnyLabels) ->
     """
     if coarse_labels is None:
         _check_labels("refined_labels", refined_labels)
-        return _titled(None, [("Refined", refined_labels)], ())
-    return _titled(None, _before_and_after(coarse_labels, refined_labels), ())
+        return _picture(None, [_View("Refined", refined_labels)], ())
+    return _picture(None, _before_and_after(coarse_labels, refined_labels), ())
 
 
-def _before_and_after(
-    coarse_labels: AnyLabels, refined_labels: AnyLabels
-) -> list[tuple[str, AnyLabels]]:
-    changed = np.count_nonzero(coarse_labels != refined_labels) / coarse_labels.size
-    refined = f"Refined, {changed:.1%} of the pixels changed"
-    return [("Coarse", coarse_labels), (refined, refined_labels)]
+def overlay(image: UInt8, labels: AnyLabels, palette: UInt8 | None = None) -> Image.Image:
+    """One map over the photo in grey, with outlines, drawn as in `before_after` but larger."""
+    check_rgb(image)
+    _check_fits("labels", labels, image)
+    colours = _colours([_View("", labels)], palette)
+    return _panel(image, _View("", labels), colours, _fitted(labels.shape, _OVERLAY))
 
 
-def _titled(
+_OVERLAY = (1200, 900)
+
+
+def _before_and_after(coarse_labels: AnyLabels, refined_labels: AnyLabels) -> list[_View]:
+    changed = coarse_labels != refined_labels
+    share = f"{changed.mean():.1%}"
+    if not changed.any():
+        return [_View("Coarse", coarse_labels), _View(f"Refined, {share} changed", refined_labels)]
+    return [
+        _View("Coarse", coarse_labels),
+        _View("Refined", refined_labels),
+        _View(f"Changed, {share}", refined_labels, changed),
+    ]
+
+
+def _picture(
     image: UInt8 | None,
-    maps: Sequence[tuple[str, AnyLabels]],
+    views: Sequence[_View],
     class_names: Sequence[str] | None,
     palette: UInt8 | None = None,
     ignore_label: int | None = None,
 ) -> Image.Image:
-    """Maps with their titles and, if there are names, a legend of the classes in any of them."""
-    if palette is not None:
-        check_palette(palette)
-    present = sorted({label for _, labels in maps for label in np.unique(labels).tolist()})
-    colours = {
-        label: None if label == ignore_label else _colour(label, palette) for label in present
-    }
+    """Views with their titles and, if there are names, a legend of the classes in any of them."""
+    colours = _colours(views, palette, ignore_label)
     legend = []
     if class_names is not None:
         for label, colour in colours.items():
             if colour is not None:
                 name = class_names[label] if label < len(class_names) else str(label)
                 legend.append((name, colour))
-    return _page([(title, _panel(image, labels, colours)) for title, labels in maps], legend)
+    size = _fitted(views[0].labels.shape, _PANEL)
+    wholes = [(view.title, _panel(image, view, colours, size)) for view in views]
+    grid = [wholes]
+    changed = views[-1].shown
+    if changed is not None:
+        window = _densest(changed)
+        grid.append([("", _enlarged(image, view, colours, size, window)) for view in views])
+        for _, panel in wholes:
+            _frame(panel, window, changed.shape)
+    if size[0] > _WIDE * size[1]:
+        grid = [list(row) for row in zip(*grid, strict=True)]
+    return _page(grid, legend)
 
 
-def overlay(image: UInt8, labels: AnyLabels, palette: UInt8 | None = None) -> Image.Image:
-    """One map over the photo in grey, with outlines, drawn and scaled as in `before_after`."""
-    check_rgb(image)
-    _check_fits("labels", labels, image)
+def _colours(
+    views: Sequence[_View], palette: UInt8 | None, ignore_label: int | None = None
+) -> dict[int, Colour | None]:
+    """The colour of each label in any of the views, in order; None if it stays uncoloured."""
     if palette is not None:
         check_palette(palette)
-    colours = {label: _colour(label, palette) for label in np.unique(labels).tolist()}
-    return _panel(image, labels, colours)
+    present = sorted({label for view in views for label in np.unique(view.labels).tolist()})
+    return {
+        label: None if label == ignore_label else colour_of(label, palette) for label in present
+    }
 
 
-def _colour(label: int, palette: UInt8 | None) -> Colour | None:
-    """The colour of a label, None if it stays uncoloured."""
-    if palette is None:
-        palette, label = _all_colours(), label % MAX_COLOURS if label >= 0 else label
-    if not 0 <= label < len(palette):
-        return None
-    red, green, blue = palette[label].tolist()
-    return red, green, blue
+def _fitted(shape: tuple[int, ...], room: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of a map (H, W), as large as the room allows."""
+    height, width = shape
+    scale = min(room[0] / width, room[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _panel(
-    image: UInt8 | None, labels: AnyLabels, colours: Mapping[int, Colour | None]
+    image: UInt8 | None,
+    view: _View,
+    colours: Mapping[int, Colour | None],
+    size: tuple[int, int],
 ) -> Image.Image:
     """The photo in grey, or plain without one, tinted by class; a line where two labels meet."""
-    height, width = labels.shape
-    scale = min(_PANEL[0] / width, _PANEL[1] / height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    height, width = view.labels.shape
     rows = (np.arange(size[1]) * height // size[1])[:, None]
     columns = np.arange(size[0]) * width // size[0]
-    labels = labels[rows, columns]
+    labels = view.labels[rows, columns]
 
     if image is None:
         pixels, tint = np.full((*labels.shape, 3), _UNCOLOURED, np.float32), 1.0
     else:
         photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
         pixels = np.asarray(photo.convert("L").convert("RGB")).astype(np.float32)
-        tint = _TINT
+        tint = _TINT if view.shown is None else 1.0
+    shown = True if view.shown is None else view.shown[rows, columns]
     for label, colour in colours.items():
         if colour is not None:
-            where = labels == label
+            where = (labels == label) & shown
             pixels[where] = (1 - tint) * pixels[where] + tint * np.array(colour, np.float32)
+    if view.shown is None:
+        pixels[_outlines(labels)] = _LINE
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _outlines(labels: AnyLabels) -> Mask:
+    """Both cells (h, w) wherever two neighbours differ."""
     line = np.zeros(labels.shape, np.bool_)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     line[:, :-1] |= across
     line[:, 1:] |= across
     line[:-1] |= down
     line[1:] |= down
-    pixels[line] = _LINE
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    return line
+
+
+# --- Zoom ------------------------------------------------------------------------------------
+
+
+def _densest(changed: Mask) -> tuple[slice, slice]:
+    """The part of (H, W), a quarter as high and wide, with the most changes; the first if equal."""
+    sides = [-(-side // _ZOOM) for side in changed.shape]
+    sums = np.pad(changed, ((1, 0), (1, 0))).astype(np.int32).cumsum(axis=0).cumsum(axis=1)
+    high, wide = sides
+    counts = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+    top, left = np.unravel_index(counts.argmax(), counts.shape)
+    return slice(int(top), int(top) + high), slice(int(left), int(left) + wide)
+
+
+def _enlarged(
+    image: UInt8 | None,
+    view: _View,
+    colours: Mapping[int, Colour | None],
+    size: tuple[int, int],
+    window: tuple[slice, slice],
+) -> Image.Image:
+    """The part of a view in the window, as large as the whole of it."""
+    part = None if image is None else image[window]
+    shown = None if view.shown is None else view.shown[window]
+    return _panel(part, _View("", view.labels[window], shown), colours, size)
+
+
+def _frame(panel: Image.Image, window: tuple[slice, slice], shape: tuple[int, ...]) -> None:
+    """Draw where the window of a map (H, W) is in its panel."""
+    (top, bottom), (left, right) = (
+        (side.start * length // whole, side.stop * length // whole - 1)
+        for side, whole, length in zip(window, shape, reversed(panel.size), strict=True)
+    )
+    ImageDraw.Draw(panel).rectangle((left, top, right, bottom), outline=_LINE, width=_LINE_WIDTH)
 
 
 # --- The page --------------------------------------------------------------------------------
 
 
 def _page(
-    panels: Sequence[tuple[str, Image.Image]],
+    grid: Sequence[Sequence[Titled]],
     legend: Sequence[tuple[str, Colour]],
 ) -> Image.Image:
-    """Titled panels, side by side or, if they are wide, stacked; the legend below."""
+    """Rows of titled panels of one size; the legend below."""
     font = ImageFont.load_default(size=_FONT_SIZE)
     line_height = round(1.4 * _FONT_SIZE)
-    panel_width, panel_height = panels[0][1].size
-    cell_width = max(panel_width, *(round(font.getlength(title)) for title, _ in panels))
-    cell_height = line_height + panel_height
-    stacked = panel_width > _WIDE * panel_height
-    columns, rows = (1, len(panels)) if stacked else (len(panels), 1)
-    width = columns * (cell_width + _MARGIN) + _MARGIN
+    panel_width, panel_height = grid[0][0][1].size
+    titles = [title for row in grid for title, _ in row]
+    cell_width = max(panel_width, *(round(font.getlength(title)) for title in titles))
+    width = len(grid[0]) * (cell_width + _MARGIN) + _MARGIN
 
+    heads = [line_height if any(title for title, _ in row) else 0 for row in grid]
     entries, legend_height = _flow(legend, font, width - 2 * _MARGIN, line_height)
-    top = rows * (cell_height + _MARGIN) + _MARGIN
+    top = sum(heads) + len(grid) * (panel_height + _MARGIN) + _MARGIN
     page = Image.new("RGB", (width, top + (legend_height + _MARGIN if legend else 0)), _PAPER)
     draw = ImageDraw.Draw(page)
-    for index, (title, panel) in enumerate(panels):
-        x = _MARGIN + index % columns * (cell_width + _MARGIN)
-        y = _MARGIN + index // columns * (cell_height + _MARGIN)
-        draw.text((x, y + line_height // 2), title, _INK, font, anchor="lm")
-        page.paste(panel, (x, y + line_height))
+    y = _MARGIN
+    for row, head in zip(grid, heads, strict=True):
+        for column, (title, panel) in enumerate(row):
+            x = _MARGIN + column * (cell_width + _MARGIN)
+            draw.text((x, y + line_height // 2), title, _INK, font, anchor="lm")
+            page.paste(panel, (x, y + head))
+        y += head + panel_height + _MARGIN
     for x, y, name, colour in entries:
         x, y = x + _MARGIN, y + top + line_height // 2
         draw.rectangle((x, y - _SWATCH // 2, x + _SWATCH, y + _SWATCH // 2), colour, _FRAME)
@@ -344,12 +359,3 @@ def _check_labels(field: str, labels: AnyLabels) -> None:
             f"{field} must be (H, W) integers, H and W at least 1, "
             f"got {labels.shape} {labels.dtype}"
         )
-
-
-def check_palette(palette: UInt8) -> UInt8:
-    """Return the palette; raise `ValueError` unless it is (n, 3) uint8."""
-    if not isinstance(palette, np.ndarray):
-        raise ValueError(f"palette must be (n, 3) uint8, got {type(palette).__name__}")
-    if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
-        raise ValueError(f"palette must be (n, 3) uint8, got {palette.shape} {palette.dtype}")
-    return palette

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sam_refine_client.files.pictures import MAX_COLOURS, class_palette
+from sam_refine_client.files.colours import MAX_COLOURS, class_palette
 from sam_refine_client.files.whole_files import write_whole
 from sam_refine_quality.report.gallery import Exhibit, Gallery
 from sam_refine_quality.report.pictures import (

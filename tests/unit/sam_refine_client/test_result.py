@@ -13,7 +13,8 @@ from PIL import Image
 
 from sam_refine.contract import Outcome
 from sam_refine_client import RefineResult, Region
-from sam_refine_client.files.pictures import before_after, class_palette
+from sam_refine_client.files.colours import class_palette
+from sam_refine_client.files.pictures import before_after
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 

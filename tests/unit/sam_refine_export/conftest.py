@@ -26,7 +26,7 @@ def mobile_sam(published):
 @pytest.fixture(scope="session")
 def photo_canvas(request):
     """The demo photo on a canvas: uint8 (1, 1024, 1024, 3), int64 (1, 2)."""
-    path = request.config.rootpath / "cli/sam_refine_cli/demo_data/photo.jpg"
+    path = request.config.rootpath / "cli/sam_refine_cli/demo_data/coffee/photo.jpg"
     image = Image.open(path).convert("RGB").resize((1024, 768))
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     canvas = torch.full((1, 1024, 1024, 3), 255, dtype=torch.uint8)

@@ -8,8 +8,8 @@ import pytest
 
 from sam_refine.contract import Outcome
 from sam_refine_client import RefineResult, Region
+from sam_refine_client.files.colours import class_palette
 from sam_refine_ui import view
-from sam_refine_ui.classes import palette
 
 PHOTO = np.full((6, 8, 3), 128, np.uint8)
 
@@ -39,7 +39,9 @@ def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colou
     middle = np.array([before.width * 9 // 16, before.height // 2])
     colours = [np.array(picture.getpixel(tuple(middle.tolist()))) for picture in (before, after)]
     for colour, class_id in zip(colours, (0, 2), strict=True):
-        np.testing.assert_allclose(colour, (128 + palette()[class_id].astype(int)) / 2, atol=0.5)
+        np.testing.assert_allclose(
+            colour, (128 + class_palette(3)[class_id].astype(int)) / 2, atol=0.5
+        )
 
 
 def test_class_count_is_of_both_maps_and_the_regions(result):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_client import RefineResult
 from sam_refine_client.arrays import Labels
-from sam_refine_client.files.pictures import MAX_COLOURS
+from sam_refine_client.files.colours import MAX_COLOURS
 from sam_refine_ui.coarse.soft_scores import scores_of_labels
 
 

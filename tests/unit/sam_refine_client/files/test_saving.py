@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError, Outcome
 from sam_refine_client import RefineResult, Region, SaveFormat
-from sam_refine_client.files.pictures import class_palette
+from sam_refine_client.files.colours import class_palette
 
 PHOTO = np.full((6, 8, 3), 128, np.uint8)
 REGIONS = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sam_refine_client.files.pictures import class_palette
+from sam_refine_client.files.colours import class_palette
 from sam_refine_ui.coarse.scribbles import labels_of_scribbles
 
 BRUSHES = class_palette(8)
