@@ -142,15 +142,15 @@ def shown(result):
 def test_notebooks_show_the_maps_in_their_plain_colours(result):
     picture = shown(result)
     first, second = class_palette(3)[[0, 2]].tolist()
-    row = picture[picture.shape[0] // 2]
-    colours = [row[round(x * len(row))].tolist() for x in (0.1, 0.3, 0.45, 0.55, 0.7, 0.8, 0.95)]
-    assert colours == [first, first, second, first, first, second, second]
+    row = picture[picture.shape[0] // 4]
+    colours = [row[round(x * len(row))].tolist() for x in (0.05, 0.15, 0.3, 0.4, 0.6)]
+    assert colours == [first, first, second, first, second]
 
 
 def test_notebooks_show_the_refined_map_alone_where_the_coarse_one_was_not_asked_for(result):
     both, alone = shown(result), shown(replace(result, coarse_labels=None))
-    assert alone.shape[1] < 0.6 * both.shape[1]
-    assert alone.shape[0] == both.shape[0]
+    assert alone.shape[1] < 0.4 * both.shape[1]
+    assert alone.shape[0] < 0.6 * both.shape[0]
     row = alone[alone.shape[0] // 2]
     colours = [row[round(x * len(row))].tolist() for x in (0.25, 0.75)]
     assert colours == class_palette(3)[[0, 2]].tolist()

@@ -53,7 +53,7 @@ def test_class_count_is_of_both_maps_and_the_regions(result):
 
 def test_legend_has_the_classes_of_either_map_and_escapes_their_names(result):
     html = view.legend(result, ("a <b> & c", "unused"))
-    assert re.findall(r"background:(#\w+)", html) == ["#6e737d", "#437ad8"]
+    assert re.findall(r"background:(#\w+)", html) == ["#6e737d", "#f5be32"]
     assert "0 a &lt;b&gt; &amp; c" in html
     assert "unused" not in html
 

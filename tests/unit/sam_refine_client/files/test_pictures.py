@@ -116,13 +116,31 @@ def test_before_after_shows_each_map_on_its_own_side():
     coarse, refined = np.zeros((90, 120), np.int32), np.ones((90, 120), np.int64)
     picture = before_after(grey, coarse, refined, palette=np.stack([red, green]))
     pixels = np.asarray(picture).astype(int)
-    middle = picture.width // 2
-    left, right = (
-        pixels[picture.height // 2, middle // 2],
-        pixels[picture.height // 2, -middle // 2],
-    )
-    np.testing.assert_array_equal(left, (128 + red.astype(int)) // 2)
-    np.testing.assert_array_equal(right, (128 + green.astype(int)) // 2)
+    row = pixels[picture.height // 4]
+    before, after, changed = (row[picture.width * place // 12] for place in (1, 5, 11))
+    np.testing.assert_array_equal(before, (128 + red.astype(int)) // 2)
+    np.testing.assert_array_equal(after, (128 + green.astype(int)) // 2)
+    np.testing.assert_array_equal(changed, green)
+
+
+def test_before_after_enlarges_where_most_has_changed():
+    """A quarter of each side: the change, 20 x 15 pixels, is all that the lower row shows."""
+    grey = np.full((120, 160, 3), 128, np.uint8)
+    coarse = np.zeros((120, 160), np.int32)
+    refined = coarse.copy()
+    refined[90:105, 30:50] = 1
+    refined[10, 10] = 1  # less
+    palette = np.array([[200, 0, 0], [0, 200, 0]], np.uint8)
+    picture = before_after(grey, coarse, refined, palette=palette)
+    plain = before_after(grey, coarse, coarse, palette=palette)
+    height = plain.height - 24  # of the upper row
+    assert picture.height - plain.height == plain.height - 50 - 24  # no title, one margin less
+    changed = np.asarray(picture)[height:, picture.width * 2 // 3 :]
+    share = (changed == palette[1]).all(-1).sum() / (832 * 624)
+    assert share == pytest.approx(15 * 20 / (30 * 40), abs=0.01)
+    upper = np.asarray(picture)[50:height, picture.width * 2 // 3 :]
+    assert (upper == palette[1]).all(-1).mean() < 0.03
+    assert (upper == 255).all(-1)[100:-100, 100:-100].any()  # the frame
 
 
 def test_before_after_outlines_the_border_of_two_classes_and_nothing_else():
@@ -179,7 +197,7 @@ def test_before_after_legend_of_many_long_names_wraps_within_the_picture():
     assert (pixels[:, -20:] == 255).all()
     assert (pixels[-20:] == 255).all()
     for label in (0, 75, 149):
-        assert contains_colour(picture, tuple(class_palette(150)[label].tolist()), below=0.2)
+        assert contains_colour(picture, tuple(class_palette(150)[label].tolist()), below=0.15)
 
 
 @pytest.mark.parametrize(("first", "second"), [("u1", "i8"), ("u8", "i4"), ("u8", "i8")])
@@ -224,16 +242,18 @@ def test_before_after_of_a_float_image_is_refused():
 # --- overlay ---------------------------------------------------------------------------------
 
 
-def test_overlay_is_the_panel_of_before_after():
-    image = photo(90, 120)
+def test_overlay_tints_each_class_and_outlines_it():
+    grey = np.full((90, 120, 3), 100, np.uint8)
     labels = np.zeros((90, 120), np.int32)
-    labels[20:60, 30:80] = 1
-    palette = np.array([[110, 115, 125], [230, 85, 80]], np.uint8)
-    panel = np.asarray(overlay(image, labels, palette))
-    page = np.asarray(before_after(image, labels, labels, palette=palette))
-    height, width = panel.shape[:2]
-    assert (height, width) == (900, 1200)
-    np.testing.assert_array_equal(page[-24 - height : -24, 24 : 24 + width], panel)
+    labels[:, 60:] = 1
+    palette = np.array([[110, 120, 130], [230, 85, 80]], np.uint8)
+    pixels = np.asarray(overlay(grey, labels, palette)).astype(int)
+    assert pixels.shape == (900, 1200, 3)
+    for column, colour in ((100, palette[0]), (1100, palette[1])):
+        np.testing.assert_allclose(
+            pixels[:, column], [(100 + colour.astype(int)) / 2] * 900, atol=1
+        )
+    assert (pixels[:, 599:601] == 255).all()
 
 
 @pytest.mark.parametrize(
