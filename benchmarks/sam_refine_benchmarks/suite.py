@@ -15,6 +15,7 @@ from sam_refine_benchmarks.measuring.results import Measured, Result
 from sam_refine_benchmarks.sections import (
     decoder,
     encoder,
+    judged,
     merge,
     request,
     same_image,
@@ -32,6 +33,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Setting], Result]]] = MappingProxyType(
         "split_regions": split_regions.run,
         "merge": merge.run,
         "request": request.run,
+        "judged": judged.run,
         "same_image": same_image.run,
         "throughput": throughput.run,
         "server_memory": server_memory.run,

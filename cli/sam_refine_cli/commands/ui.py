@@ -54,7 +54,7 @@ def ui(
     example = Example(
         photo=DATA / "photo.jpg",
         scores=DATA / "coarse_scores.npy",
-        class_names=load_class_names(DATA / "classes.txt"),
+        class_names=tuple(load_class_names(DATA / "classes.txt")),
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:

@@ -61,11 +61,11 @@ def learn(recordings: Sequence[Recording], groups: Sequence[Hashable]) -> TreesJ
     changes: list[Table] = []
     inner = folds(groups, INNER_FOLDS) if len(set(groups)) > 1 else [(everything, everything)]
     for train, test in inner:
-        proposer = TreesJudge(_trees([tables[i] for i in train], min_samples_leaf=20), None)
+        proposer = TreesJudge(grow_trees([tables[i] for i in train], min_samples_leaf=20), None)
         changes += [change_table(recordings[i], proposer) for i in test]
     return TreesJudge(
-        _trees(tables, min_samples_leaf=20),
-        _trees([_sample(changes)], min_samples_leaf=100),
+        grow_trees(tables, min_samples_leaf=20),
+        grow_trees([_sample(changes)], min_samples_leaf=100),
     )
 
 
@@ -102,7 +102,8 @@ def folds(groups: Sequence[Hashable], count: int) -> list[tuple[list[int], list[
     return [(train.tolist(), test.tolist()) for train, test in splits]
 
 
-def _trees(tables: Sequence[Table], *, min_samples_leaf: int) -> HistGradientBoostingRegressor:
+def grow_trees(tables: Sequence[Table], *, min_samples_leaf: int) -> HistGradientBoostingRegressor:
+    """Boosted trees that foretell gains from the features of tables, all of the same columns."""
     features = np.concatenate([table.features for table in tables])
     gains = np.concatenate([table.gains for table in tables])
     if len(gains) == 0:  # nobody knows what it would gain, so nothing is to change

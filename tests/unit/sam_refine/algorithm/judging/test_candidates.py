@@ -14,8 +14,8 @@ from support import exact
 
 def grid_of(seed, size=(48, 64), ratio=4):
     """Three classes' regions in an image whose masks are (192, 256)."""
-    scores = np.random.default_rng(seed).random((3, 6, 8)).astype(np.float32)
-    scores = ClassScores(scores, size)
+    values = np.random.default_rng(seed).random((3, 6, 8)).astype(np.float32)
+    scores = ClassScores(values, size)
     labels, labels_grid, grid_scores = coarse_map(scores, None, grid_size(size, ratio))
     regions = split_regions(labels_grid, grid_scores, RefineOptions(), 1000)
     return MaskGrid.of(labels, scores, regions), regions

@@ -12,8 +12,8 @@ SIZE = (6, 8)
 @pytest.fixture
 def case():
     """Probabilities (4, 3, 4) of an image of twice the size, S, and changes to the second best."""
-    scores = np.random.default_rng(3).random((4, 3, 4)).astype(np.float32)
-    scores = ClassScores(scores / scores.sum(axis=0), SIZE)
+    values = np.random.default_rng(3).random((4, 3, 4)).astype(np.float32)
+    scores = ClassScores(values / values.sum(axis=0), SIZE)
     labels = scores.argmax()
     rows, columns = np.nonzero(np.random.default_rng(4).random(SIZE) < 0.5)
     second = np.argsort(-scores.image(), axis=0, kind="stable")[1]

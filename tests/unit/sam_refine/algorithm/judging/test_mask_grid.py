@@ -18,8 +18,8 @@ SIZES = [(64, 96), (300, 200), (1, 7), (480, 640)]
 
 
 def grid_of(size, library=np.asarray, classes=4, ratio=4):
-    scores = np.random.default_rng(size[0]).random((classes, 6, 8)).astype(np.float32)
-    scores = ClassScores(library(scores), size)
+    values = np.random.default_rng(size[0]).random((classes, 6, 8)).astype(np.float32)
+    scores = ClassScores(library(values), size)
     labels, labels_grid, grid_scores = coarse_map(scores, None, grid_size(size, ratio))
     regions = split_regions(labels_grid, grid_scores, RefineOptions(), 10_000)
     return MaskGrid.of(labels, scores, regions), scores, labels, regions
