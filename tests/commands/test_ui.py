@@ -19,13 +19,14 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_client import RefineClient
+from sam_refine_client import RefineClient, RefineOptions
 from sam_refine_client.files.colours import class_palette
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, run
 from support.servers import free_ports
 
 PHOTO = DEMO_DATA / "photo.jpg"
+EXAMPLE = DEMO_DATA.parent / "portrait"
 PHOTO_PLACE, PAINTING, LABELS, SCORES = 1, 2, 3, 5
 """Places among what Refine is given."""
 MESSAGE, SLIDER, LEGEND, NUMBERS, FILES, TABLE = 0, 3, 4, 5, 6, 7
@@ -78,13 +79,20 @@ class Page:
                     return event["output"]["data"]
         return pytest.fail("the page went away")
 
-    def _call(self, label):
-        """The call that pressing a button, or opening a tab, of a label makes."""
+    def change(self, label, value):
+        """What the outputs of a component become when its value is another one."""
+        call = self._call(label, "input")
+        answer = self._http.post("/gradio_api/run/predict", json=self._body(call, [value]))
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+    def _call(self, label, *events):
+        """The call of an event of what has a label: by default, pressing it or opening the tab."""
         places = [place for place, each in self._components.items()
                   if label in (each.get("label"), each.get("value"))]  # fmt: skip
-        events = [[place, event] for place in places for event in ("click", "select")]
+        targets = [[place, event] for place in places for event in events or ("click", "select")]
         return next(
-            call for call in self._calls if any([*target] in events for target in call["targets"])
+            call for call in self._calls if any([*target] in targets for target in call["targets"])
         )
 
     def _body(self, call, values):
@@ -120,10 +128,9 @@ def address(server, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(server):
-    """The example, as the client itself refines it."""
+def client(server):
     with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
-        return client.refine(PHOTO, logits=coarse_scores())
+        yield client
 
 
 def picture(page, file):
@@ -147,27 +154,42 @@ def overlap(first, second):
 
 
 @pytest.mark.triton
-def test_example_is_refined_as_by_the_client(server, address, expected):
+def test_example_is_refined_as_by_the_client(server, address, client):
+    scores = np.load(EXAMPLE / "coarse_scores.npy")
+    expected = client.refine(EXAMPLE / "photo.jpg", logits=scores)
     page = Page(address)
     assert f"127.0.0.1:{server.grpc_port}" in page.html
-    _, *example = page.press("Show the example", [])
+    _, _, *example = page.press("Show the example", [])
     outputs = page.press("Refine", example)
     np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
     assert len(outputs[TABLE]["data"]) == len(expected.regions)
-    assert outputs[TABLE]["data"][-1][0] == "5 spoon"
+    assert outputs[TABLE]["data"][-1][0] == "3 suit"
     kept = sum(region.kept for region in expected.regions)
     assert f"{kept} of {len(expected.regions)}" in outputs[NUMBERS]
-    assert "3 cup" in outputs[LEGEND]
+    assert "1 hair" in outputs[LEGEND]
     before, after = (picture(page, file) for file in outputs[SLIDER])
     assert before.shape == after.shape
     assert 0.001 < np.mean((before != after).any(-1)) < 0.2
 
 
 @pytest.mark.triton
-def test_painting_is_refined_towards_what_was_painted_over(address, expected):
+def test_preset_is_refined_as_by_the_client(address, client):
+    scores = np.load(EXAMPLE / "coarse_scores.npy")
+    options = RefineOptions.of_preset("safe")
+    expected = client.refine(EXAMPLE / "photo.jpg", logits=scores, options=options)
+    page = Page(address)
+    _, _, *example = page.press("Show the example", [])
+    knobs = page.change("Preset", "safe")
+    outputs = page.press("Refine", [*example[: -len(knobs)], *knobs])
+    np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
+
+
+@pytest.mark.triton
+def test_painting_is_refined_towards_what_was_painted_over(address, client):
+    expected = client.refine(PHOTO, logits=coarse_scores())
     page = Page(address)
     layer = Image.new("RGBA", (300, 200))  # half the photo's size, as that of a large photo
-    colour = *class_palette(2)[1].tolist(), 255
+    colour = *class_palette(3)[2].tolist(), 255
     ImageDraw.Draw(layer).ellipse([40, 45, 235, 190], fill=colour)  # about the saucer
     values = page.values("Refine")
     values[PHOTO_PLACE] = page.upload("photo.jpg", PHOTO.read_bytes())
@@ -206,7 +228,7 @@ def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path)
         address,
     ):
         page = Page(address)
-        _, *example = page.press("Show the example", [])
+        _, _, *example = page.press("Show the example", [])
         message, *_ = page.press("Refine", example)
         assert "is the server running there" in message["value"]
         assert list(tmp_path.iterdir())
@@ -228,7 +250,7 @@ def test_page_shows_no_file_that_was_not_uploaded_and_fetches_nothing_from_elsew
         for path in ("/config", "/gradio_api/info", "/gradio_api/runs", "/gradio_api/call/refine"):
             assert page.get(path).status_code == 404
         assert page.get(f"/gradio_api/file={secret}").status_code == 403
-        _, *example = page.press("Show the example", [])
+        _, _, *example = page.press("Show the example", [])
         example[SCORES] = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
         with pytest.raises(AssertionError, match="it was not uploaded by a user"):
             page.press("Refine", example)

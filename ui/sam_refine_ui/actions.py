@@ -23,7 +23,7 @@ from sam_refine_ui.coarse.coarse_map import CoarseMap
 from sam_refine_ui.coarse.scribbles import labels_of_scribbles
 from sam_refine_ui.coarse.uploads import read_labels, read_photo, read_scores
 from sam_refine_ui.example import Example
-from sam_refine_ui.knobs import KNOBS, options_of
+from sam_refine_ui.knobs import DEFAULTS, options_of, values_of
 
 ALREADY_SCORES: Final = "none"
 """The choice that stands for no activation."""
@@ -59,10 +59,11 @@ class Actions:
             return [_message(error), None]
 
     def load_example(self) -> list[Any]:
-        """The tab to open, and all arguments of `refine`, which is called next."""
+        """The tab to open, the preset, and all arguments of `refine`, which is called next."""
         photo = str(self.example.photo)
         return [
             gr.Tabs(selected=Source.SCORES.value),
+            DEFAULTS,
             Source.SCORES,
             photo,
             _to_paint_on(photo),
@@ -71,7 +72,7 @@ class Actions:
             str(self.example.scores),
             ALREADY_SCORES,
             ", ".join(self.example.class_names),
-            *(knob.default for knob in KNOBS),
+            *values_of(DEFAULTS),
         ]
 
     def refine(

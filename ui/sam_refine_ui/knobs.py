@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Final
 
 import gradio as gr
 
-from sam_refine.contract import OptionRow, RefineOptions
+from sam_refine.contract import PRESETS, OptionRow, RefineOptions
 
 _MOST_STEPS: Final = 100
 """A range of more is typed, not slid."""
 
+DEFAULTS: Final = "default"
+"""The choice beside the presets."""
 KNOBS: Final = tuple(row for row in RefineOptions.rows.values() if row.on_page)
 
 
@@ -31,6 +34,24 @@ def component(knob: OptionRow) -> gr.components.Component:
     return gr.Number(
         default, minimum=low, maximum=high, precision=precision, label=label, info=info
     )
+
+
+def preset_choice() -> gr.Radio:
+    """What turns all knobs at once."""
+    return gr.Radio(
+        [DEFAULTS, *PRESETS],
+        value=DEFAULTS,
+        label="Preset",
+        info="Sets all options. safe: weighs SAM against your network, pixel by pixel; judged: "
+        "by a judge that the server has learned; published: as in the paper's code.",
+    )
+
+
+def values_of(preset: str) -> list[Any]:
+    """What the knobs are turned to, in the order of `KNOBS`."""
+    options = RefineOptions() if preset == DEFAULTS else RefineOptions.of_preset(preset)
+    values = [getattr(options, knob.name) for knob in KNOBS]
+    return [value.value if isinstance(value, Enum) else value for value in values]
 
 
 def options_of(values: Sequence[Any]) -> RefineOptions:

@@ -14,7 +14,7 @@ from sam_refine_client import Activation
 from sam_refine_ui import view
 from sam_refine_ui.actions import ALREADY_SCORES, Actions, Source
 from sam_refine_ui.classes import BRUSHES, css_colour, split_names
-from sam_refine_ui.knobs import KNOBS, component
+from sam_refine_ui.knobs import KNOBS, component, preset_choice, values_of
 
 _PRIVATE: Final[Any] = {"api_visibility": "private"}
 """Only the page itself needs these calls."""
@@ -68,6 +68,7 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         for source, tab in given.tabs.items():
             tab.select(partial(_same, source), [], given.source, queue=False, **_PRIVATE)
         given.names.change(brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
+        given.preset.input(values_of, given.preset, given.knobs, queue=False, **_PRIVATE)
         painted_on = [message, given.painting]
         given.photo.input(actions.take_photo, given.photo, painted_on, **_PRIVATE)
         inputs, outputs = given.inputs(), [message, *results]
@@ -75,7 +76,7 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         loaded = load.click(
             actions.load_example,
             [],
-            [given.all_tabs, *inputs],
+            [given.all_tabs, given.preset, *inputs],
             show_progress="hidden",  # it would stay on what lies in a closed tab
             **_PRIVATE,
         )
@@ -99,6 +100,7 @@ class _Given:
     scores: gr.File
     activation: gr.Radio
     names: gr.Textbox
+    preset: gr.Radio
     knobs: Sequence[gr.components.Component]
 
     def inputs(self) -> list[gr.components.Component]:
@@ -163,10 +165,11 @@ def _given() -> _Given:
     names = gr.Textbox(
         "",
         label="Class names",
-        placeholder="background, cup, saucer",
+        placeholder="background, person, car",
         info="From class 0, separated by commas; may be empty.",
         max_lines=1,
     )
+    preset = preset_choice()
     with gr.Accordion("Options", open=False):
         knobs = [component(knob) for knob in KNOBS]
     return _Given(
@@ -181,6 +184,7 @@ def _given() -> _Given:
         scores=scores,
         activation=activation,
         names=names,
+        preset=preset,
         knobs=knobs,
     )
 

@@ -5,8 +5,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from sam_refine.contract import FailedRegions, InvalidRequestError, MaskPrompt, RefineOptions
-from sam_refine_ui.knobs import KNOBS, component, options_of
+from sam_refine.contract import (
+    PRESETS,
+    FailedRegions,
+    InvalidRequestError,
+    MaskPrompt,
+    RefineOptions,
+)
+from sam_refine_ui.knobs import KNOBS, component, options_of, preset_choice, values_of
 
 LEFT_OUT = {"max_regions", "ignore_label"}
 """A guard for machines, and what goes with a label map."""
@@ -23,6 +29,14 @@ def test_knobs_are_all_options_but_two():
 
 def test_components_untouched_are_the_default_options():
     assert options_of([component(knob).value for knob in KNOBS]) == RefineOptions()
+
+
+def test_presets_turn_all_knobs():
+    choices = [value for _, value in preset_choice().choices]
+    assert choices == ["default", *PRESETS]
+    assert options_of(values_of("default")) == RefineOptions()
+    for preset in PRESETS:
+        assert options_of(values_of(preset)) == RefineOptions.of_preset(preset)
 
 
 @pytest.mark.parametrize(
