@@ -13,13 +13,14 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.errors import RefineError
 from sam_refine_client.result import RefineResult
+from sam_refine_client.waiting import first_done
 
 Job: TypeAlias = Mapping[str, Any]
 """The arguments of one `refine`, by name."""
@@ -84,10 +85,7 @@ def _until_raised(jobs: Iterable[Job], raised: list[Exception]) -> Iterator[Job]
 
 
 def _next(pending: deque[Future[Outcome]], *, in_order: bool) -> Outcome:
-    if in_order:
-        return pending.popleft().result()
-    done, _ = wait(pending, return_when=FIRST_COMPLETED)
-    first = next(future for future in pending if future in done)
+    first = first_done([pending[0]] if in_order else pending)
     pending.remove(first)
     return first.result()
 

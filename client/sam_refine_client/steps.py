@@ -18,6 +18,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from tritonclient.utils import InferenceServerException
 
+from sam_refine_client.waiting import first_done, wait_for
+
 R = TypeVar("R")
 
 
@@ -99,7 +101,7 @@ def run(steps: Steps[R], connect: Callable[[], Any], stop: Stop) -> R:
         if isinstance(step, Pause):
             is_over = Event()
             with stop.ends(is_over.set):
-                is_over.wait(step.seconds)
+                wait_for(is_over, step.seconds)
             return stop.check()
         if current_thread() is main_thread():
             return _call_in_thread(step, connect, stop)
@@ -139,7 +141,7 @@ def _call_in_thread(remote: Remote, connect: Callable[[], Any], stop: Stop) -> A
     with stop.ends(interrupted.set):
         try:
             Thread(target=call, name=f"sam_refine {remote.method}").start()
-            return answer.result()
+            return first_done([answer]).result()
         except BaseException:
             interrupted.set()
             raise

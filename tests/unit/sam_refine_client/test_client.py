@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import subprocess
@@ -38,13 +37,17 @@ def hanging(count=100):
 
 @pytest.fixture
 def interrupt():
-    """interrupt(condition) presses Ctrl-C in this, the main thread, once the condition returns."""
+    """interrupt(condition) presses Ctrl-C once the condition returns.
+
+    The signal goes to another thread: the main thread does not wake, as it does not where a signal
+    comes just before it begins to wait.
+    """
     threads = []
 
     def begin(condition):
         def press():
             condition()
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
         threads.append(threading.Thread(target=press))
         threads[-1].start()
