@@ -96,7 +96,10 @@ class ClassScores:
             to_like(index, self.values)
             for index in (np.arange(len(self))[:, None], rows[None], columns[None])
         )
-        return to_numpy(gather_bilinear(self.values, classes, rows, columns, self.size_image))
+        values = self.values
+        if math.prod(values.shape) < 4 * len(self) * rows.shape[1]:  # 4 scores are read for each
+            values = to_float32(values)
+        return to_numpy(gather_bilinear(values, classes, rows, columns, self.size_image))
 
     def image(self) -> Array:
         """All of L in image resolution, (C, H, W) float32."""

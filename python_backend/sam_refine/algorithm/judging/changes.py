@@ -143,10 +143,13 @@ def _features(
         "new_class": new,
         "gain": np.array([proposal.gain for proposal in proposals], np.float32)[by],
     }
+    features = np.empty((len(rows), len(CHANGE_FEATURES)), np.float32)
+    for column, name in enumerate(CHANGE_FEATURES[: len(measured)]):
+        features[:, column] = measured[name]
     of_mask = np.stack([proposal.features for proposal in proposals])
-    for name in CHANGE_FEATURES[len(measured) :]:
-        measured[name] = of_mask[by, MASK_FEATURES.index(name)]
-    return np.stack([measured[name] for name in CHANGE_FEATURES], axis=1).astype(np.float32)
+    shared = [MASK_FEATURES.index(name) for name in CHANGE_FEATURES[len(measured) :]]
+    features[:, len(measured) :] = of_mask[:, shared][by]
+    return features
 
 
 def _scores_at(
