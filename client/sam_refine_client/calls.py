@@ -41,7 +41,7 @@ from sam_refine_client.status.health import (
     wrong_in_canary,
 )
 from sam_refine_client.status.info import ServerInfo
-from sam_refine_client.steps import Steps
+from sam_refine_client.steps.steps import Steps
 from sam_refine_client.transport.call import Call, Transport
 
 

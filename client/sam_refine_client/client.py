@@ -29,7 +29,7 @@ from sam_refine_client import calls
 from sam_refine_client.errors import UnreachableError
 from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
 from sam_refine_client.result import RefineResult
-from sam_refine_client.steps import Steps, Stop, run, run_async
+from sam_refine_client.steps.steps import Steps, Stop, run, run_async
 from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.errors import RefineError
 from sam_refine_client.result import RefineResult
-from sam_refine_client.waiting import first_done
+from sam_refine_client.steps.waiting import first_done
 
 Job: TypeAlias = Mapping[str, Any]
 """The arguments of one `refine`, by name."""

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from sam_refine_client import RefineClient
-from sam_refine_client.waiting import SIGNAL_POLL_S
+from sam_refine_client.steps.waiting import SIGNAL_POLL_S
 from sam_refine_ui.example import Example
 
 MAX_UPLOAD_BYTES: Final = 512 * 2**20

@@ -20,7 +20,7 @@ from sam_refine_client.status.info import (
     differences,
     model_info,
 )
-from sam_refine_client.steps import Remote, Steps
+from sam_refine_client.steps.steps import Remote, Steps
 
 
 @dataclass(frozen=True)

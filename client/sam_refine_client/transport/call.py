@@ -16,7 +16,7 @@ from sam_refine_client.deadline import remaining_s
 from sam_refine_client.errors import DeadlineError, RefineError
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ServerInfo
-from sam_refine_client.steps import Steps
+from sam_refine_client.steps.steps import Steps
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from sam_refine_client.errors import (
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ServerInfo
 from sam_refine_client.status.questions import Questions
-from sam_refine_client.steps import Pause, Remote, Steps, Work
+from sam_refine_client.steps.steps import Pause, Remote, Steps, Work
 from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.connection import ConnectionOptions, Retries, SharedMemoryUse
 from sam_refine_client.transport.shared_memory import Placement, Segment, Segments

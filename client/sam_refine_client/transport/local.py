@@ -33,7 +33,7 @@ from sam_refine.service.request import read_image
 from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
-from sam_refine_client.steps import Steps, Work
+from sam_refine_client.steps.steps import Steps, Work
 from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.local_networks import DecoderMemo, Networks
 

@@ -27,7 +27,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from sam_refine_client.errors import UNAVAILABLE
-from sam_refine_client.steps import Pause, Remote, Steps
+from sam_refine_client.steps.steps import Pause, Remote, Steps
 
 LEAST_BYTES: Final = 2**20
 """Smaller tensors travel in the message, which is as fast and needs no segment."""

@@ -12,7 +12,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from sam_refine_client import ConnectionOptions, ForbiddenError, ServerError
-from sam_refine_client.steps import Stop, run
+from sam_refine_client.steps.steps import Stop, run
 from sam_refine_client.transport.shared_memory import Segments
 from support.fake_triton import FakeTriton
 

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from tritonclient.utils import InferenceServerException
 
-from sam_refine_client.waiting import first_done, wait_for
+from sam_refine_client.steps.waiting import first_done, wait_for
 
 R = TypeVar("R")
 

@@ -1,0 +1,1 @@
+"""Calls as generators of steps, and how each step is done."""
