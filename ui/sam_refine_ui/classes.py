@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sam_refine_client.files.colours import MAX_COLOURS, class_palette
+from sam_refine_client.files.colours import MAX_COLOURS, class_palette, colour_of
 
 BRUSHES: Final = 8
 """Classes 1 to 8 can be painted; what is unpainted is class 0."""
@@ -13,10 +13,8 @@ BRUSHES: Final = 8
 
 def css_colour(class_id: int) -> str:
     """#rrggbb of a class; "transparent" if it has no colour."""
-    if not 0 <= class_id < MAX_COLOURS:
-        return "transparent"
-    red, green, blue = class_palette(MAX_COLOURS)[class_id].tolist()
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    colour = colour_of(class_id, class_palette(MAX_COLOURS))
+    return "transparent" if colour is None else "#" + bytes(colour).hex()
 
 
 def split_names(text: str | None) -> tuple[str, ...]:

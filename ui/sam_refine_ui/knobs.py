@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from sam_refine.contract import PRESETS, OptionRow, RefineOptions
+from sam_refine.contract import PRESET_HELP, PRESETS, OptionRow, RefineOptions
 
 _MOST_STEPS: Final = 100
 """A range of more is typed, not slid."""
@@ -42,8 +42,7 @@ def preset_choice() -> gr.Radio:
         [DEFAULTS, *PRESETS],
         value=DEFAULTS,
         label="Preset",
-        info="Sets all options. safe: weighs SAM against your network, pixel by pixel; judged: "
-        "by a judge that the server has learned; published: as in the paper's code.",
+        info=f"Sets all options. {'; '.join(map(': '.join, PRESET_HELP.items()))}.",
     )
 
 

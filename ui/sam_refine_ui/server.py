@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from sam_refine_client import RefineClient
-from sam_refine_client.steps.waiting import SIGNAL_POLL_S
+from sam_refine_client.steps.waiting import wait_for
 from sam_refine_ui.example import Example
 
 MAX_UPLOAD_BYTES: Final = 512 * 2**20
@@ -95,8 +96,7 @@ def serve(
             ) from error
         try:
             ready(address)
-            while not ended.wait(SIGNAL_POLL_S):
-                pass
+            wait_for(ended, math.inf)
         finally:
             page.close(verbose=False)
 

@@ -112,6 +112,18 @@ def faster(
     )
 
 
+def dearer(what: str, base: Timing, costly: Timing, at_most: float, share: int = 1) -> Claim:
+    """What more costs than `base`, shown per one of `share` equal parts of the work."""
+    return at_most_claim(
+        what,
+        milliseconds(base, share),
+        milliseconds(costly, share),
+        ratio(costly, base),
+        at_most,
+        ratio_range(costly, base),
+    )
+
+
 def at_least_claim(
     what: str,
     before: str,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sam_refine.algorithm.prompts import Prompts
 from sam_refine.contract import MASK_SIDE, MODEL_SIDE, MaskChoice, MaskPrompt
-from sam_refine_cli.commands.demo import DATA as PORTRAIT
+from sam_refine_cli.commands.demo import DEMO_DATA
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -30,7 +30,7 @@ _unseen = itertools.count(1)
 
 def photo(height: int, width: int) -> UInt8:
     """The photo of a cup of coffee, cut to this shape and resized to it: RGB (height, width, 3)."""
-    with Image.open(PORTRAIT.parent / "coffee" / "photo.jpg") as image:
+    with Image.open(DEMO_DATA / "coffee" / "photo.jpg") as image:
         scale = min(image.width / width, image.height / height)
         left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
         box = (left, top, left + width * scale, top + height * scale)

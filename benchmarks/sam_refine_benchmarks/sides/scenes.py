@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import FailedRegions, MaskPrompt, RefineOptions
+from sam_refine.contract import FailedRegions, JudgeKind, MaskPrompt, RefineOptions
 from sam_refine_benchmarks.sides import inputs
 from sam_refine_client import RefineClient, RefineResult
 
@@ -58,9 +58,12 @@ SMALL = Scene(360, 480, 11, 48, 64, min_region_area=900)
 """As CAMVID with few regions, for what is about many requests."""
 
 
-def refine_unseen(client: RefineClient, scene: Scene) -> Callable[[], RefineResult]:
+def refine_unseen(
+    client: RefineClient, scene: Scene, judge: JudgeKind = JudgeKind.NONE
+) -> Callable[[], RefineResult]:
     """A request whose image was never seen before, each time it is run."""
-    image, scores, options = scene.image(), scene.scores(), scene.options
+    image, scores = scene.image(), scene.scores()
+    options = replace(scene.options, judge=judge)
 
     def call() -> RefineResult:
         return client.refine(inputs.unseen(image), logits=scores, options=options)

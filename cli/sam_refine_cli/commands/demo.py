@@ -19,7 +19,8 @@ from sam_refine_cli.console import (
     stdout,
 )
 
-DATA: Final = Path(__file__).parents[1] / "demo_data" / "portrait"
+DEMO_DATA: Final = Path(__file__).parents[1] / "demo_data"
+DATA: Final = DEMO_DATA / "portrait"
 
 
 def demo(

@@ -71,6 +71,8 @@ def palette_picture(
 
 _PANEL = (832, 832)
 """(width, height) of the room for one map: the image is scaled up or down to fit into it."""
+_OVERLAY = (1200, 900)
+"""The same where there is one map only."""
 _WIDE = 2.0
 """Maps of images wider than this many times their height are stacked."""
 _ZOOM = 4
@@ -141,11 +143,8 @@ def overlay(image: UInt8, labels: AnyLabels, palette: UInt8 | None = None) -> Im
     """One map over the photo in grey, with outlines, drawn as in `before_after` but larger."""
     check_rgb(image)
     _check_fits("labels", labels, image)
-    colours = _colours([_View("", labels)], palette)
-    return _panel(image, _View("", labels), colours, _fitted(labels.shape, _OVERLAY))
-
-
-_OVERLAY = (1200, 900)
+    view = _View("", labels)
+    return _panel(image, view, _colours([view], palette), _fitted(labels.shape, _OVERLAY))
 
 
 def _before_and_after(coarse_labels: AnyLabels, refined_labels: AnyLabels) -> list[_View]:
@@ -252,9 +251,8 @@ def _outlines(labels: AnyLabels) -> Mask:
 
 def _densest(changed: Mask) -> tuple[slice, slice]:
     """The part of (H, W), a quarter as high and wide, with the most changes; the first if equal."""
-    sides = [-(-side // _ZOOM) for side in changed.shape]
+    high, wide = (-(-side // _ZOOM) for side in changed.shape)
     sums = np.pad(changed, ((1, 0), (1, 0))).astype(np.int32).cumsum(axis=0).cumsum(axis=1)
-    high, wide = sides
     counts = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
     top, left = np.unravel_index(counts.argmax(), counts.shape)
     return slice(int(top), int(top) + high), slice(int(left), int(left) + wide)

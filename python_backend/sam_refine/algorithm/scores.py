@@ -96,9 +96,7 @@ class ClassScores:
             to_like(index, self.values)
             for index in (np.arange(len(self))[:, None], rows[None], columns[None])
         )
-        values = self.values
-        if math.prod(values.shape) < 4 * len(self) * rows.shape[1]:  # 4 scores are read for each
-            values = to_float32(values)
+        values = _to_be_read(self.values, 4 * len(self) * rows.shape[1])
         return to_numpy(gather_bilinear(values, classes, rows, columns, self.size_image))
 
     def image(self) -> Array:
@@ -131,10 +129,8 @@ class GridScores:
 
     def own(self, labels_grid: Labels) -> Float32:
         """L_d of each cell's own class: `labels_grid` (h_d, w_d) has class ids."""
-        values = self.image_scores.values
-        reads = 16 * labels_grid.size  # 4 image pixels a cell, each of 4 scores
-        if math.prod(values.shape) < reads:
-            values = to_float32(values)
+        # 4 image pixels a cell, each of 4 scores
+        values = _to_be_read(self.image_scores.values, 16 * labels_grid.size)
         own = np.empty(labels_grid.shape, np.float32)
         for band in bands(self.size_grid, values):
             rows, columns = np.ogrid[band]
@@ -168,6 +164,11 @@ class GridScores:
         indices = (to_like(index, values) for index in (classes, rows, columns))
         size_image = self.image_scores.size_image
         return to_numpy(gather_bilinear(values, *indices, size_image, self.size_grid))
+
+
+def _to_be_read(values: Array, reads: int) -> Array:
+    """Values of which so many are read, some often: in float32 at once if that are fewer."""
+    return to_float32(values) if math.prod(values.shape) < reads else values
 
 
 def _near(plane: Array, threshold: float, spans: list[int]) -> Mask:

@@ -46,6 +46,7 @@ from sam_refine.contract.outputs import (
     OutputRow,
 )
 from sam_refine.contract.presets import (
+    PRESET_HELP,
     PRESETS,
 )
 from sam_refine.contract.rows import (
@@ -85,6 +86,7 @@ __all__ = [
     "POINT_POSITIVE",
     "PRESET",
     "PRESETS",
+    "PRESET_HELP",
     "REGIONS",
     "SAM_EMBED",
     "SAM_IMAGE_ENCODER",

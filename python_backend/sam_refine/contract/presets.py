@@ -13,8 +13,12 @@ PRESETS: Final[Mapping[str, Mapping[str, str | int | float]]] = MappingProxyType
         "judged": MappingProxyType({"judge": "learned", "min_region_area": 25}),
     }
 )
-"""Request options by name.
-
-`published`: as the published code has it. `safe`: by a fixed rule that measured better than the
-coarse map on every kind of map. `judged`: by the judge that the repository has.
-"""
+"""Request options by name."""
+PRESET_HELP: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "published": "as in the paper's code",
+        "safe": "weighs SAM against your network, pixel by pixel",
+        "judged": "by a judge that the server has learned",
+    }
+)
+"""What each of them does, in a few words."""

@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 
 from sam_refine.contract import (
+    PRESET_HELP,
     PRESETS,
     FailedRegions,
     InvalidRequestError,
@@ -32,6 +33,7 @@ def test_components_untouched_are_the_default_options():
 
 
 def test_presets_turn_all_knobs():
+    assert list(PRESET_HELP) == list(PRESETS)
     choices = [value for _, value in preset_choice().choices]
     assert choices == ["default", *PRESETS]
     assert options_of(values_of("default")) == RefineOptions()
