@@ -33,7 +33,7 @@ from sam_refine_client.steps.steps import Steps, Stop, run, run_async
 from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
-    is_same_machine,
+    local_port,
     triton_arguments,
 )
 from sam_refine_client.transport.grpc import GrpcTransport
@@ -57,7 +57,7 @@ class _Client:
         """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet."""
         options = connection or ConnectionOptions()
         urls = [url] if isinstance(url, str) else list(url)
-        self._transport: Transport = GrpcTransport(options, is_same_machine=is_same_machine(urls))
+        self._transport: Transport = GrpcTransport(options, local_port=local_port(urls))
         self._arguments = triton_arguments(urls, options)
         self._is_closed = False
         self._inherited: list[Any] = []

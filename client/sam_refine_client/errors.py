@@ -10,8 +10,8 @@ RefineError
 ├── ServerError        the server failed at this request
 └── ProtocolError      what answers is not a server of this version of sam-refine
 
-The gRPC status decides which one it is, in one place: `error_of`. Only for a restricted protocol
-does the text decide, because Triton gives no other sign.
+The gRPC status decides which one it is, in one place: `error_of`. Where Triton gives no other sign,
+its text does: for a restricted protocol, and for a server that heals, ends or has no room.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 
 UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
 """The only status after which a call is made again: it did not arrive, or was not begun."""
@@ -82,7 +83,7 @@ class UnreachableError(RefineError):
 
 
 class OverloadedError(RefineError):
-    """The server is there but has no room, or is about to end; or the request is too large."""
+    """The server is there but has no room, heals or is ending; or the request is too large."""
 
     advice = "send less at a time, or try later"
 
@@ -125,6 +126,15 @@ _RESTRICTED: Final = "This protocol is restricted"
 UNAVAILABLE, the same as for a full queue."""
 
 
+_SOON: Final = frozenset({"INTERNAL", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"})
+"""What Triton answers where a model is healed, where it ends, and where there is no room."""
+
+
+def is_soon_available(text: str | None) -> bool:
+    """Whether a text of the server means that it can answer later what it could not answer now."""
+    return text is not None and (is_healing(text) or has_no_room(text))
+
+
 def error_of(
     status: str | None,
     text: str | None,
@@ -135,6 +145,8 @@ def error_of(
     """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for a missing one."""
     code = (status or "").removeprefix("StatusCode.")
     kind = _BY_STATUS.get(code, ServerError)
+    if code in _SOON and is_soon_available(text):
+        kind = OverloadedError
     if status == UNAVAILABLE and (text or "").startswith(_RESTRICTED):
         kind = ForbiddenError
     return kind(text or f"the answer was {code or 'an error'}", model=model, request_id=request_id)

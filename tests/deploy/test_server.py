@@ -19,8 +19,16 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 
-from sam_refine_deploy import ServeError, Server, ServerOptions, StartCancelledError, serve
+from sam_refine_deploy import (
+    ServeError,
+    Server,
+    ServerOptions,
+    StartCancelledError,
+    SupervisorOptions,
+    serve,
+)
 from support.fake_triton import PATIENCE_S
+from support.servers import free_ports
 from support.tiny_models import STAND_IN, hold_back
 
 pytestmark = pytest.mark.triton
@@ -28,13 +36,14 @@ pytestmark = pytest.mark.triton
 SERVE = """
 import sys
 from pathlib import Path
-from sam_refine_deploy import ServerOptions, serve
-repository, grpc_port, http_port, metrics_port = sys.argv[1:]
+from sam_refine_deploy import ServerOptions, SupervisorOptions, serve
+repository, grpc_port, http_port, metrics_port, health_port = sys.argv[1:]
 options = ServerOptions(
     Path(repository), grpc_port=int(grpc_port), http_port=int(http_port),
     metrics_port=int(metrics_port),
 )
-sys.exit(serve(options, lambda server: print(server.process_id, flush=True)))
+supervisor = SupervisorOptions(int(health_port))
+sys.exit(serve(options, lambda server: print(server.process_id, flush=True), supervisor))
 """
 
 
@@ -97,7 +106,8 @@ def metrics(port: int) -> bytes:
 
 def start_serve(repository: Path, ports: dict[str, int]) -> tuple[subprocess.Popen[str], int]:
     """`serve` in a process of its own, ready; and the process id of its tritonserver."""
-    command = [sys.executable, "-c", SERVE, str(repository), *map(str, ports.values())]
+    numbers = map(str, (*ports.values(), *free_ports(1)))
+    command = [sys.executable, "-c", SERVE, str(repository), *numbers]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, int(process.stdout.readline())
@@ -143,19 +153,6 @@ def test_serve_killed_takes_its_server_along(tiny_repository, ports):
     assert regions(process.pid) == []
 
 
-def test_serve_whose_server_is_killed_says_so(tiny_repository, ports, temporary_directory):
-    killed = []
-
-    def kill(server):
-        killed.append(server.process_id)
-        os.kill(server.process_id, signal.SIGKILL)
-
-    with pytest.raises(ServeError, match=r"ended by itself \(signal SIGKILL\)"):
-        serve(ServerOptions(tiny_repository, **ports), kill)
-    assert wait_until(lambda: processes_of_session(killed[0]) == [])
-    assert list(temporary_directory.iterdir()) == []
-
-
 def test_serve_whose_server_does_not_end_kills_it(tiny_repository, ports, temporary_directory):
     servers = []
 
@@ -165,7 +162,8 @@ def test_serve_whose_server_does_not_end_kills_it(tiny_repository, ports, tempor
         os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
-    assert serve(ServerOptions(tiny_repository, exit_timeout_s=0, **ports), stop) == 1
+    options = ServerOptions(tiny_repository, exit_timeout_s=0, **ports)
+    assert serve(options, stop, SupervisorOptions(*free_ports(1))) == 1
     assert signal.getsignal(signal.SIGTERM) == handler
     assert wait_until(lambda: processes_of_session(servers[0]) == [])
     assert list(temporary_directory.iterdir()) == []

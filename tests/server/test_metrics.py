@@ -117,17 +117,19 @@ def test_request_without_labels_or_without_regions_is_counted_as_what_it_is(infe
     ],
 )
 def test_refused_request_counts_under_its_reason(infer, added, inputs, parameters, reason):
-    with pytest.raises(InferenceServerException):
-        infer(inputs, ["REFINED_LABELS"], parameters)
+    times = 3
+    for _ in range(times):
+        with pytest.raises(InferenceServerException):
+            infer(inputs, ["REFINED_LABELS"], parameters)
     changes = added()
-    assert failures(changes) == {reason: 1}
+    assert failures(changes) == {reason: times}
     assert regions(changes) == {"kept": 0, "failed": 0, "dropped": 0}
     # what the page says of Triton's own count, which comes after the answer
     success = 'nv_inference_request_success{model="sam_refine",version="1"}'
-    while changes[success] == 0:  # the test's time limit ends it
+    while changes[success] < times:  # the test's time limit ends it
         time.sleep(0.05)
         changes = {name: value + changes[name] for name, value in added().items()}
-    assert changes[success] == 1
+    assert changes[success] <= times + 1  # that of the request of the test before may come now
     assert not any(
         value for name, value in changes.items() if name.startswith("nv_inference_request_failure")
     )

@@ -146,6 +146,10 @@ class FakeTriton(GRPCInferenceServiceServicer):
         with self._seen("ServerMetadata", request, context):
             return pb.ServerMetadataResponse(name="triton", version="2.51.0")
 
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
+        with self._seen("ModelMetadata", request, context):
+            return pb.ModelMetadataResponse(name=request.name, versions=["1"])
+
     def ModelReady(self, request: Any, context: Any) -> Any:
         with self._seen("ModelReady", request, context):
             state, _ = self.models.get(request.name, ("MISSING", ""))

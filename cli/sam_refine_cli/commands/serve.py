@@ -1,7 +1,8 @@
-"""`sam-refine serve`: Triton on a model repository."""
+"""`sam-refine serve`: Triton on a model repository, kept up."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -21,11 +22,24 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=1, max=65535)] = 8001,
     http_port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     metrics_port: Annotated[int, typer.Option(min=1, max=65535)] = 8002,
+    health_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Serves /live, /ready and /metrics of its own.")
+    ] = 8003,
     tritonserver: Annotated[
         Path | None, typer.Option(help="The server; else from PATH, else nvidia-pytriton's.")
     ] = None,
     log_file: Annotated[Path | None, typer.Option(help="Keep the server's log here.")] = None,
     start_timeout_s: Annotated[float, typer.Option(help="Give up after.", min=1)] = 120,
+    exit_timeout_s: Annotated[
+        int, typer.Option(help="What requests in flight get after a signal.", min=0)
+    ] = 30,
+    drain_delay_s: Annotated[
+        float,
+        typer.Option(
+            help="After a signal serve on for so long, not ready: until balancers have seen it.",
+            min=0,
+        ),
+    ] = 0.0,
 ) -> None:
     """Serve a model repository with Triton until SIGINT or SIGTERM.
 
@@ -35,10 +49,13 @@ def serve(
 
         sam-refine serve --host 10.0.0.1 --grpc-port 9001
 
-    Ready it says so in one line; then `sam-refine health` finds it.
+    Ready it says so in one line; then `sam-refine health` finds it. A process of it that ends or
+    stops is replaced, and a line on stderr says so.
     """
-    from sam_refine_deploy import ServeError, Server, ServerOptions
+    from sam_refine_deploy import ServeError, Server, ServerOptions, SupervisorOptions
     from sam_refine_deploy import serve as serve_until_signal
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
 
     options = ServerOptions(
         model_repository=model_repository,
@@ -49,13 +66,16 @@ def serve(
         tritonserver=tritonserver,
         log_file=log_file,
         start_timeout_s=start_timeout_s,
+        exit_timeout_s=exit_timeout_s,
     )
+    supervisor = SupervisorOptions(health_port=health_port, drain_delay_s=drain_delay_s)
 
     def ready(server: Server) -> None:
         stdout.print(
             f"ready: gRPC {server.grpc_address}, HTTP {server.http_address}, "
-            f"metrics http://{server.metrics_address}/metrics",
+            f"metrics http://{server.metrics_address}/metrics, "
+            f"health http://{server.reachable(health_port)}/ready",
         )
 
     with errors_in_one_line(ServeError, OSError):
-        raise typer.Exit(serve_until_signal(options, ready))
+        raise typer.Exit(serve_until_signal(options, ready, supervisor))

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tritonclient.grpc.service_pb2 import RepositoryIndexResponse
 from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract import MODELS, SAM_REFINE
 from sam_refine_client.deadline import remaining_s
-from sam_refine_client.errors import ProtocolError, RefineError, error_of
+from sam_refine_client.errors import ForbiddenError, ProtocolError, RefineError, error_of
 from sam_refine_client.status.health import Readiness, problem
 from sam_refine_client.status.info import (
     ModelInfo,
@@ -33,8 +34,8 @@ class Questions:
     def info(self) -> Steps[ServerInfo]:
         """What the server is. Raises `RefineError`."""
         server = yield from self._ask("get_server_metadata")
-        index = yield from self._ask("get_model_repository_index")
-        ready = {entry.name for entry in index.models if entry.state == "READY"}
+        entries = yield from self._entries()
+        ready = {entry.name for entry in entries if entry.state == "READY"}
         configs = {}
         for spec in MODELS:
             if spec.name in ready:
@@ -46,7 +47,7 @@ class Questions:
         return ServerInfo(
             server.name,
             server.version,
-            tuple(model_info(spec.name, index.models, configs.get(spec.name)) for spec in MODELS),
+            tuple(model_info(spec.name, entries, configs.get(spec.name)) for spec in MODELS),
             limits,
             array_library,
             differences(configs),
@@ -81,6 +82,25 @@ class Questions:
             )
             problems = (text,)
         return Readiness(True, is_ready, models, problems)
+
+    def _entries(self) -> Steps[list[Any]]:
+        """Of the repository's index, which has a key where models can be loaded; else made up."""
+        try:
+            index = yield from self._ask("get_model_repository_index")
+            return list(index.models)
+        except ForbiddenError:
+            pass
+        entries = []
+        for spec in MODELS:
+            state, versions = "UNAVAILABLE", [""]
+            if (yield from self._ask("is_model_ready", model_name=spec.name)):
+                metadata = yield from self._ask("get_model_metadata", model_name=spec.name)
+                state, versions = "READY", metadata.versions
+            entries += [
+                RepositoryIndexResponse.ModelIndex(name=spec.name, version=version, state=state)
+                for version in versions
+            ]
+        return entries
 
     def _problems_of(self, models: Mapping[str, bool]) -> Steps[tuple[str, ...]]:
         if all(models.values()):

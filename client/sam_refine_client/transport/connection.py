@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 import socket
 import ssl
@@ -20,6 +21,7 @@ from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, choice
 
 _HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_ATTEMPTS_WITHOUT_DEADLINE: Final = 8
 _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
@@ -91,21 +93,29 @@ class Keepalive:
 
 @dataclass(frozen=True)
 class Retries:
-    """Calls again after the status UNAVAILABLE: the server was not reached, or had no room. Nothing
-    else is repeated.
+    """Calls again where the server was not reached, had no room, or was healing. Nothing else is
+    repeated.
 
     The longest wait doubles from `first_wait_s` up to `longest_wait_s`; the wait itself is a random
     half to whole of that, and never goes beyond the caller's deadline.
     """
 
-    attempts: int = 5
-    """Calls in all; 1 never calls again."""
+    attempts: int | None = None
+    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one it
+    calls 8 times, for some 10 seconds."""
     first_wait_s: float = 0.2
-    longest_wait_s: float = 5.0
+    longest_wait_s: float = 2.0
+
+    def most(self, deadline_s: float | None) -> float:
+        """How many calls there may be, for a caller with or without a deadline."""
+        if self.attempts is not None:
+            return self.attempts
+        return _ATTEMPTS_WITHOUT_DEADLINE if deadline_s is None else math.inf
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.attempts, int) and self.attempts >= 1):
-            raise InvalidRequestError(f"attempts must be an integer >= 1, got {self.attempts!r}")
+        attempts = self.attempts
+        if attempts is not None and not (isinstance(attempts, int) and attempts >= 1):
+            raise InvalidRequestError(f"attempts must be an integer >= 1, got {attempts!r}")
         for name in ("first_wait_s", "longest_wait_s"):
             if not getattr(self, name) >= 0:
                 raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)!r}")
@@ -143,9 +153,9 @@ class ConnectionOptions:
         object.__setattr__(self, "shared_memory", use)
 
 
-def is_same_machine(urls: Sequence[str]) -> bool:
-    """Whether there is only one address, and it is a loopback address of this machine."""
-    return len(urls) == 1 and _is_loopback(urls[0])
+def local_port(urls: Sequence[str]) -> int | None:
+    """The port, if there is only one address, and it is a loopback address of this machine."""
+    return _host_and_port(urls[0])[1] if len(urls) == 1 and _is_loopback(urls[0]) else None
 
 
 def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[str, Any]:

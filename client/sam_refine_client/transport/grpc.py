@@ -25,6 +25,7 @@ from sam_refine_client.errors import (
     RefineError,
     UnreachableError,
     error_of,
+    is_soon_available,
 )
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ServerInfo
@@ -40,14 +41,14 @@ _LIVENESS_TIMEOUT_S = 1.0
 class GrpcTransport:
     """Calls a server, and calls again if it was not reached or had no room."""
 
-    def __init__(self, options: ConnectionOptions, *, is_same_machine: bool) -> None:
-        """`is_same_machine`: whether `SharedMemoryUse.AUTO` tries shared memory."""
+    def __init__(self, options: ConnectionOptions, *, local_port: int | None) -> None:
+        """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory."""
         self._headers = dict(options.headers)
         self._retries = options.retries
         self._shared_memory = options.shared_memory
-        self._segments = Segments(options.headers)
+        self._segments = Segments(options.headers, local_port)
         self._shares_memory = (
-            is_same_machine
+            local_port is not None
             if options.shared_memory is SharedMemoryUse.AUTO
             else options.shared_memory is SharedMemoryUse.ALWAYS
         )
@@ -65,9 +66,8 @@ class GrpcTransport:
                 attempts += 1
                 wait_s = _wait_s(self._retries, attempts)
                 if (
-                    not isinstance(error, UnreachableError | OverloadedError)
-                    or raised.status() != UNAVAILABLE
-                    or attempts >= self._retries.attempts
+                    not _helps_to_wait(error, raised)
+                    or attempts >= self._retries.most(call.deadline_s)
                     or call.is_over_in(wait_s)
                 ):
                     raise error from raised
@@ -192,6 +192,12 @@ def _placement(call: Call) -> Placement:
         if spec.name in call.outputs and -1 not in shape:
             outputs[spec.name] = spec.dtype, shape
     return Placement.of(call.tensors, outputs)
+
+
+def _helps_to_wait(error: RefineError, raised: InferenceServerException) -> bool:
+    return isinstance(error, UnreachableError | OverloadedError) and (
+        raised.status() == UNAVAILABLE or is_soon_available(raised.message())
+    )
 
 
 def _wait_s(retries: Retries, attempt: int) -> float:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
 from sam_refine_client.errors import UNAVAILABLE
 from sam_refine_client.steps.steps import Pause, Remote, Steps
 
@@ -59,8 +60,10 @@ class Segment:
 class Segments:
     """The segments that one client has registered with one server."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str], grpc_port: int | None) -> None:
+        """`grpc_port`: of a server on this machine, whose key is read; None looks for none."""
         self._headers = dict(headers)
+        self._grpc_port = grpc_port
         self._begin()
 
     def _begin(self) -> None:
@@ -166,7 +169,13 @@ class Segments:
         timeout_s = _TIMEOUT_S
         if deadline_s is not None:
             timeout_s = min(timeout_s, max(0.0, deadline_s - time.monotonic()))
-        return Remote(method, {**arguments, "headers": self._headers, "client_timeout": timeout_s})
+        headers = {**self._key(), **self._headers}
+        return Remote(method, {**arguments, "headers": headers, "client_timeout": timeout_s})
+
+    def _key(self) -> dict[str, str]:
+        """Read anew each time: a server that was started anew has another one."""
+        key = None if self._grpc_port is None else read_key(self._grpc_port)
+        return {SHARED_MEMORY_HEADER: key} if key else {}
 
     def _unregister(self, name: str, deadline_s: float | None) -> Remote:
         return self._remote("unregister_system_shared_memory", deadline_s, name=name)

@@ -1,4 +1,8 @@
-"""Checks a model repository first, because a server takes seconds to find the same faults."""
+"""Checks a model repository first, because a server takes seconds to find the same faults.
+
+And gives it a path that Triton can use, where its own has a space, a quote or a letter with an
+accent: the Python backend hands paths to a shell, unquoted.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 
 from sam_refine.contract import MODELS
 from sam_refine_deploy.errors import ServeError
+from sam_refine_deploy.launcher.run_directory import RunDirectory, is_plain
 
 _BACKEND = re.compile(r'^\s*(?:backend|platform)\s*:\s*"([^"]*)"', re.MULTILINE)
 _MODEL_FILES = {"python": "model.py", "onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx"}
@@ -28,6 +33,32 @@ def check_repository(repository: Path) -> None:
             f"the model repository {repository} lacks {', '.join(missing)}; "
             "`sam-refine export` makes a complete one"
         )
+
+
+def usable_path(repository: Path, run: RunDirectory) -> Path:
+    """The repository's own path, or that of its likeness in the run's folder: links to its files.
+
+    Raises `ServeError` where a file in it has a name that will not do either.
+    """
+    real = repository.resolve()
+    if is_plain(real):
+        return real
+    likeness = run.path / "models"
+    for path in sorted(real.rglob("*")):
+        relative = path.relative_to(real)
+        if "__pycache__" in relative.parts:
+            continue
+        if not is_plain(relative):
+            raise ServeError(
+                "files of a model repository must have names of letters, digits and "
+                f"_./+@%=,:- only, got {str(relative)!r}"
+            )
+        if path.is_dir():
+            (likeness / relative).mkdir(parents=True, exist_ok=True)
+        else:
+            (likeness / relative).parent.mkdir(parents=True, exist_ok=True)
+            (likeness / relative).symlink_to(path)
+    return likeness
 
 
 def _missing_files(repository: Path, model: str) -> list[str]:

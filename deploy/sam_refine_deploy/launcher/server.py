@@ -1,7 +1,7 @@
 """Starts one `tritonserver`, waits until it is ready, and ends it without leaving anything.
 
-`Server` is the context manager; `serve` is what the command line runs: it blocks until a signal
-comes or the server ends.
+`Server` is the context manager. Who wants a server that stays up has it supervised:
+`sam_refine_deploy.serve`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final
 
+from sam_refine.contract import SAM_EMBED, SAM_REFINE
+from sam_refine.contract.serving.heartbeat import read_beat
+from sam_refine.contract.serving.keys import SHARED_MEMORY_KEY
+from sam_refine.contract.serving.run_directory import EMBEDDINGS, INSTANCES, RUN_DIRECTORY
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.backend_directory import backend_directory
 from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserver
-from sam_refine_deploy.launcher.repository import check_repository
+from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_arguments
+from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
+from sam_refine_deploy.launcher.repository import check_repository, usable_path
+from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
+from sam_refine_deploy.launcher.stubs import Stub, stubs_of
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY: Final = Path("/dev/shm")
 LEAST_SHARED_MEMORY_BYTES: Final = 256 * 2**20
 """Every tensor of a Python model goes through shared memory, some more than once."""
 _ENVIRONMENT: Final = {
@@ -43,10 +48,13 @@ _ENVIRONMENT: Final = {
 }
 """Variables that a server gets unless they are set already."""
 _LAUNCH = Path(__file__).with_name("die_with_parent.py")
-_START_POLL_S = 0.05
-_SIGNAL_POLL_S = 0.2
-_KILL_GRACE_S = 5.0
-"""How long it may take to unload the models, which comes after the server's exit timeout."""
+_POLL_S = 0.05
+_IDLE_S = 0.5
+"""Longer than a request needs from one model to the next."""
+_CONTROL_TIMEOUT_S = 5.0
+"""For Triton to take note of what it is to do."""
+_END_S = 3.0
+"""How long a server in which nothing is in flight may take to end."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,11 @@ class Server:
     returns when all models are ready. Leaving it lets requests in flight finish, ends the server
     and its stubs, and removes what it put on disk.
 
-    If this process is killed, the server ends too (Linux, by SIGTERM), but the temporary directory
-    stays. The kernel ties this to the thread that enters the block, so that thread must live as
-    long as the block.
+    Models are loaded and unloaded by who has a key that is drawn at each start: this process.
+
+    If this process is killed, the server ends too (Linux, by SIGTERM), and the next start removes
+    what it has left. The kernel ties this to the thread that enters the block, so that thread must
+    live as long as the block.
     """
 
     def __init__(self, options: ServerOptions, cancelled: Event | None = None) -> None:
@@ -108,19 +118,24 @@ class Server:
         self._log_file = options.log_file
         self._log_start_bytes = 0
         self._ready = False
+        self.ended_cleanly = False
+        """Whether all requests were answered before it ended."""
+        self._control = ModelControl(self.http_address, new_key())
+        self._memory_key = new_key()
+        self._run: RunDirectory | None = None
 
     @property
     def grpc_address(self) -> str:
         """Address at which a client on this machine reaches gRPC: "127.0.0.1:8001"."""
-        return self._reachable(self.options.grpc_port)
+        return self.reachable(self.options.grpc_port)
 
     @property
     def http_address(self) -> str:
-        return self._reachable(self.options.http_port)
+        return self.reachable(self.options.http_port)
 
     @property
     def metrics_address(self) -> str:
-        return self._reachable(self.options.metrics_port)
+        return self.reachable(self.options.metrics_port)
 
     @property
     def process_id(self) -> int:
@@ -129,15 +144,28 @@ class Server:
             raise ServeError("the server has not been started")
         return self._process.pid
 
+    @property
+    def run_directory(self) -> Path:
+        """Its private folder. Raises `ServeError` if it has not been started."""
+        if self._run is None:
+            raise ServeError("the server has not been started")
+        return self._run.path
+
+    def stubs(self) -> list[Stub]:
+        """The Python stubs that live now."""
+        return stubs_of(self.process_id)
+
     def __enter__(self) -> Server:
         options = self.options
         check_repository(options.model_repository)
         server = find_tritonserver(options.tritonserver)
-        _check_ports(self._address, options.ports)
         _warn_of_little_shared_memory()
         with ExitStack() as stack:
-            directory = Path(stack.enter_context(TemporaryDirectory(prefix="sam-refine-")))
-            self._start(server, directory, stack)
+            self._run = stack.enter_context(run_directory())
+            _check_ports(self._address, options.ports)
+            if not _is_restricted(options.extra_arguments):
+                stack.enter_context(published(self._memory_key, options.grpc_port))
+            self._start(server, self._run, stack)
             self._wait_until_ready()
             self._stack = stack.pop_all()
         return self
@@ -158,9 +186,65 @@ class Server:
         """The error to raise if the server has ended by itself."""
         return ServeError(f"tritonserver ended by itself {_ending(self.poll())}: {self._reason()}")
 
-    def _start(self, server: TritonServer, directory: Path, stack: ExitStack) -> None:
+    def reload(self, model: str, timeout_s: float) -> None:
+        """Give a model fresh stubs, while the others go on. Raises `ServeError`."""
+        self._control.reload(model, timeout_s)
+        self._forget_log()  # meanwhile Triton misses the model, and says so
+
+    def says_ready(self, timeout_s: float = 1.0) -> bool | None:
+        """Whether the server itself says that its models are ready; None if it does not answer."""
+        try:
+            with _opener.open(f"http://{self.http_address}/v2/health/ready", timeout=timeout_s):
+                return True
+        except urllib.error.HTTPError:
+            return False
+        except OSError:
+            return None
+
+    def kill(self) -> None:
+        """End a server that does not answer, requests in flight and all."""
+        _kill_group(self.process_id)
+
+    def drain(self) -> bool:
+        """Take no more requests and wait until those in flight are answered, inner calls included.
+
+        Whether they all were, within the exit timeout. Triton itself, told to end, refuses the
+        inner calls of requests that it still works on.
+        """
+        deadline_s = time.monotonic() + self.options.exit_timeout_s
+        try:
+            for model in (SAM_REFINE.name, SAM_EMBED.name):
+                self._control.unload(model, _CONTROL_TIMEOUT_S)
+        except ServeError as error:
+            logger.warning("the server could not be asked to end its requests: %s", error)
+            return False
+        idle_since_s = None
+        while self.poll() is None and (now_s := time.monotonic()) < deadline_s:
+            if any(map(self.is_answering, self.stubs())):
+                idle_since_s = None
+            elif idle_since_s is None:
+                idle_since_s = now_s
+            elif now_s - idle_since_s > _IDLE_S:
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+    def is_answering(self, stub: Stub) -> bool:
+        """Whether a stub works on a request right now."""
+        beat = read_beat(self.run_directory, stub.process_id)
+        return beat is not None and beat.answering_since_s is not None
+
+    def _start(self, server: TritonServer, run: RunDirectory, stack: ExitStack) -> None:
+        directory = run.path
         backends = backend_directory(server, directory)
-        environment = {**_ENVIRONMENT, **os.environ, **server.environment}
+        environment = {
+            **_ENVIRONMENT,
+            **os.environ,
+            **server.environment,
+            RUN_DIRECTORY: str(directory),
+        }
+        for folder in (INSTANCES, EMBEDDINGS):
+            (directory / folder).mkdir(mode=0o700)
         if server.stub is not None:
             _check_stub(backends / "python" / server.stub.name, environment)
         # The stubs import from the working directory too, so it must be empty.
@@ -174,10 +258,8 @@ class Server:
                 f"the log file {log_file} cannot be written: {error.strerror}"
             ) from error
         self._log_start_bytes = log.tell()
-        shared_memory_prefix = f"sam_refine_{os.getpid()}_{uuid.uuid4().hex}_"
-        arguments = self._arguments(server, backends, shared_memory_prefix)
+        arguments = self._arguments(server, backends, run)
         launch = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
-        stack.callback(_remove_shared_memory, shared_memory_prefix)
         stack.callback(self._end)
         self._process = subprocess.Popen(
             [*launch, *arguments],
@@ -189,13 +271,15 @@ class Server:
             start_new_session=True,  # so that Ctrl-C in a terminal reaches only this process
         )
 
-    def _arguments(self, server: TritonServer, backends: Path, prefix: str) -> list[str]:
-        options = self.options
+    def _arguments(self, server: TritonServer, backends: Path, run: RunDirectory) -> list[str]:
+        options, prefix = self.options, run.shared_memory_prefix
         return [
             str(server.executable),
-            f"--model-repository={options.model_repository.resolve()}",
+            f"--model-repository={usable_path(options.model_repository, run)}",
             f"--backend-directory={backends}",
-            "--model-control-mode=none",
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            *self._restrictions(),
             f"--grpc-address={self._address}",
             f"--http-address={self._address}",
             f"--metrics-address={self._address}",
@@ -211,9 +295,22 @@ class Server:
             *options.extra_arguments,
         ]
 
+    def _restrictions(self) -> Iterator[str]:
+        """Who has no key loads no code, and reads nobody's shared memory."""
+        keys = {"model-repository": (KEY_HEADER, self._control.key)}
+        if not _is_restricted(self.options.extra_arguments):
+            keys["shared-memory"] = (SHARED_MEMORY_KEY, self._memory_key)
+        for protocol, (name, key) in keys.items():
+            yield f"--grpc-restricted-protocol={protocol}:{name}={key}"
+            yield f"--http-restricted-api={protocol}:{name}={key}"
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
-        while not _is_ready(f"http://{self.http_address}/v2/health/ready"):
+        are_wiped = False
+        while not self.says_ready():
+            if not are_wiped and self._has_logged():  # so it has read its arguments
+                self._wipe_keys()
+                are_wiped = True
             if self._cancelled.is_set():
                 raise StartCancelledError("the start was cancelled")
             if self.poll() is not None:
@@ -225,26 +322,47 @@ class Server:
                     f"tritonserver was not ready after {self.options.start_timeout_s:g} s: "
                     f"{self._reason()}"
                 )
-            time.sleep(_START_POLL_S)
+            time.sleep(_POLL_S)
+        if not are_wiped:
+            self._wipe_keys()
         if self.poll() is not None:  # another server answered at that address
             raise self.failure()
         self._ready = True
+        self._forget_log()
 
     def _end(self) -> None:
-        """SIGTERM; after the exit timeout SIGKILL for whatever is left, stubs included."""
+        """Requests in flight first, then SIGTERM, then SIGKILL for whatever is left, with stubs."""
         if self._process is None:
             return
         process = self._process
+        has_ended = process.poll() is not None
+        is_idle = not has_ended and (not self._ready or self.drain())
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            # A server that never was ready has no requests to wait for.
-            process.wait(_KILL_GRACE_S + (self.options.exit_timeout_s if self._ready else 0))
+            # With nothing in flight it waits for idle connections and for stubs that are dead.
+            process.wait(_END_S + (0 if is_idle else self.options.exit_timeout_s))
+            self.ended_cleanly = is_idle or process.returncode == 0
         except subprocess.TimeoutExpired:
-            logger.warning("tritonserver did not end in time and was killed")
+            self.ended_cleanly = is_idle
+            if not is_idle:
+                logger.warning("tritonserver did not end in time and was killed")
         finally:
             _kill_group(process.pid)
             process.wait()
+
+    def _forget_log(self) -> None:
+        """What was logged so far is no reason for what comes."""
+        assert self._log_file is not None
+        with suppress(OSError):
+            self._log_start_bytes = self._log_file.stat().st_size
+
+    def _has_logged(self) -> bool:
+        assert self._log_file is not None
+        return self._log_file.stat().st_size > self._log_start_bytes
+
+    def _wipe_keys(self) -> None:
+        wipe_from_arguments(self.process_id, (self._control.key, self._memory_key))
 
     def _reason(self) -> str:
         if self._log_file is None or not self._log_file.is_file():
@@ -254,44 +372,9 @@ class Server:
             reason = failure_reason(log.read().decode("utf-8", errors="replace"))
         return f"{reason}\n(log: {self._log_file})" if self.options.log_file else reason
 
-    def _reachable(self, port: int) -> str:
+    def reachable(self, port: int) -> str:
+        """The address of a port of the server's host for this machine."""
         return f"{'127.0.0.1' if self._address == '0.0.0.0' else self._address}:{port}"
-
-
-def serve(options: ServerOptions, on_ready: Callable[[Server], None]) -> int:
-    """Run a server until SIGINT or SIGTERM; `on_ready` is called once, when all models are ready.
-
-    Returns 0, or 1 if the server did not end cleanly within its exit timeout. Call it from the main
-    thread: it replaces that thread's signal handlers until it returns. Raises `ServeError` if the
-    server cannot start or ends by itself.
-    """
-    ended = Event()
-    with _signals_set(ended):
-        server = Server(options, cancelled=ended)
-        try:
-            with server:
-                on_ready(server)
-                while not ended.wait(_SIGNAL_POLL_S):
-                    if server.poll() is not None:
-                        raise server.failure()
-        except StartCancelledError:
-            return 0
-        return 0 if server.poll() == 0 else 1
-
-
-@contextmanager
-def _signals_set(event: Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `event` inside the block."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        event.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ipv4_address(host: str) -> str:
@@ -329,6 +412,11 @@ def _warn_of_little_shared_memory() -> None:
         )
 
 
+def _is_restricted(arguments: Iterable[str]) -> bool:
+    """Whether a caller's own arguments say who may use shared memory."""
+    return any("restricted" in word and "shared-memory" in word for word in arguments)
+
+
 def _check_stub(stub: Path, environment: dict[str, str]) -> None:
     """Raise `ServeError` if the stub lacks a library: the server would wait for it forever."""
     started = subprocess.run([stub], env=environment, capture_output=True, text=True, check=False)
@@ -339,25 +427,12 @@ def _check_stub(stub: Path, environment: dict[str, str]) -> None:
         )
 
 
-def _is_ready(url: str) -> bool:
-    try:
-        with _opener.open(url, timeout=1) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
 
 def _kill_group(process_id: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process_id, signal.SIGKILL)
-
-
-def _remove_shared_memory(prefix: str) -> None:
-    for region in SHARED_MEMORY.glob(f"{prefix}*"):
-        region.unlink(missing_ok=True)
 
 
 def _ending(exit_code: int | None) -> str:

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
+from sam_refine.contract.serving.heartbeat import Heartbeat
+from sam_refine.contract.serving.run_directory import run_directory
 from sam_refine.service.answer import answer
 from sam_refine.triton.devices import arrays_of
 from sam_refine.triton.metrics import RefineMetrics
@@ -24,12 +26,15 @@ class TritonPythonModel:
         self.repository = Path(args["model_repository"]).parent
         self.metrics = RefineMetrics()
         self.embed = ImageEmbedder(args, self.limits, self.metrics)
+        self.heartbeat = Heartbeat(run_directory())
 
     def finalize(self):
+        self.heartbeat.end()
         self.embed.close()
 
     def execute(self, requests):
-        return answer_each(requests, self.answer, self.metrics.failed)
+        with self.heartbeat.answering():
+            return answer_each(requests, self.answer, self.metrics.failed)
 
     def answer(self, request):
         return answer(

@@ -2,12 +2,14 @@
 
 One file per embedding: Triton runs every instance of a Python model in a process of its own, and a
 file system is what they share. The operating system keeps fresh files in memory; reading one takes
-a millisecond, and a crash leaves nothing behind but files, which the next start removes.
+milliseconds, and a crash leaves nothing behind but files, which the next start removes. A file ends
+with the digest of what is before: what the disk, or somebody, has changed is not used.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import stat
@@ -20,9 +22,12 @@ import numpy as np
 import psutil
 
 from sam_refine.contract import EMBEDDING_SHAPE
+from sam_refine.contract.serving.run_directory import EMBEDDINGS, run_directory
 from sam_refine.numerics.arrays import Float32, UInt8
 
 _SHAPE: Final = (1, *EMBEDDING_SHAPE)
+_SIZE_BYTES: Final = math.prod(_SHAPE) * np.dtype(np.float32).itemsize
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _PREFIX: Final = "sam_refine-embeddings"
 
 
@@ -48,19 +53,31 @@ class EmbeddingCache:
         """The embedding stored under `key`, or None."""
         path = self._directory / key
         try:
-            embedding = np.fromfile(path, np.float32).reshape(_SHAPE)
+            stored = path.read_bytes()
             os.utime(path)  # the modification time is that of the last use
-        except (OSError, ValueError):  # not there, removed meanwhile, or cut
+        except OSError:  # not there, or removed meanwhile
             return None
-        return embedding
+        values, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
+        if len(values) != _SIZE_BYTES or hashlib.sha256(values).digest() != digest:
+            with suppress(OSError):
+                path.unlink()
+            return None
+        return np.frombuffer(bytearray(values), np.float32).reshape(_SHAPE)
 
     def put(self, key: str, embedding: Float32) -> None:
-        """Store an embedding. Where the disk is full or the directory gone, it is not stored."""
-        if self._capacity < 1:
+        """Store an embedding. Where the disk is full, or values are not finite, it is not stored.
+
+        A directory that somebody has removed, such as a cleaner of /tmp, is made again.
+        """
+        if self._capacity < 1 or not np.isfinite(embedding).all():
             return
         temporary = self._directory / f".{key}-{os.getpid()}"
+        values = np.ascontiguousarray(embedding, np.float32).data
         try:
-            embedding.astype(np.float32, copy=False).tofile(temporary)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(values)
+                file.write(hashlib.sha256(values).digest())
             temporary.replace(self._directory / key)
             self._drop_oldest()
         except OSError:
@@ -89,11 +106,15 @@ def content_key(image: UInt8, image_id: str | None, encoder_version: str) -> str
 
 
 def open_server_directory() -> Path:
-    """The directory of this server process, made for its first instance; old ones are removed.
+    """The directory of this server process: in its run directory, if it has one.
 
-    Triton is the parent of the processes that it runs Python models in. Raises `OSError` where a
-    directory of that name belongs to somebody else.
+    Otherwise it is made for the server's first instance, and those of servers that have ended are
+    removed. Triton is the parent of the processes that it runs Python models in. Raises `OSError`
+    where a directory of that name belongs to somebody else.
     """
+    run = run_directory()
+    if run is not None:
+        return run / EMBEDDINGS
     server = psutil.Process(os.getppid())
     temporary = Path(tempfile.gettempdir())
     _remove_of_dead_servers(temporary)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import triton_python_backend_utils as pb_utils
 
@@ -19,11 +20,17 @@ from sam_refine.contract import (
     Limits,
     ModelSpec,
 )
+from sam_refine.contract.serving.run_directory import run_directory
+from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.triton.devices import Arrays, NumpyArrays
 from sam_refine.triton.metrics import RefineMetrics
-from sam_refine.triton.requests import CancelledError, ModelCallError
+from sam_refine.triton.requests import CancelledError, ModelCallError, UnavailableError
+
+HEALING_S: Final = 30.0
+"""How long a call waits for a model that the server's supervisor is loading anew."""
+_HEALING_POLL_S: Final = 0.1
 
 
 def call_model(
@@ -31,21 +38,36 @@ def call_model(
 ) -> list[Array]:
     """Call another model on behalf of `request` (BLS) and return the named outputs.
 
+    A callee that is being healed is waited for and called again, where somebody heals it.
+
     Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
-    Raises `ModelCallError` where the callee fails.
+    Raises `UnavailableError` where the callee has no room, or is not back in time, and
+    `ModelCallError` where it fails.
     """
-    if request.is_cancelled():
-        raise CancelledError
-    response = pb_utils.InferenceRequest(
-        request_id=request.request_id(),
-        model_name=model.name,
-        inputs=[arrays.write(name, array) for name, array in inputs.items()],
-        requested_output_names=outputs,
-        preferred_memory=arrays.memory,
-    ).exec()
-    if response.has_error():
-        raise ModelCallError(f"{model.name}: {response.error().message()}")
-    return [arrays.read(pb_utils.get_output_tensor_by_name(response, name)) for name in outputs]
+    give_up_s = time.monotonic() + (HEALING_S if run_directory() else 0)
+    while True:
+        if request.is_cancelled():
+            raise CancelledError
+        response = pb_utils.InferenceRequest(
+            request_id=request.request_id(),
+            model_name=model.name,
+            inputs=[arrays.write(name, array) for name, array in inputs.items()],
+            requested_output_names=outputs,
+            preferred_memory=arrays.memory,
+        ).exec()
+        if not response.has_error():
+            return [
+                arrays.read(pb_utils.get_output_tensor_by_name(response, name)) for name in outputs
+            ]
+        text = response.error().message()
+        message = f"{model.name}: {text}"
+        if has_no_room(text):
+            raise UnavailableError(message)
+        if not is_healing(text):
+            raise ModelCallError(message)
+        if time.monotonic() > give_up_s:
+            raise UnavailableError(message)
+        time.sleep(_HEALING_POLL_S)
 
 
 class ImageEmbedder:

@@ -7,6 +7,7 @@ What an error of this library becomes for the caller, and how it is counted:
     InvalidRequestError   INVALID_ARG   its text   invalid_tensor
     CancelledError        CANCELLED     fixed      cancelled
     ModelCallError        INTERNAL      its text   model_failed
+    UnavailableError      UNAVAILABLE   its text   unavailable
     MemoryError           UNAVAILABLE   fixed      out_of_memory
     any other             INTERNAL      fixed      internal
 """
@@ -29,6 +30,7 @@ from sam_refine.contract import (
     ModelSpec,
     Tensors,
 )
+from sam_refine.contract.serving.unavailable import has_no_room
 
 Answer = Callable[[Any], Tensors]
 """One request to its outputs by name."""
@@ -40,6 +42,10 @@ class CancelledError(Exception):
 
 class ModelCallError(Exception):
     """A model called by BLS answered with an error."""
+
+
+class UnavailableError(Exception):
+    """A model cannot be called now, but will be again: it is healed, or there is no room."""
 
 
 class FailureReason(str, Enum):
@@ -55,6 +61,8 @@ class FailureReason(str, Enum):
     """Its caller went away, or the deadline passed."""
     MODEL_FAILED = "model_failed"
     """The encoder or the decoder answered with an error."""
+    UNAVAILABLE = "unavailable"
+    """The encoder or the decoder was not back in time, or shared memory was used up."""
     OUT_OF_MEMORY = "out_of_memory"
     """Memory ran out on the way."""
     INTERNAL = "internal"
@@ -111,6 +119,10 @@ def _failure(error: Exception) -> tuple[str, int, FailureReason]:
             return "the request was cancelled", codes.CANCELLED, FailureReason.CANCELLED
         case ModelCallError():
             return str(error), codes.INTERNAL, FailureReason.MODEL_FAILED
+        case UnavailableError():
+            return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
+        case pb_utils.TritonModelException() if has_no_room(str(error)):
+            return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
         case MemoryError():
             text = "not enough memory for this request"
             return text, codes.UNAVAILABLE, FailureReason.OUT_OF_MEMORY

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,11 +64,48 @@ def test_get_a_cut_file_is_a_miss(tmp_path):
     assert cache.get("a") is None
 
 
-def test_put_without_a_directory_is_no_error(tmp_path):
+def test_put_into_a_directory_that_was_removed_makes_it_again(tmp_path):
     cache = EmbeddingCache(tmp_path / "gone", 2)
+    assert len(cache) == 0
+    cache.put("a", embedding(1))
+    np.testing.assert_array_equal(cache.get("a"), embedding(1))
+    shutil.rmtree(tmp_path / "gone")
+    assert cache.get("a") is None
+    cache.put("b", embedding(2))
+    np.testing.assert_array_equal(cache.get("b"), embedding(2))
+
+
+def test_put_where_no_directory_can_be_made_is_no_error(tmp_path):
+    (tmp_path / "file").touch()
+    cache = EmbeddingCache(tmp_path / "file" / "cache", 2)
     cache.put("a", embedding(0))
     assert cache.get("a") is None
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("position", [0, 4 * 256 * 64 * 64 - 1, -1])
+def test_get_of_a_file_in_which_a_bit_has_changed_is_a_miss_and_removes_it(tmp_path, position):
+    cache = EmbeddingCache(tmp_path, 2)
+    cache.put("a", embedding(1))
+    stored = bytearray((tmp_path / "a").read_bytes())
+    stored[position] ^= 1
+    (tmp_path / "a").write_bytes(stored)
+    assert cache.get("a") is None
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_put_of_values_that_are_not_finite_stores_nothing(tmp_path, value):
+    cache = EmbeddingCache(tmp_path, 2)
+    cache.put("a", embedding(value))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_get_gives_can_be_written_to(tmp_path):
+    cache = EmbeddingCache(tmp_path, 2)
+    cache.put("a", embedding(1))
+    cache.get("a")[...] = 5
+    np.testing.assert_array_equal(cache.get("a"), embedding(1))
 
 
 FILL = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -18,6 +19,7 @@ from sam_refine_client import (
     ModelState,
     ProtocolError,
     Retries,
+    ServerError,
     UnreachableError,
 )
 from support.fake_triton import (
@@ -258,7 +260,8 @@ def test_info_says_where_the_server_is_of_another_version(client_of):
     ("method", "code", "kind"),
     [
         ("ServerMetadata", grpc.StatusCode.UNAVAILABLE, UnreachableError),
-        ("RepositoryIndex", grpc.StatusCode.PERMISSION_DENIED, ForbiddenError),
+        ("RepositoryIndex", grpc.StatusCode.INTERNAL, ServerError),
+        ("ModelConfig", grpc.StatusCode.PERMISSION_DENIED, ForbiddenError),
         ("ModelConfig", grpc.StatusCode.UNIMPLEMENTED, ProtocolError),
     ],
 )
@@ -268,6 +271,18 @@ def test_info_raises_what_the_status_means_and_asks_once(client_of, method, code
         with pytest.raises(kind, match=f"^{method} fails"):
             client.info()
         assert len(server.calls(method)) == 1
+
+
+def test_info_where_the_index_has_a_key_goes_without(client_of):
+    with FakeTriton() as server, client_of(server.address) as client:
+        server.models["sam_embed"] = ("UNAVAILABLE", "it did not load")
+        with_index = client.info()
+        server.statuses["RepositoryIndex"] = grpc.StatusCode.PERMISSION_DENIED
+        without = client.info()
+    reasons = [replace(model, reason="", versions=()) for model in with_index.models]
+    assert [replace(model, versions=()) for model in without.models] == reasons
+    assert {model.name: model.state.value for model in without.models}["sam_embed"] == "unavailable"
+    assert without.models[0].versions == with_index.models[0].versions
 
 
 def test_info_of_a_server_that_hangs_ends_with_the_deadline(client_of):

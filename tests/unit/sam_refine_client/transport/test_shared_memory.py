@@ -58,7 +58,7 @@ def test_region_for_which_there_is_no_memory_is_an_error_that_leaves_nothing():
     size_bytes = shutil.disk_usage("/dev/shm").total + 2**20
     with FakeTriton() as server, InferenceServerClient(server.address) as connection:
         with pytest.raises(OSError, match="No space left on device"):
-            run(Segments({}).take(size_bytes, None), lambda: connection, Stop("never"))
+            run(Segments({}, None).take(size_bytes, None), lambda: connection, Stop("never"))
         assert server.calls(REGISTER) == []
 
 

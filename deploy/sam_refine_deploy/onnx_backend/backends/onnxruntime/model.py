@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from sam_refine.contract.serving.heartbeat import Heartbeat
+from sam_refine.contract.serving.run_directory import run_directory
 from sam_refine_deploy.onnx_backend.model import (
     Arrays,
     InvalidInputError,
@@ -43,9 +45,17 @@ class TritonPythonModel:
         file = Path(args["model_repository"]) / args["model_version"] / filename
         kind, device_id = args["model_instance_kind"], int(args["model_instance_device_id"])
         self.model = OnnxModel(config, file, kind, device_id)
+        self.heartbeat = Heartbeat(run_directory())
         pb_utils.Logger.log_info(f"{args['model_instance_name']} runs on {self.model.summary}")
 
+    def finalize(self) -> None:
+        self.heartbeat.end()
+
     def execute(self, requests: list[Any]) -> list[Any]:
+        with self.heartbeat.answering():
+            return self._answer(requests)
+
+    def _answer(self, requests: list[Any]) -> list[Any]:
         cancelled = [request.is_cancelled() for request in requests]
         waiting = [request for request, gone in zip(requests, cancelled, strict=True) if not gone]
         answers = iter(self._run(waiting))

@@ -1,0 +1,203 @@
+"""Runs a server until a signal comes, and heals it meanwhile.
+
+What is seen, and what is done about it, the cheapest first:
+
+    a process is stopped       it is told to go on
+    a stub is silent           it is killed
+    a stub has ended           its model is loaded anew; the others go on
+    that does not help         the server is started anew
+    tritonserver is silent     likewise
+    tritonserver has ended     likewise, with growing pauses, a bounded number of times
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from types import FrameType
+from typing import Final
+
+from sam_refine_deploy.errors import ServeError, StartCancelledError
+from sam_refine_deploy.launcher.server import Server, ServerOptions
+from sam_refine_deploy.launcher.stubs import ProcessState, process_state, send
+from sam_refine_deploy.supervisor.healing import Healing
+from sam_refine_deploy.supervisor.liveness import Liveness
+from sam_refine_deploy.supervisor.status import Status
+from sam_refine_deploy.supervisor.status_page import status_page
+from sam_refine_deploy.supervisor.watch import Cause, Watch
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S: Final = 0.1
+_MOST_RESTARTS: Final = 5
+"""In a row: what fails so often does not heal by itself."""
+_STEADY_S: Final = 60.0
+"""A server that was up for so long counts as healed."""
+_LONGEST_PAUSE_S: Final = 8.0
+_STILL_S: Final = 5.0
+"""A process that is stopped again so soon is not worth another line."""
+
+
+@dataclass(frozen=True)
+class SupervisorOptions:
+    """How to keep a server up."""
+
+    health_port: int = 8003
+    """Of liveness, readiness and the supervisor's own metrics, on the server's host."""
+    drain_delay_s: float = 0.0
+    """How long to serve on after a signal, not ready any more: until balancers have seen it."""
+    hang_timeout_s: float = 900.0
+    """How long a single request may be worked on until its process is taken for stuck."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.health_port <= 65535:
+            raise ServeError(f"health_port must be in [1, 65535], got {self.health_port}")
+        if not self.drain_delay_s >= 0:
+            raise ServeError(f"drain_delay_s must be >= 0, got {self.drain_delay_s}")
+        if not self.hang_timeout_s > 0:
+            raise ServeError(f"hang_timeout_s must be > 0, got {self.hang_timeout_s}")
+
+
+class _LostError(ServeError):
+    """The server has to be started anew."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def serve(
+    options: ServerOptions,
+    on_ready: Callable[[Server], None],
+    supervisor: SupervisorOptions | None = None,
+) -> int:
+    """Keep a server up until SIGINT or SIGTERM; `on_ready` is called once, when it is ready first.
+
+    Returns 0, or 1 if requests in flight were lost at the end. Call it from the main thread: it
+    replaces that thread's signal handlers until it returns. Raises `ServeError` if the first start
+    fails, or if the server ends again and again.
+    """
+    ended = Event()
+    status = Status()
+    supervisor = supervisor or SupervisorOptions()
+    if supervisor.health_port in options.ports.values():
+        raise ServeError(f"ports must differ, got {supervisor.health_port} twice")
+    with _signals_set(ended), status_page(status, options.host, supervisor.health_port):
+        return _Supervisor(options, supervisor, status, ended).run(on_ready)
+
+
+class _Supervisor:
+    def __init__(
+        self, options: ServerOptions, supervisor: SupervisorOptions, status: Status, ended: Event
+    ) -> None:
+        self._options, self._supervisor = options, supervisor
+        self._status, self._ended = status, ended
+
+    def run(self, on_ready: Callable[[Server], None]) -> int:
+        restarts = 0
+        while True:
+            server = Server(self._options, cancelled=self._ended)
+            up_s = None
+            try:
+                with server:
+                    up_s = time.monotonic()
+                    self._status.set()
+                    on_ready(server)
+                    on_ready = _said_already
+                    self._watch_over(server)
+                return 0 if server.ended_cleanly else 1
+            except StartCancelledError:
+                return 0
+            except _LostError as error:
+                self._status.restarts.labels(error.cause.value).inc()
+                reason: ServeError = error
+            except ServeError as error:
+                if on_ready is not _said_already:
+                    raise  # the first start: nothing was well before
+                reason = error
+            if up_s is not None and time.monotonic() - up_s >= _STEADY_S:
+                restarts = 0
+            restarts += 1
+            if restarts > _MOST_RESTARTS:
+                raise ServeError(f"gave up after {_MOST_RESTARTS} restarts in a row: {reason}")
+            pause_s = 0.0 if restarts == 1 else min(2.0 ** (restarts - 2), _LONGEST_PAUSE_S)
+            self._status.set("the server is started anew")
+            logger.warning("starting anew in %g s: %s", pause_s, reason)
+            if self._ended.wait(pause_s):
+                return 1
+
+    def _watch_over(self, server: Server) -> None:
+        """Until a signal comes. Raises `_LostError`."""
+        watch = Watch(server, self._supervisor.hang_timeout_s)
+        continued_s: dict[int, float] = {}
+        with Liveness(server) as liveness, Healing(server, watch, self._status) as healing:
+            while not self._ended.wait(_LOOK_S):
+                if server.poll() is not None:
+                    raise _LostError(Cause.ENDED, str(server.failure()))
+                if process_state(server.process_id) is ProcessState.STOPPED:
+                    self._continue(server.process_id, "tritonserver", continued_s)
+                elif liveness.is_silent():
+                    server.kill()
+                    raise _LostError(Cause.SILENT, "tritonserver did not answer any more")
+                for fault in watch.look():
+                    stub = fault.stub
+                    if fault.cause is Cause.STOPPED:
+                        self._continue(stub.process_id, stub.model, continued_s)
+                    elif fault.cause is Cause.SILENT:
+                        logger.warning("%s is stuck and is killed", stub.instance)
+                        send(stub.process_id, signal.SIGKILL)
+                        healing.begin(stub.model, Cause.SILENT)
+                    else:
+                        healing.begin(stub.model, Cause.ENDED)
+                healing.end_old()
+                try:
+                    healed = healing.models
+                except ServeError as error:
+                    server.kill()
+                    raise _LostError(Cause.ENDED, str(error)) from error
+                self._status.set(*self._reasons(healed, watch, liveness))
+            self._status.set("the server ends")
+            if self._supervisor.drain_delay_s > 0:
+                time.sleep(self._supervisor.drain_delay_s)
+
+    def _continue(self, process_id: int, name: str, continued_s: dict[int, float]) -> None:
+        """Before Triton finds that a stub does not answer: then it aborts."""
+        now_s = time.monotonic()
+        since_s = continued_s.get(process_id)
+        if since_s is None or now_s - since_s > _STILL_S:
+            logger.warning("%s (process %d) was stopped and is told to go on", name, process_id)
+            self._status.continued.labels(name).inc()
+        continued_s[process_id] = now_s
+        send(process_id, signal.SIGCONT)
+
+    def _reasons(self, healed: list[str], watch: Watch, liveness: Liveness) -> list[str]:
+        reasons = [f"{model} is loaded anew" for model in healed]
+        if not liveness.is_ready:
+            reasons.append("tritonserver says that it is not ready")
+        if watch.is_late():
+            reasons.append("an instance is late")
+        return reasons
+
+
+def _said_already(server: Server) -> None:
+    """For every start but the first."""
+
+
+@contextmanager
+def _signals_set(event: Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `event` inside the block."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        event.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

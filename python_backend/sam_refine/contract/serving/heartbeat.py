@@ -1,0 +1,89 @@
+"""What a model instance tells the supervisor of its server: that it lives, and since when it works.
+
+An instance that runs in a Python stub keeps a file of 16 bytes, named by its process:
+
+    <run directory>/instances/PID      two float64: the last beat; since when it answers, or 0
+
+Both are seconds of `time.monotonic`, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+from sam_refine.contract.serving.run_directory import INSTANCES
+
+BEAT_INTERVAL_S: Final = 0.5
+_LAYOUT: Final = struct.Struct("<dd")
+
+
+class Heartbeat:
+    """Beats from a thread of its own: a process that is stopped or stuck in its C code does not."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """Begin to beat in a run directory; None, or a directory that is gone, beats nowhere."""
+        self._ended = Event()
+        self._file: mmap.mmap | None = None
+        if directory is None:
+            return
+        try:
+            self._path = directory / INSTANCES / str(os.getpid())
+            self._path.write_bytes(bytes(_LAYOUT.size))
+            with self._path.open("r+b") as file:
+                self._file = mmap.mmap(file.fileno(), _LAYOUT.size)
+        except OSError:
+            return
+        self._since_s = 0.0
+        self._write()
+        Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Inside the block this instance is at work."""
+        self._since_s = time.monotonic()
+        self._write()
+        try:
+            yield
+        finally:
+            self._since_s = 0.0
+            self._write()
+
+    def end(self) -> None:
+        """Beat no more; nobody is to miss this instance."""
+        self._ended.set()
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_INTERVAL_S):
+            self._write()
+
+    def _write(self) -> None:
+        if self._file is not None:
+            self._file[:] = _LAYOUT.pack(time.monotonic(), self._since_s)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What an instance has told last, as times of `time.monotonic`."""
+
+    at_s: float
+    answering_since_s: float | None
+
+
+def read_beat(directory: Path, process_id: int) -> Beat | None:
+    """The last beat of a process; None where it tells nothing."""
+    try:
+        at_s, since_s = _LAYOUT.unpack((directory / INSTANCES / str(process_id)).read_bytes())
+    except (OSError, struct.error):
+        return None
+    return Beat(at_s, since_s or None) if at_s > 0 else None

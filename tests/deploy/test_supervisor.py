@@ -1,0 +1,294 @@
+"""A server that is kept up: what happens to its processes, and what becomes of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+import tritonclient.http as http
+from tritonclient.utils import InferenceServerException
+
+from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
+from sam_refine_deploy import ServeError, ServerOptions, SupervisorOptions, serve
+from support.servers import free_ports
+from support.supervised import supervised, wait_until
+from support.tiny_models import STAND_IN
+
+pytestmark = pytest.mark.triton
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "serve.log"
+
+
+def answers(service) -> None:
+    """A request by a caller that never tries again."""
+    tensor = grpc.InferInput("x", [1, 2], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 2), np.float32))
+    with grpc.InferenceServerClient(service.url) as client:
+        np.testing.assert_array_equal(
+            client.infer(STAND_IN, [tensor]).as_numpy("y"), np.ones((1, 2))
+        )
+
+
+def test_stub_that_is_killed_is_replaced_and_nothing_else(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        assert service.is_ready()
+        (before,) = service.stubs(STAND_IN)
+        os.kill(before.process_id, signal.SIGKILL)
+        wait_until(lambda: not service.is_ready())
+        assert service.ask("/live")[0] == 200
+        wait_until(service.is_ready)
+        answers(service)
+        (after,) = service.stubs(STAND_IN)
+        assert after.process_id != before.process_id
+        assert service.server == service.first_server
+        reloads = f'sam_refine_model_reloads_total{{cause="ended",model="{STAND_IN}"}}'
+        assert service.metric(reloads) == 1
+        assert service.metric("sam_refine_unready_seconds_total") > 0
+        assert service.metric("sam_refine_ready") == 1
+    (line,) = log.read_text().splitlines()
+    assert re.fullmatch(rf"{STAND_IN} was loaded anew in \S+ s: a process of it had ended", line)
+
+
+def test_stub_that_is_stopped_goes_on(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        (stub,) = service.stubs(STAND_IN)
+        os.kill(stub.process_id, signal.SIGSTOP)
+        continued = f'sam_refine_processes_continued_total{{model="{STAND_IN}"}}'
+        wait_until(lambda: service.metric(continued) == 1)
+        answers(service)
+        assert [each.process_id for each in service.stubs(STAND_IN)] == [stub.process_id]
+
+
+def test_tritonserver_that_is_stopped_goes_on(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        os.kill(service.server, signal.SIGSTOP)
+        continued = 'sam_refine_processes_continued_total{model="tritonserver"}'
+        wait_until(lambda: service.metric(continued) == 1)
+        answers(service)
+        assert service.server == service.first_server
+
+
+def test_tritonserver_that_is_killed_is_started_anew(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        os.kill(service.server, signal.SIGKILL)
+        wait_until(lambda: service.metric('sam_refine_server_restarts_total{cause="ended"}') == 1)
+        wait_until(service.is_ready)
+        answers(service)
+        assert service.server != service.first_server
+        assert not service.run_directory.exists()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait() == 0
+    assert re.fullmatch(
+        r"starting anew in 0 s: tritonserver ended by itself \(signal SIGKILL\): .*\n",
+        log.read_text(),
+        re.DOTALL,
+    )
+
+
+def test_server_that_does_not_start_again_is_given_up(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        (tiny_repository / STAND_IN / "1" / "model.onnx").write_bytes(b"damaged")
+        os.kill(service.server, signal.SIGKILL)
+        assert service.process.wait() == 1
+    last = [line for line in log.read_text().splitlines() if "ServeError" in line][-1]
+    assert "gave up after 5 restarts in a row: tritonserver did not start" in last
+
+
+def test_health_port_that_is_taken_names_it(tiny_repository, ports):
+    port = ports["grpc_port"]
+    options = ServerOptions(tiny_repository, **ports)
+    with pytest.raises(ServeError, match=f"ports must differ, got {port} twice"):
+        serve(options, print, SupervisorOptions(health_port=port))
+    (taken,) = free_ports(1)
+    with (
+        http_server(taken),
+        pytest.raises(ServeError, match=f"health_port {taken} on 127.0.0.1 cannot be used"),
+    ):
+        serve(options, print, SupervisorOptions(health_port=taken))
+
+
+def http_server(port):
+    import socketserver
+
+    return socketserver.TCPServer(("127.0.0.1", port), socketserver.BaseRequestHandler)
+
+
+@pytest.mark.parametrize("field", ["health_port", "drain_delay_s", "hang_timeout_s"])
+def test_options_that_cannot_be_name_the_field(field):
+    with pytest.raises(ServeError, match=f"^{field} must be"):
+        SupervisorOptions(**{field: -1})
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+
+def test_who_has_no_key_loads_no_model_and_registers_no_memory(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        restricted = "is restricted"
+        with grpc.InferenceServerClient(service.url) as client:
+            for call in (
+                lambda: client.load_model(STAND_IN),
+                lambda: client.unload_model(STAND_IN),
+                client.get_system_shared_memory_status,
+                client.unregister_system_shared_memory,
+                lambda: client.register_system_shared_memory("a", "/a", 8),
+                lambda: client.register_cuda_shared_memory("a", b"", 0, 8),
+            ):
+                with pytest.raises(InferenceServerException, match=restricted):
+                    call()
+            key = read_key(service.ports["grpc_port"])
+            status = client.get_system_shared_memory_status(headers={SHARED_MEMORY_HEADER: key})
+            assert not status.regions
+        address = f"127.0.0.1:{service.ports['http_port']}"
+        with http.InferenceServerClient(address) as client:
+            for call in (
+                lambda: client.load_model(STAND_IN),
+                client.get_system_shared_memory_status,
+                lambda: client.register_system_shared_memory("a", "/a", 8),
+            ):
+                with pytest.raises(InferenceServerException, match=restricted):
+                    call()
+        answers(service)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another user takes root")
+def test_another_user_finds_no_key(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        port = service.ports["grpc_port"]
+        key = read_key(port)
+        assert key is not None
+        assert len(key) >= 32
+        command_line = Path(f"/proc/{service.server}/cmdline").read_bytes()
+        assert b"--grpc-restricted-protocol=shared-memory:" in command_line
+        assert key.encode() not in command_line
+        assert b"key=*" in command_line
+        keys = f"/tmp/sam-refine-keys-{os.getuid()}/{port}"
+        for path in (keys, f"/proc/{service.server}/environ", service.run_directory / "owner.lock"):
+            found = subprocess.run(
+                ["cat", path], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True
+            )
+            assert (found.stdout, found.returncode) == (b"", 1)
+            assert b"Permission denied" in found.stderr
+    assert read_key(port) is None
+
+
+def test_key_of_another_run_is_another_one(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        before = read_key(service.ports["grpc_port"])
+        os.kill(service.server, signal.SIGKILL)
+        wait_until(lambda: service.metric('sam_refine_server_restarts_total{cause="ended"}') == 1)
+        wait_until(service.is_ready)
+        assert read_key(service.ports["grpc_port"]) not in (None, before)
+
+
+# --- What killed runs leave -----------------------------------------------------------------------
+
+
+def shared_memory_of(run_directory: Path) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"{run_directory.name.replace('-', '_')}_*"))
+
+
+def test_next_start_removes_what_a_killed_one_has_left_and_nothing_of_a_live_one(
+    tiny_repository, log, tmp_path
+):
+    with supervised(tiny_repository, log) as live:
+        with supervised(tiny_repository, tmp_path / "killed.log") as killed:
+            stubs = [stub.process_id for stub in killed.stubs()]
+            server = killed.server
+            killed.process.kill()
+            os.kill(server, signal.SIGKILL)
+        assert killed.run_directory.exists()
+        assert shared_memory_of(killed.run_directory)
+        with supervised(tiny_repository, tmp_path / "next.log") as service:
+            assert not killed.run_directory.exists()
+            assert not shared_memory_of(killed.run_directory)
+            wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in [server, *stubs]))
+            answers(service)
+        assert live.run_directory.exists()
+        assert shared_memory_of(live.run_directory)
+        answers(live)
+
+
+def test_folder_of_somebody_else_or_of_other_files_stays(tiny_repository, log, tmp_path):
+    base = tmp_path / "temporary"
+    (base / "sam-refine-notes").mkdir(parents=True)
+    (base / "sam-refine-link").symlink_to(tmp_path)
+    owned = base / "sam-refine-1-0123456789ab"
+    owned.mkdir()
+    environment = {**os.environ, "TMPDIR": str(base)}
+    with (owned / "owner.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with supervised(tiny_repository, log, environment=environment):
+            pass
+    assert {path.name for path in base.iterdir()} == {
+        "sam-refine-notes", "sam-refine-link", owned.name,
+    }  # fmt: skip
+    assert tiny_repository.exists()
+
+
+# --- Paths ----------------------------------------------------------------------------------------
+
+
+ODD_NAMES = [
+    "My Projects",
+    "jürgen",
+    "it's",
+    'a"b',
+    "a\nb",
+    "q$(touch ran)q",
+    "`touch ran`",
+    "a;b&c",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_repository_at_any_path_is_served_and_nothing_of_it_is_run(
+    tiny_repository, log, tmp_path, name, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / name / "models"
+    shutil.move(tiny_repository, place)
+    with supervised(place, log) as service:
+        answers(service)
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_temporary_folder_at_any_path_will_do(tiny_repository, log, tmp_path):
+    place = tmp_path / "q$(touch ran)q ü"
+    place.mkdir()
+    with supervised(
+        tiny_repository, log, environment={**os.environ, "TMPDIR": str(place)}
+    ) as service:
+        answers(service)
+        assert service.run_directory.parent == Path("/tmp")
+    assert list(place.iterdir()) == []
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_model_whose_file_has_such_a_name_is_refused(tiny_repository, log, tmp_path, ports):
+    place = tmp_path / "My Projects"
+    shutil.move(tiny_repository, place)
+    (place / STAND_IN / "1" / "a b.txt").touch()
+    with pytest.raises(ServeError, match=r"must have names of letters, .*1/a b\.txt'"):
+        serve(ServerOptions(place, **ports), print, SupervisorOptions(free_ports(1)[0]))
+
+
+def test_state_is_json(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        assert json.loads(service.ask("/ready")[1]) == {"ready": True, "reasons": []}
+        assert json.loads(service.ask("/live")[1]) == {"live": True}
+        assert service.ask("/")[0] == 404
