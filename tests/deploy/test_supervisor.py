@@ -19,8 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
 from sam_refine_deploy import ServeError, ServerOptions, SupervisorOptions, serve
-from support.servers import free_ports
-from support.supervised import supervised, wait_until
+from support.servers import free_ports, supervised, wait_until
 from support.tiny_models import STAND_IN
 
 pytestmark = pytest.mark.triton

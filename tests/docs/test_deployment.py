@@ -18,8 +18,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from sam_refine.contract import ArrayLibrary, Limits
-from sam_refine_deploy import Server, ServerOptions
-from support.servers import server_ports
+from support.servers import free_ports, server_ports, supervised
 from support.tiny_models import make_repository
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +26,9 @@ PAGE = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
 
 
-def command() -> list[str]:
-    (text,) = re.findall(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)
+def words_of(instruction: str) -> list[str]:
+    """A line of the Dockerfile that is a list of words."""
+    (text,) = re.findall(rf"^{instruction} (.+)$", DOCKERFILE, re.MULTILINE)
     words: list[str] = json.loads(text)
     return words
 
@@ -40,26 +40,43 @@ def manifest():
 
 
 @pytest.mark.triton
-def test_image_runs_the_server_as_serve_does(tmp_path):
-    """The real server takes every flag of the image, and `serve` gives no other that matters."""
-    program, models, *flags = command()
-    assert (program, models) == ("tritonserver", "--model-repository=/models")
-    options = ServerOptions(
-        make_repository(tmp_path / "models"), extra_arguments=tuple(flags), **server_ports()
+def test_image_s_command_serves(tmp_path):
+    """On this machine's address instead of all, and on free ports."""
+    ports = [*server_ports().values(), *free_ports(1)]
+    names = ("grpc", "http", "metrics", "health")
+    words = [*words_of("ENTRYPOINT"), *words_of("CMD")]
+    words[words.index("/models")] = str(make_repository(tmp_path / "models"))
+    words[words.index("0.0.0.0")] = "127.0.0.1"
+    for name, port in zip(names, ports, strict=True):
+        words += [f"--{name}-port", str(port)]
+    (variables,) = re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)
+    program = str(Path(sys.executable).parent / words[0])
+    command = [program, *words[1:], "--drain-delay-s", "0", "--"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    server = subprocess.Popen(
+        [*command, "--log-verbose=0"], env=environment, stdout=subprocess.PIPE, text=True
     )
-    with Server(options) as server:
-        arguments = Path(f"/proc/{server.process_id}/cmdline").read_text().split("\0")
-        environment = Path(f"/proc/{server.process_id}/environ").read_text().split("\0")
-    (variables,) = re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)
-    assert set(shlex.split(variables)) <= set(environment)
-    own = r"--(model-repository|backend-(directory|config)|exit-timeout-secs|\w+-(address|port))="
-    given = [each for each in arguments[1:] if each and not re.match(own, each)]
-    assert set(given) == {flag for flag in flags if not re.match(own, flag)}
+    assert server.stdout is not None
+    assert server.stdout.readline() == (
+        f"ready: gRPC 127.0.0.1:{ports[0]}, HTTP 127.0.0.1:{ports[1]}, "
+        f"metrics http://127.0.0.1:{ports[2]}/metrics, health http://127.0.0.1:{ports[3]}/ready\n"
+    )
+    (triton,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    arguments = Path(f"/proc/{triton}/cmdline").read_text().split("\0")
+    given = Path(f"/proc/{triton}/environ").read_text().split("\0")
+    server.terminate()
+    assert server.wait() == 0
+    assert set(shlex.split(variables)) <= set(given)
+    assert {"--rate-limit=execution_count", "--exit-timeout-secs=30", "--log-verbose=0"} <= set(
+        arguments
+    )
 
 
-def test_page_explains_the_image_s_flags_and_variables():
+def test_page_explains_the_image_s_settings():
     (variables,) = re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)
-    for setting in (*command()[2:], *variables.split()):
+    options = re.findall(r"--\S+ \d+", " ".join(words_of("CMD")))
+    assert options
+    for setting in (*options, *variables.split()):
         assert f"`{setting}`" in PAGE, setting
 
 
@@ -88,35 +105,30 @@ def test_instance_groups_can_be_read():
 
 
 @pytest.mark.triton
-def test_probes_find_a_server_that_is_well(server, manifest):
+def test_probes_find_a_server_that_is_well(repository, manifest, tmp_path):
     (container,) = manifest["containers"]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    ours = {8000: server.http_port, 8001: server.grpc_port, 8002: server.metrics_port}
-    for probe in ("startupProbe", "readinessProbe"):
-        get = container[probe]["httpGet"]
-        url = f"http://127.0.0.1:{ours[ports[get['port']]]}{get['path']}"
-        with urllib.request.urlopen(url, timeout=10) as response:
-            assert response.status == 200
-    liveness = container["livenessProbe"]
-    words = liveness["exec"]["command"]
-    assert float(words[words.index("--timeout-s") + 1]) < liveness["timeoutSeconds"]
-    program = Path(sys.executable).parent / words[0]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    address = ["--url", f"127.0.0.1:{server.grpc_port}"]
-    done = subprocess.run([program, *words[1:], *address], env=environment, timeout=60, check=False)
-    assert done.returncode == 0
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=10
-    ) as page:
-        metrics = page.read().decode()
-    for name in re.findall(r"`((?:nv_|sam_refine_)\w+_(?:us|total|success|failure))\b", PAGE):
-        assert f"\n{name}{{" in metrics, name
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        "grpc": 8001, "http": 8000, "metrics": 8002, "health": 8003,
+    }  # fmt: skip
+    with supervised(repository, tmp_path / "serve.log") as service:
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            get = container[probe]["httpGet"]
+            assert get["port"] == "health"
+            assert service.ask(get["path"])[0] == 200
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{service.ports['metrics_port']}/metrics", timeout=10
+        ) as page:
+            metrics = page.read().decode()
+        metrics += service.ask("/metrics")[1]
+    for name in re.findall(r"`((?:nv_|sam_refine_)\w+_(?:us|total|success|failure|ready))\b", PAGE):
+        assert re.search(rf"^{name}[{{ ]", metrics, re.MULTILINE), name
 
 
-def test_container_outlives_the_server_s_own_exit_timeout(manifest):
-    (exit_timeout_s,) = re.findall(r"--exit-timeout-secs=(\d+)", DOCKERFILE)
+def test_container_outlives_the_server_s_own_timeouts(manifest):
+    options = words_of("CMD")
+    drain_s, exit_s = (
+        int(options[options.index(name) + 1]) for name in ("--drain-delay-s", "--exit-timeout-s")
+    )
     (stop_timeout_s,) = re.findall(r"--stop-timeout (\d+) ", PAGE)
-    assert int(stop_timeout_s) > int(exit_timeout_s)
-    (container,) = manifest["containers"]
-    pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert manifest["terminationGracePeriodSeconds"] > pause_s + int(exit_timeout_s)
+    assert int(stop_timeout_s) > drain_s + exit_s
+    assert manifest["terminationGracePeriodSeconds"] > drain_s + exit_s

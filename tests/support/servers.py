@@ -1,17 +1,27 @@
-"""Where a test's servers listen, and calls of their models by NVIDIA's own client."""
+"""Where a test's servers listen, calls by NVIDIA's own client, and a server that is kept up."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
-from contextlib import suppress
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc
 
 from sam_refine.contract import MODELS
+from sam_refine_deploy.launcher.stubs import Stub, stubs_of
 
 SPECS = {model.name: {spec.name: spec for spec in model.inputs} for model in MODELS}
 
@@ -62,3 +72,115 @@ def calls_of(client: tritonclient.grpc.InferenceServerClient) -> Any:
         return {name: response.as_numpy(name) for name in outputs}
 
     return infer
+
+
+# --- A server in a process of its own, as `sam-refine serve` is ---
+
+SERVE = """
+import json, sys
+from pathlib import Path
+from sam_refine_deploy import ServerOptions, SupervisorOptions, serve
+repository, ports, health_port, options, supervisor = map(json.loads, sys.argv[1:])
+options["log_file"] = Path(options["log_file"])
+options = ServerOptions(Path(repository), **ports, **options)
+supervisor = SupervisorOptions(health_port, **supervisor)
+def ready(server):
+    print(server.process_id, server.run_directory, flush=True)
+sys.exit(serve(options, ready, supervisor))
+"""
+
+
+@dataclass
+class Supervised:
+    """The process that keeps a server up, ready for the first time."""
+
+    process: subprocess.Popen[str]
+    ports: dict[str, int]
+    health_port: int
+    first_server: int
+    """The process of its first tritonserver."""
+    run_directory: Path
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self.ports['grpc_port']}"
+
+    @property
+    def server(self) -> int:
+        """The process of tritonserver now; 0 between two."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        for child in children.split():
+            if Path(f"/proc/{child}/comm").read_text().strip() == "tritonserver":
+                return int(child)
+        return 0
+
+    def stubs(self, model: str = "") -> list[Stub]:
+        return [stub for stub in stubs_of(self.server) if stub.model.startswith(model)]
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of a page of the supervisor."""
+        return get(f"http://127.0.0.1:{self.health_port}{path}")
+
+    def is_ready(self) -> bool:
+        return self.ask("/ready")[0] == 200
+
+    def reasons(self) -> list[str]:
+        found: list[str] = json.loads(self.ask("/ready")[1])["reasons"]
+        return found
+
+    def metric(self, series: str) -> float:
+        """A value of the supervisor's metrics; 0 where there is none yet."""
+        for line in self.ask("/metrics")[1].splitlines():
+            if line.startswith(f"{series} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+def get(url: str) -> tuple[int, str]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_until(condition: Any) -> None:
+    """Come back when it holds, however long that takes: the test's time limit ends it."""
+    while not condition():
+        time.sleep(0.05)
+
+
+@contextmanager
+def supervised(
+    repository: Path,
+    log: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    options: dict[str, Any] | None = None,
+    **supervisor: Any,
+) -> Iterator[Supervised]:
+    """Start it, wait until it is ready, and see to it that it is gone at the end of the block."""
+    ports, (health_port,) = server_ports(), free_ports(1)
+    options = {"log_file": str(log.with_suffix(".triton")), **(options or {})}
+    values = (str(repository), ports, health_port, options, supervisor)
+    arguments = [json.dumps(value) for value in values]
+    with log.open("w") as lines:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=lines,
+            text=True,
+            env=environment,
+        )
+    assert process.stdout is not None
+    try:
+        words = process.stdout.readline().split(maxsplit=1)
+        assert len(words) == 2, log.read_text()
+        run_directory = Path(words[1].strip())
+        yield Supervised(process, ports, health_port, int(words[0]), run_directory, log)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

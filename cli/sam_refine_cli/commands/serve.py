@@ -13,6 +13,9 @@ from sam_refine_cli.console import errors_in_one_line, stdout
 
 
 def serve(
+    triton_arguments: Annotated[
+        list[str] | None, typer.Argument(help="After --: passed on to tritonserver as they are.")
+    ] = None,
     model_repository: Annotated[
         Path, typer.Option(help="Made by `sam-refine export`.", file_okay=False)
     ] = DEFAULT_REPOSITORY,
@@ -49,6 +52,8 @@ def serve(
 
         sam-refine serve --host 10.0.0.1 --grpc-port 9001
 
+        sam-refine serve -- --grpc-use-ssl=1 --grpc-server-cert=a.crt --grpc-server-key=a.key
+
     Ready it says so in one line; then `sam-refine health` finds it. A process of it that ends or
     stops is replaced, and a line on stderr says so.
     """
@@ -67,6 +72,7 @@ def serve(
         log_file=log_file,
         start_timeout_s=start_timeout_s,
         exit_timeout_s=exit_timeout_s,
+        extra_arguments=tuple(triton_arguments or ()),
     )
     supervisor = SupervisorOptions(health_port=health_port, drain_delay_s=drain_delay_s)
 

@@ -212,12 +212,17 @@ class Server:
         inner calls of requests that it still works on.
         """
         deadline_s = time.monotonic() + self.options.exit_timeout_s
-        try:
-            for model in (SAM_REFINE.name, SAM_EMBED.name):
-                self._control.unload(model, _CONTROL_TIMEOUT_S)
-        except ServeError as error:
-            logger.warning("the server could not be asked to end its requests: %s", error)
-            return False
+        for model in (SAM_REFINE, SAM_EMBED):  # the second is called on behalf of the first
+            try:
+                self._control.unload(model.name, _CONTROL_TIMEOUT_S)
+            except ServeError as error:
+                logger.warning("the server could not be asked to end its requests: %s", error)
+                return False
+            if not self._becomes_idle(deadline_s):
+                return False
+        return True
+
+    def _becomes_idle(self, deadline_s: float) -> bool:
         idle_since_s = None
         while self.poll() is None and (now_s := time.monotonic()) < deadline_s:
             if any(map(self.is_answering, self.stubs())):

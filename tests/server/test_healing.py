@@ -1,0 +1,185 @@
+"""The real networks, kept up: callers notice nothing but time.
+
+Callers have the client's defaults and a deadline; what they get is compared with what a server that
+nobody disturbed has answered.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Retries
+from support.cases import photo
+from support.servers import get, supervised, wait_until
+
+pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export")]
+
+DEADLINE_S = 120
+"""Far more than the second or two that healing takes, on a machine that may be busy."""
+CALLERS = 4
+INSTANCES = 2
+"""Of `sam_refine`, each with a request; the others wait."""
+STUBS = INSTANCES + 3
+SIZE = (96, 128)
+OPTIONS = RefineOptions(mask_prompt="none", min_region_area=1)
+SCORES = np.random.default_rng(0).random((3, 6, 8), np.float32)
+
+
+def image(seed: int) -> np.ndarray:
+    return np.roll(photo(*SIZE), seed, axis=1)
+
+
+@pytest.fixture(scope="module")
+def service(repository, tmp_path_factory):
+    with supervised(repository, tmp_path_factory.mktemp("healing") / "serve.log") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server):
+    """The labels of each image, by the server that all tests share."""
+    with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
+        return [refine(client, seed) for seed in range(CALLERS)]
+
+
+def refine(client: RefineClient, seed: int) -> np.ndarray:
+    result = client.refine(image(seed), logits=SCORES, options=OPTIONS, timeout_s=DEADLINE_S)
+    return result.labels
+
+
+def under_load(urls, act: Callable[[], None], requests: int) -> list[list[np.ndarray]]:
+    """What each caller got for its image, `requests` times; `act` when all have got something."""
+    begun = threading.Barrier(CALLERS + 1)
+
+    def call(seed: int) -> list[np.ndarray]:
+        with RefineClient(urls) as client:
+            labels = [refine(client, seed)]
+            begun.wait(DEADLINE_S)
+            return labels + [refine(client, seed) for _ in range(requests - 1)]
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        calls = [pool.submit(call, seed) for seed in range(CALLERS)]
+        begun.wait(DEADLINE_S)
+        act()
+        return [call.result() for call in calls]
+
+
+def assert_all_right(answers, undisturbed) -> None:
+    for labels, expected in zip(answers, undisturbed, strict=True):
+        for each in labels:
+            np.testing.assert_array_equal(each, expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "model", ["sam_refine", "sam_preprocess", "sam_image_encoder", "sam_mask_decoder"]
+)
+def test_stub_lost_under_load_loses_no_request(service, undisturbed, model, number):
+    if model == "sam_image_encoder" and number == signal.SIGKILL:
+        service.run_directory.joinpath("embeddings").rename(service.run_directory / "gone")
+    wait_until(lambda: len(service.stubs()) == STUBS)  # without those that were replaced
+    victim = service.stubs(model)[0].process_id
+    answers = under_load(service.url, lambda: os.kill(victim, number), requests=4)
+    assert_all_right(answers, undisturbed)
+    wait_until(service.is_ready)
+    assert service.server == service.first_server
+    assert (victim in {stub.process_id for stub in service.stubs()}) == (number == signal.SIGSTOP)
+
+
+def test_all_stubs_killed_at_once_are_healed(service, undisturbed):
+    def kill_all():
+        for stub in service.stubs():
+            os.kill(stub.process_id, signal.SIGKILL)
+
+    assert_all_right(under_load(service.url, kill_all, requests=3), undisturbed)
+    wait_until(service.is_ready)
+
+
+def test_tritonserver_killed_under_load_loses_no_request(service, undisturbed):
+    victim = service.server
+    answers = under_load(service.url, lambda: os.kill(victim, signal.SIGKILL), requests=3)
+    assert_all_right(answers, undisturbed)
+    wait_until(service.is_ready)
+    assert service.server != victim
+
+
+HUGE = 2**62
+KILLERS = {
+    "sam_refine": [("IMAGE", "UINT8", [0, HUGE, 3]), ("LOGITS", "FP32", [-2, -2, 0])],
+    "sam_preprocess": [("IMAGE", "UINT8", [0, HUGE, 3])],
+    "sam_embed": [("IMAGE", "UINT8", [0, HUGE, 3])],
+}
+
+
+@pytest.mark.parametrize("model", KILLERS)
+def test_requests_with_shapes_that_overflow_end_nothing_for_good(service, undisturbed, model):
+    with grpc.insecure_channel(service.url) as channel:
+        triton = GRPCInferenceServiceStub(channel)
+        for _ in range(2):
+            for name, datatype, shape in KILLERS[model]:
+                tensor = pb.ModelInferRequest.InferInputTensor(
+                    name=name, datatype=datatype, shape=shape
+                )
+                request = pb.ModelInferRequest(
+                    model_name=model, inputs=[tensor], raw_input_contents=[b""]
+                )
+                with pytest.raises(grpc.RpcError):
+                    triton.ModelInfer(request, timeout=DEADLINE_S)
+    with RefineClient(service.url) as client:
+        np.testing.assert_array_equal(refine(client, 1), undisturbed[1])
+    wait_until(service.is_ready)
+
+
+def test_rolling_restart_loses_none_of_200_requests(service, repository, undisturbed, tmp_path):
+    with supervised(repository, tmp_path / "second.log") as second:
+        urls = [second.url, service.url]
+        ended = []
+
+        def end():
+            second.process.send_signal(signal.SIGTERM)
+            ended.append(second.process.wait())
+
+        answers = under_load(urls, end, requests=200 // CALLERS)
+        assert_all_right(answers, undisturbed)
+        assert ended == [0]
+
+
+def test_requests_in_flight_are_answered_by_a_server_that_ends(repository, undisturbed, tmp_path):
+    """To callers that never call again."""
+    once = ConnectionOptions(retries=Retries(attempts=1))
+    with supervised(repository, tmp_path / "ending.log") as service:
+        waiting = threading.Barrier(CALLERS + 1)
+
+        def call(seed: int) -> np.ndarray:
+            with RefineClient(service.url, connection=once) as client:
+                waiting.wait(DEADLINE_S)
+                return refine(client, seed)
+
+        with ThreadPoolExecutor(CALLERS) as pool:
+            calls = [pool.submit(call, seed) for seed in range(CALLERS)]
+            waiting.wait(DEADLINE_S)
+            wait_until(lambda: pending(service) == CALLERS - INSTANCES)
+            service.process.send_signal(signal.SIGTERM)
+            for call_, expected in zip(calls, undisturbed, strict=True):
+                np.testing.assert_array_equal(call_.result(), expected)
+        assert service.process.wait() == 0
+
+
+def pending(service) -> int:
+    """How many requests wait for an instance of `sam_refine`."""
+    page = get(f"http://127.0.0.1:{service.ports['metrics_port']}/metrics")[1]
+    (count,) = re.findall(
+        r'^nv_inference_pending_request_count\{model="sam_refine".*\} (\d+)$', page, re.MULTILINE
+    )
+    return int(count)
