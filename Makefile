@@ -9,7 +9,7 @@ WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality clean
+.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality soak clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,13 @@ bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmark
 
 bench-quality: $(VENV)/.installed-bench  ## Is the map better? DATA=data_sets.json -> benchmarks/results/
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality $(DATA)
+
+soak: $(VENV)/.installed-bench  ## Kill a server under load; ARGS="--minutes 10"
+	$(MAKE) --no-print-directory build/model_repository/model_card.json
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.soak $(ARGS)
+
+build/model_repository/model_card.json:
+	$(BIN)/sam-refine export
 
 clean:  ## Remove the environment and all that was built
 	rm -rf $(VENV) build dist .coverage

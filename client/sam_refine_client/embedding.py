@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tokenize
 import zipfile
 import zlib
@@ -31,6 +32,10 @@ _NOT_READABLE: Final = (
     zlib.error,
 )
 """What numpy and zipfile raise for files that are damaged, or are something else."""
+
+
+_MOST_BYTES: Final = 4 * math.prod(EMBEDDING_SHAPE) + 2**16
+"""Of a file that `save` wrote, unpacked: values and a little more."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,9 +73,12 @@ class Embedding:
         """
         with Path(path).open("rb") as file:
             try:
+                with zipfile.ZipFile(file) as archive:
+                    size_bytes = sum(entry.file_size for entry in archive.infolist())
+                if size_bytes > _MOST_BYTES:
+                    raise ValueError(f"unpacked it has {size_bytes} bytes, at most {_MOST_BYTES}")
+                file.seek(0)
                 arrays = np.load(file, allow_pickle=False)
-                if isinstance(arrays, np.ndarray):
-                    raise ValueError("it is a single array")
                 values, size_hw = arrays["embedding"], arrays["image_size"]
             except _NOT_READABLE as error:
                 raise _not_saved_embedding(path, " ".join(str(error).split())) from error

@@ -30,7 +30,7 @@ class Connection:
     tls: dict[str, Any] | None
     """Arguments of the client's `Tls`."""
     headers: dict[str, str]
-    attempts: int
+    attempts: int | None
     timeout_s: float | None
 
     @property
@@ -74,7 +74,7 @@ def _connection(
     tls_key: Path | None,
     tls_server_name: str | None,
     header: list[str] | None,
-    attempts: int,
+    attempts: int | None,
     timeout_s: float | None,
 ) -> Connection:
     files = {
@@ -192,16 +192,16 @@ CONNECTION: Final = OptionGroup(
         option(
             "attempts",
             Annotated[
-                int,
+                int | None,
                 typer.Option(
                     metavar="N",
-                    help="How often a request is sent in all where the server cannot be reached "
-                    "or has no room.",
+                    help="How often a request is sent in all where the server cannot be reached, "
+                    "has no room or is healing. By default until --timeout-s, or 8 times.",
                     min=1,
                     rich_help_panel=_PANEL,
                 ),
             ],
-            5,
+            None,
         ),
         option(
             "timeout_s",

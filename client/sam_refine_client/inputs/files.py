@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import InvalidRequestError
+from sam_refine.contract import InvalidRequestError, Limits
 
 _LABEL_MODES: Final = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
 _NO_ARRAY: Final = (
@@ -56,6 +56,7 @@ def load_labels(path: Path) -> npt.NDArray[Any]:
                     f"{path} must have a palette or be grey, its pixel values are the labels; got "
                     f"the mode {picture.mode}"
                 )
+            check_pixels(str(path), picture.size)
             return np.asarray(picture).astype(np.int32)
     except InvalidRequestError:
         raise
@@ -66,6 +67,19 @@ def load_labels(path: Path) -> npt.NDArray[Any]:
         Image.DecompressionBombError,
     ) as error:
         raise InvalidRequestError(f"{path} must be a PNG: {error}") from error
+
+
+def check_pixels(name: str, size: tuple[int, int]) -> None:
+    """Raise `InvalidRequestError` for a picture (width, height) that no server takes by default.
+
+    Before it is decoded: a few kilobytes of PNG may be gigabytes of pixels.
+    """
+    width, height = size
+    if width * height > Limits.max_image_pixels:
+        raise InvalidRequestError(
+            f"{name} must have at most {Limits.max_image_pixels} pixels, got {height} x {width}; "
+            "larger maps are read as .npy"
+        )
 
 
 def load_class_names(path: Path) -> list[str]:

@@ -129,6 +129,9 @@ class OnnxModel:
         except InvalidArgument as error:
             raise InvalidInputError(_sentence(error)) from error
         except Exception as error:  # ONNX Runtime's errors have no common base class
+            bound = _BOUND.search(str(error))
+            if bound:
+                raise InvalidInputError(bound[1]) from error
             raise RunError(_sentence(error)) from error
         outputs = dict(zip(request.outputs, arrays, strict=True))
         if self._batched:
@@ -189,6 +192,8 @@ def _sentence(error: Exception) -> str:
     return text
 
 
+_BOUND = re.compile(r"Name:'([^']* must be [^']*)'")
+"""The name of a node in which a graph checks its inputs (sam_refine_export.graphs.bounds)."""
 _STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _MODEL_PATH = re.compile(r"Load model from \S+ failed: ?")
 _SOURCE_PLACE = re.compile(r"/\S+\.(?:cc|h|cpp|cu|hpp):\d+ .*?\)(?: \[with [^]]*\])? ")

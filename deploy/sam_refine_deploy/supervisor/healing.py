@@ -1,4 +1,4 @@
-"""Gives models fresh stubs, one model after the other, while the watch goes on."""
+"""Gives models fresh stubs while the watch goes on."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class Healing:
     def __init__(self, server: Server, watch: Watch, status: Status) -> None:
         self._server, self._watch, self._status = server, watch, status
         self._timeout_s = float(server.options.exit_timeout_s)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="healing")
+        self._pool = ThreadPoolExecutor(thread_name_prefix="healing")
         self._jobs: dict[str, Future[None]] = {}
+        self.count = 0
+        """Reloads so far."""
         self._old: list[Stub] = []
         """Of models that were loaded anew."""
         self._idle_since_s: dict[int, float] = {}
@@ -57,6 +59,7 @@ class Healing:
     def begin(self, model: str, cause: Cause) -> None:
         """Reload a model, unless that is under way."""
         if model not in self._jobs:
+            self.count += 1
             self._jobs[model] = self._pool.submit(self._heal, model, cause)
 
     def end_old(self) -> None:

@@ -8,6 +8,7 @@ What is seen, and what is done about it, the cheapest first:
     that does not help         the server is started anew
     tritonserver is silent     likewise
     tritonserver has ended     likewise, with growing pauses, a bounded number of times
+    after 50 reloads           likewise, when requests in flight are answered
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _MOST_RESTARTS: Final = 5
 _STEADY_S: Final = 60.0
 """A server that was up for so long counts as healed."""
 _LONGEST_PAUSE_S: Final = 8.0
+_MOST_RELOADS: Final = 50
+"""Of one server: each may leave a little memory behind in Triton."""
 _STILL_S: Final = 5.0
 """A process that is stopped again so soon is not worth another line."""
 
@@ -161,6 +164,9 @@ class _Supervisor:
                     server.kill()
                     raise _LostError(Cause.ENDED, str(error)) from error
                 self._status.set(*self._reasons(healed, watch, liveness))
+                if healing.count > _MOST_RELOADS and not healed:
+                    self._status.set("the server is started anew")
+                    raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")
             self._status.set("the server ends")
             if self._supervisor.drain_delay_s > 0:
                 time.sleep(self._supervisor.drain_delay_s)

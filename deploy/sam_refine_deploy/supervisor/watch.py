@@ -25,6 +25,8 @@ class Cause(str, Enum):
     """Killed, for want of memory for one, or crashed."""
     STOPPED = "stopped"
     """By a signal; it can go on."""
+    WORN = "worn"
+    """It was healed so often that a fresh one is better."""
     SILENT = "silent"
     """It is there but does nothing, or does the same for too long."""
 

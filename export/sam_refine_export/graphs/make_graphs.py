@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_refine.contract.tensors import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
+from sam_refine_export.graphs.bounds import add_bounds
 from sam_refine_export.graphs.half_precision import convert, measure_ranges
 from sam_refine_export.graphs.image_encoder import ImageEncoder
 from sam_refine_export.graphs.mask_decoder import MaskDecoder
@@ -33,10 +34,13 @@ def make_graphs(
     on_step("export the mask decoder")
     decoder = MaskDecoder(networks.prompt_encoder, networks.mask_decoder)
     export_graph(decoder, SAM_MASK_DECODER, decoder_onnx)
-    if precision is Precision.FP32:
-        return None
-    on_step("convert both to float16")
-    return _convert_to_half(encoder_onnx, decoder_onnx)
+    half = None
+    if precision is not Precision.FP32:
+        on_step("convert both to float16")
+        half = _convert_to_half(encoder_onnx, decoder_onnx)
+    add_bounds(encoder_onnx, SAM_IMAGE_ENCODER.name)
+    add_bounds(decoder_onnx, SAM_MASK_DECODER.name)
+    return half
 
 
 def _convert_to_half(encoder_onnx: Path, decoder_onnx: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.inputs.files import check_pixels
 
 MAX_LABEL: Final = 65535
 """The largest label that a PNG of the refined map can hold."""
@@ -85,6 +86,7 @@ def _picture_labels(path: Path) -> npt.NDArray[Any]:
                 "the label map must be a PNG with a palette or in grey, whose pixel values are the "
                 f"labels, or .npy, got {picture.format} of mode {picture.mode}"
             )
+        check_pixels("the label map", picture.size)
         return np.asarray(picture)
 
 

@@ -1,0 +1,268 @@
+"""Callers with an oracle for each input, beside somebody who kills processes of the server."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from sam_refine.contract import MaskPrompt
+from sam_refine_benchmarks.measuring.machine import ROOT
+from sam_refine_client import (
+    DeadlineError,
+    RefineClient,
+    RefineError,
+    RefineOptions,
+)
+
+CALLERS: Final = 4
+"""With the client's defaults and a deadline of `DEADLINE_S`: none of their requests may be lost."""
+DEADLINE_S: Final = 30.0
+SIZES: Final = ((96, 128), (200, 300), (360, 480))
+LOG: Final = ROOT / "build/soak.log"
+"""What the supervisor says."""
+OPTIONS: Final = RefineOptions(mask_prompt=MaskPrompt.NONE, min_region_area=1)
+
+
+@dataclass(frozen=True)
+class Question:
+    """An input whose answer is known."""
+
+    image: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+
+
+@dataclass
+class Outcome:
+    """What became of the requests, and what was done to the server."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Requests: right, wrong, lost; given up by callers in a hurry."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why requests were lost."""
+    done: Counter[str] = field(default_factory=Counter)
+    """Kills and stops, by whom they met."""
+    slowest_s: float = 0.0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether there were answers, none was wrong and none lost."""
+        return self.counts["right"] > 0 and not (self.counts["wrong"] or self.counts["lost"])
+
+
+def soak(
+    repository: Path, seconds: float, kill_every_s: float, seed: int, say: Callable[[str], None]
+) -> Outcome:
+    """Run for `seconds`; `say` is told about the server at the start, the middle and the end."""
+    outcome = Outcome()
+    with _served(repository) as server:
+        questions = _questions(server.url, seed)
+        ended = threading.Event()
+        threads = [
+            threading.Thread(target=_call, args=(server.url, questions, seed + i, outcome, ended))
+            for i in range(CALLERS)
+        ]
+        hurried = (server.url, questions, seed, outcome, ended)
+        threads.append(threading.Thread(target=_give_up, args=hurried))
+        say(f"start   {server.describe()}")
+        for thread in threads:
+            thread.start()
+        _kill(server, seconds / 2, kill_every_s, random.Random(seed), outcome)
+        say(f"middle  {server.describe()}")
+        _kill(server, seconds / 2, kill_every_s, random.Random(seed + 1), outcome)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        say(f"end     {server.describe()}")
+        say(f"requests: {_listed(outcome.counts)}; slowest {outcome.slowest_s:.1f} s")
+        say(f"done to it: {_listed(outcome.done)}")
+        say(f"healed: {_listed(server.healed())}")
+        for reason, count in outcome.reasons.items():
+            say(f"lost {count} x {reason}")
+    return outcome
+
+
+# --- Callers ---------------------------------------------------------------------------------
+
+
+def _questions(url: str, seed: int) -> list[Question]:
+    """As the server answers before anybody disturbs it."""
+    rng = np.random.default_rng(seed)
+    questions = []
+    with RefineClient(url) as client:
+        for height, width in SIZES:
+            coarse = rng.integers(0, 255, (height // 16 + 1, width // 16 + 1, 3), np.uint8)
+            image = np.kron(coarse, np.ones((16, 16, 1), np.uint8))[:height, :width]
+            scores = rng.random((3, 6, 8), np.float32)
+            labels = client.refine(image, logits=scores, options=OPTIONS).labels
+            assert labels is not None
+            questions.append(Question(np.ascontiguousarray(image), scores, labels))
+    return questions
+
+
+def _call(
+    url: str, questions: list[Question], seed: int, outcome: Outcome, ended: threading.Event
+) -> None:
+    """Ask one question after the other, some with an embedding made beforehand."""
+    chance = random.Random(seed)
+    with RefineClient(url) as client:
+        while not ended.is_set():
+            question = chance.choice(questions)
+            begun_s = time.monotonic()
+            try:
+                result = client.refine(
+                    question.image, logits=question.scores, options=OPTIONS, timeout_s=DEADLINE_S
+                )
+                assert result.labels is not None
+                is_right = np.array_equal(result.labels, question.labels)
+                outcome.counts["right" if is_right else "wrong"] += 1
+            except RefineError as error:
+                outcome.counts["lost"] += 1
+                outcome.reasons[f"{type(error).__name__}: {error.message[:100]}"] += 1
+            outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - begun_s)
+
+
+def _give_up(
+    url: str, questions: list[Question], seed: int, outcome: Outcome, ended: threading.Event
+) -> None:
+    """Ask with deadlines that pass in the queue, in the encoder and in the decoder."""
+    chance = random.Random(seed)
+    with RefineClient(url) as client:
+        while not ended.wait(chance.uniform(0, 1)):
+            question = chance.choice(questions)
+            with suppress(RefineError):
+                try:
+                    client.refine(
+                        question.image,
+                        logits=question.scores,
+                        options=OPTIONS,
+                        timeout_s=chance.uniform(0.01, 1),
+                    )
+                    outcome.counts["in a hurry, answered"] += 1
+                except DeadlineError:
+                    outcome.counts["in a hurry, given up"] += 1
+
+
+# --- Who kills -------------------------------------------------------------------------------
+
+
+def _kill(
+    server: _Served, seconds: float, every_s: float, chance: random.Random, outcome: Outcome
+) -> None:
+    end_s = time.monotonic() + seconds
+    while (now_s := time.monotonic()) < end_s:
+        time.sleep(min(chance.uniform(0.5, 1.5) * every_s, end_s - now_s))
+        what = chance.choices(["stub", "stopped", "all stubs", "tritonserver"], (12, 5, 2, 1))[0]
+        victims = server.triton() if what == "tritonserver" else server.stubs()
+        if not victims:
+            continue
+        if what in ("stub", "stopped"):
+            victims = [chance.choice(victims)]
+        outcome.done[what] += 1
+        for victim in victims:
+            with suppress(psutil.Error):
+                victim.send_signal(signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
+
+
+# --- The server ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Served:
+    """`sam-refine serve` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+    health_url: str
+
+    def triton(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if child.name() == "tritonserver"]
+
+    def stubs(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return [
+                stub
+                for triton in self.triton()
+                for stub in triton.children()
+                if stub.status() != psutil.STATUS_ZOMBIE
+            ]
+        return []
+
+    def describe(self) -> str:
+        """Memory, open files and shared memory of all its processes."""
+        rss_bytes = files = 0
+        processes = [psutil.Process(self.process.pid), *self.triton(), *self.stubs()]
+        for process in processes:
+            with suppress(psutil.Error):
+                rss_bytes += process.memory_info().rss
+                files += process.num_fds()
+        shared = psutil.disk_usage("/dev/shm").used
+        return (
+            f"{len(processes)} processes, {rss_bytes / 2**20:.0f} MiB, {files} open files, "
+            f"{shared / 2**20:.0f} MiB in /dev/shm"
+        )
+
+    def healed(self) -> Counter[str]:
+        """The supervisor's own counters."""
+        with urllib.request.urlopen(self.health_url, timeout=10) as page:
+            text = page.read().decode()
+        found: Counter[str] = Counter()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                name = " ".join((family.name.removeprefix("sam_refine_"), *sample.labels.values()))
+                found[name] += round(sample.value)
+        return found
+
+
+@contextmanager
+def _served(repository: Path) -> Iterator[_Served]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in probes]
+    command = [str(Path(sys.executable).parent / "sam-refine"), "serve"]
+    names = ("--grpc-port", "--http-port", "--metrics-port", "--health-port")
+    options = [word for name, port in zip(names, ports, strict=True) for word in (name, str(port))]
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w+") as log:
+        process = subprocess.Popen(
+            [*command, "--model-repository", str(repository), *options],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        try:
+            if not process.stdout.readline().startswith("ready:"):
+                log.seek(0)
+                raise RuntimeError(f"the server did not start: {log.read()}")
+            yield _Served(process, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[3]}/metrics")
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "nothing"
