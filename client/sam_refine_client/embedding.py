@@ -73,12 +73,14 @@ class Embedding:
         """
         with Path(path).open("rb") as file:
             try:
-                with zipfile.ZipFile(file) as archive:
-                    size_bytes = sum(entry.file_size for entry in archive.infolist())
+                arrays = np.load(file, allow_pickle=False)  # unpacks nothing yet
+                if isinstance(arrays, np.ndarray):
+                    raise ValueError("it is a single array")
+                size_bytes = sum(entry.file_size for entry in arrays.zip.infolist())
                 if size_bytes > _MOST_BYTES:
-                    raise ValueError(f"unpacked it has {size_bytes} bytes, at most {_MOST_BYTES}")
-                file.seek(0)
-                arrays = np.load(file, allow_pickle=False)
+                    raise ValueError(
+                        f"unpacked it must have at most {_MOST_BYTES} bytes, got {size_bytes}"
+                    )
                 values, size_hw = arrays["embedding"], arrays["image_size"]
             except _NOT_READABLE as error:
                 raise _not_saved_embedding(path, " ".join(str(error).split())) from error

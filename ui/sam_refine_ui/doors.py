@@ -1,12 +1,17 @@
-"""Which of gradio's paths can be reached: only those that the page itself uses.
+"""Which of gradio's paths can be reached, and from where: only what the page itself uses.
 
-gradio has more: descriptions of its calls, a way to files of other servers, logins, histories.
+gradio has more paths: descriptions of its calls, a way to files of other servers, logins,
+histories. And a browser sends requests that another site's page makes: those name that site as their
+origin, or, where its name was made to point here, as the host.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -34,16 +39,40 @@ PREFIXES: Final = (
 
 
 class Doors:
-    """ASGI middleware: every other path is "not found"."""
+    """ASGI middleware: every other path is "not found", every other site "forbidden"."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        """`host`: what the page listens on."""
         self._app = app
+        self._host = host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
-        if scope["type"] == "http" and not is_open(scope["path"]):
-            app = PlainTextResponse("not found", 404)
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if not is_open(scope["path"]):
+                app = PlainTextResponse("not found", 404)
+            elif not is_own(headers.get("host", ""), headers.get("origin"), self._host):
+                app = PlainTextResponse("forbidden: the page is called by another site", 403)
         await app(scope, receive, send)
+
+
+def is_own(host: str, origin: str | None, listens_on: str) -> bool:
+    """Whether a request comes from the page itself.
+
+    Its `Origin` header, if it has one, names its `Host`. A page that listens on a loopback address
+    is called by a name of this machine; one that listens elsewhere may have any.
+    """
+    if origin is not None and urlsplit(origin).netloc != host:
+        return False
+    return not _is_loopback(listens_on) or _is_loopback(urlsplit(f"//{host}").hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_open(path: str) -> bool:

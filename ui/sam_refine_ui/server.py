@@ -86,7 +86,7 @@ def serve(
                 pwa=False,
                 mcp_server=False,
                 enable_monitoring=False,
-                app_kwargs={"middleware": [Middleware(Doors)]},
+                app_kwargs={"middleware": [Middleware(Doors, options.host)]},
                 theme=theme(),
                 css=CSS,
             )

@@ -170,7 +170,7 @@ def _kill(
     end_s = time.monotonic() + seconds
     while (now_s := time.monotonic()) < end_s:
         time.sleep(min(chance.uniform(0.5, 1.5) * every_s, end_s - now_s))
-        what = chance.choices(["stub", "stopped", "all stubs", "tritonserver"], (12, 5, 2, 1))[0]
+        what = chance.choices(["stub", "stopped", "all stubs", "tritonserver"], (14, 4, 1, 1))[0]
         victims = server.triton() if what == "tritonserver" else server.stubs()
         if not victims:
             continue

@@ -132,8 +132,8 @@ def _nodes(
         after = f"{prefix}/sum"
         yield helper.make_node("Add", [before, f"{prefix}/guard"], [after])
         before = after
-    for tensor, kind in guarded.items():
-        yield helper.make_node("Cast", [before], [f"{tensor}/zero"], to=kind)
+    for tensor, datatype in guarded.items():
+        yield helper.make_node("Cast", [before], [f"{tensor}/zero"], to=datatype)
         yield helper.make_node("Add", [tensor, f"{tensor}/zero"], [f"{tensor}/bounded"])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -115,3 +117,20 @@ def test_load_of_arrays_that_are_no_embedding_is_refused(tmp_path, changed, mess
 def test_load_of_a_file_that_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         Embedding.load(tmp_path / "photo.npz")
+
+
+def test_load_of_a_file_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("embedding.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(
+                member, {"descr": "<f4", "fortran_order": False, "shape": (1, 256, 1024, 256)}
+            )
+            for _ in range(16):
+                member.write(bytes(2**24))
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(InvalidRequestError, match=r"unpacked it must have at most \d+ bytes, got"):
+        Embedding.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam_refine_ui.doors import is_open
+from sam_refine_ui.doors import is_open, is_own
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,35 @@ def test_doors_of_the_page_are_open(path):
 )
 def test_doors_that_the_page_has_no_use_for_are_shut(path):
     assert not is_open(path)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "listens_on"),
+    [
+        ("127.0.0.1:7860", None, "127.0.0.1"),
+        ("localhost:7860", "http://localhost:7860", "127.0.0.1"),
+        ("[::1]:7860", "http://[::1]:7860", "::1"),
+        ("127.0.0.1:7860", "http://127.0.0.1:7860", "localhost"),
+        ("gpu.lab.example:7860", "http://gpu.lab.example:7860", "0.0.0.0"),
+        ("page.lab.example", "https://page.lab.example", "10.0.0.1"),
+    ],
+)
+def test_page_calls_itself(host, origin, listens_on):
+    assert is_own(host, origin, listens_on)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "listens_on"),
+    [
+        ("127.0.0.1:7860", "http://evil.example", "127.0.0.1"),
+        ("127.0.0.1:7860", "http://127.0.0.1:9999", "127.0.0.1"),
+        ("127.0.0.1:7860", "null", "127.0.0.1"),
+        ("evil.example:7860", None, "127.0.0.1"),
+        ("evil.example:7860", "http://evil.example:7860", "127.0.0.1"),
+        ("127.0.0.1.evil.example", None, "127.0.0.1"),
+        ("", None, "127.0.0.1"),
+        ("gpu.lab.example:7860", "http://evil.example", "0.0.0.0"),
+    ],
+)
+def test_another_site_does_not_call_the_page(host, origin, listens_on):
+    assert not is_own(host, origin, listens_on)

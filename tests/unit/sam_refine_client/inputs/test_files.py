@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,3 +58,13 @@ def test_class_names_are_lines_of_text(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidRequestError, match=r"names\.txt must be a text file in UTF-8"):
         load_class_names(tmp_path / "names.txt")
+
+
+def test_labels_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+    path = tmp_path / "bomb.png"
+    Image.new("L", (8193, 8192)).save(path)
+    tracemalloc.start()
+    with pytest.raises(InvalidRequestError, match="at most 67108864 pixels, got 8192 x 8193"):
+        load_labels(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
