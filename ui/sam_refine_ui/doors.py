@@ -1,8 +1,8 @@
 """Which of gradio's paths can be reached, and from where: only what the page itself uses.
 
 gradio has more paths: descriptions of its calls, a way to files of other servers, logins,
-histories. And a browser sends requests that another site's page makes: those name that site as their
-origin, or, where its name was made to point here, as the host.
+histories. And a browser sends requests that another site's page makes: those name that site as
+their origin, or, where its name was made to point here, as the host.
 """
 
 from __future__ import annotations

@@ -121,13 +121,14 @@ def test_load_of_a_file_that_is_not_there_is_an_os_error(tmp_path):
 
 def test_load_of_a_file_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_path):
     path = tmp_path / "bomb.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("embedding.npy", "w") as member:
-            np.lib.format.write_array_header_1_0(
-                member, {"descr": "<f4", "fortran_order": False, "shape": (1, 256, 1024, 256)}
-            )
-            for _ in range(16):
-                member.write(bytes(2**24))
+    header = {"descr": "<f4", "fortran_order": False, "shape": (1, 256, 1024, 256)}
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("embedding.npy", "w") as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(16):
+            member.write(bytes(2**24))
     assert path.stat().st_size < 2**20
     tracemalloc.start()
     with pytest.raises(InvalidRequestError, match=r"unpacked it must have at most \d+ bytes, got"):
