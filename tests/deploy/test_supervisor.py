@@ -9,6 +9,8 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
 from sam_refine_deploy import ServeError, ServerOptions, SupervisorOptions, serve
 from support.servers import free_ports, supervised, wait_until
-from support.tiny_models import STAND_IN
+from support.tiny_models import STAND_IN, ZEROS_MODEL
 
 pytestmark = pytest.mark.triton
 
@@ -276,6 +278,26 @@ def test_temporary_folder_at_any_path_will_do(tiny_repository, log, tmp_path):
         assert service.run_directory.parent == Path("/tmp")
     assert list(place.iterdir()) == []
     assert not list(tmp_path.rglob("ran"))
+
+
+def test_python_at_any_path_runs_the_stubs(tiny_repository, log, tmp_path):
+    """An environment as of a checkout there, with a package that is installed for editing."""
+    place = tmp_path / "My Projects" / "jürgen's checkout"
+    venv.create(place / ".venv", symlinks=True)
+    package = place / "src" / "editable_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (packages,) = (place / ".venv/lib").glob("python*/site-packages")
+    paths = [*filter(None, sys.path), str(package.parent)]
+    (packages / "editable.pth").write_text("\n".join(paths), encoding="utf-8")
+    model = tiny_repository / "asks" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    model.write_text("import editable_package\n" + ZEROS_MODEL, encoding="utf-8")
+    (tiny_repository / "asks" / "config.pbtxt").write_text('backend: "python"\n')
+    python = str(place / ".venv" / "bin" / "python")
+    with supervised(tiny_repository, log, python=python) as service:
+        answers(service)
+        assert service.stubs("asks")
 
 
 def test_model_whose_file_has_such_a_name_is_refused(tiny_repository, log, tmp_path, ports):

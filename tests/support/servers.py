@@ -157,6 +157,7 @@ def supervised(
     repository: Path,
     log: Path,
     *,
+    python: str = sys.executable,
     environment: dict[str, str] | None = None,
     options: dict[str, Any] | None = None,
     **supervisor: Any,
@@ -168,7 +169,7 @@ def supervised(
     arguments = [json.dumps(value) for value in values]
     with log.open("w") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, *arguments],
+            [python, "-c", SERVE, *arguments],
             stdout=subprocess.PIPE,
             stderr=lines,
             text=True,

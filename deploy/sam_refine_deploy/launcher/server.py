@@ -36,6 +36,7 @@ from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
 from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
+from sam_refine_deploy.launcher.stub_environment import stub_path
 from sam_refine_deploy.launcher.stubs import Stub, stubs_of
 
 logger = logging.getLogger(__name__)
@@ -248,6 +249,8 @@ class Server:
             **server.environment,
             RUN_DIRECTORY: str(directory),
         }
+        if server.stub is not None:
+            environment["PATH"] = stub_path(run, environment["PATH"])
         for folder in (INSTANCES, EMBEDDINGS):
             (directory / folder).mkdir(mode=0o700)
         if server.stub is not None:
