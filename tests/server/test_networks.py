@@ -94,23 +94,21 @@ def test_decoder_takes_what_is_just_within_bounds(decode):
         assert decode(inputs)["iou_predictions"].shape == (count, 1)
 
 
-def test_decoder_that_refuses_takes_no_memory_for_it(decode, server):
+def test_decoder_that_refuses_takes_no_memory_for_it(decode):
     decode(decoder_inputs(32))
-    before = peak_bytes(server)
+    before = peak_bytes()
     with pytest.raises(InferenceServerException):
         decode(decoder_inputs(1500, 16))
-    assert peak_bytes(server) - before < 256 * 2**20  # worked on, it would be 70 GB
+    assert peak_bytes() - before < 256 * 2**20  # worked on, it would be 70 GB
 
 
-def peak_bytes(server) -> int:
-    """The most memory that a decoder of this repository has had at a time."""
+def peak_bytes() -> int:
+    """The most memory that a decoder on this machine has had at a time."""
     peaks = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             words = (directory / "cmdline").read_text().split("\0")
-            if words[0].endswith(STUB_PROGRAM) and words[1].startswith(
-                str(server.model_repository / "sam_mask_decoder")
-            ):
+            if words[0].endswith(STUB_PROGRAM) and "/sam_mask_decoder/" in words[1]:
                 (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", (directory / "status").read_text())
                 peaks.append(int(kilobytes) * 1024)
         except OSError:  # it has just ended

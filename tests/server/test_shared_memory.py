@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 
+from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
@@ -55,9 +56,14 @@ def left_behind(process=None):
 
 
 @pytest.fixture
-def regions(grpc_client):
+def regions(grpc_client, server):
     """regions() -> names of the regions that the server has registered."""
-    return lambda: sorted(grpc_client.get_system_shared_memory_status().regions)
+
+    def regions():
+        headers = {SHARED_MEMORY_HEADER: read_key(server.grpc_port)}
+        return sorted(grpc_client.get_system_shared_memory_status(headers=headers).regions)
+
+    return regions
 
 
 def test_shared_memory_gives_the_answer_of_messages_and_is_let_go(server, regions):

@@ -21,7 +21,7 @@ from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, choice
 
 _HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-_ATTEMPTS_WITHOUT_DEADLINE: Final = 8
+_ATTEMPTS: Final = 8
 _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
@@ -101,16 +101,16 @@ class Retries:
     """
 
     attempts: int | None = None
-    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one it
-    calls 8 times, for some 10 seconds."""
+    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one, or
+    to an address where no server has answered yet, it calls 8 times, for some 10 seconds."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 2.0
 
-    def most(self, deadline_s: float | None) -> float:
-        """How many calls there may be, for a caller with or without a deadline."""
+    def most(self, deadline_s: float | None, *, has_answered: bool) -> float:
+        """How many calls there may be; `has_answered`: whether a server ever has."""
         if self.attempts is not None:
             return self.attempts
-        return _ATTEMPTS_WITHOUT_DEADLINE if deadline_s is None else math.inf
+        return math.inf if has_answered and deadline_s is not None else _ATTEMPTS
 
     def __post_init__(self) -> None:
         attempts = self.attempts

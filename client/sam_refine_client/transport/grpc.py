@@ -45,6 +45,7 @@ class GrpcTransport:
         """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory."""
         self._headers = dict(options.headers)
         self._retries = options.retries
+        self._has_answered = False
         self._shared_memory = options.shared_memory
         self._segments = Segments(options.headers, local_port)
         self._shares_memory = (
@@ -60,14 +61,18 @@ class GrpcTransport:
             try:
                 if wait_s > 0:
                     yield Pause(wait_s)
-                return (yield from self._attempt(call))
+                tensors = yield from self._attempt(call)
+                self._has_answered = True
+                return tensors
             except InferenceServerException as raised:
                 error = yield from self._error(call, raised)
+                self._has_answered |= not isinstance(error, UnreachableError)
                 attempts += 1
                 wait_s = _wait_s(self._retries, attempts)
                 if (
                     not _helps_to_wait(error, raised)
-                    or attempts >= self._retries.most(call.deadline_s)
+                    or attempts
+                    >= self._retries.most(call.deadline_s, has_answered=self._has_answered)
                     or call.is_over_in(wait_s)
                 ):
                     raise error from raised

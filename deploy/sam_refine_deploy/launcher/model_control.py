@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from sam_refine_deploy.errors import ServeError
@@ -23,10 +24,10 @@ class ModelControl:
     http_address: str
     key: str
 
-    def reload(self, model: str, timeout_s: float) -> None:
+    def reload(self, model: str, timeout_s: float, cancelled: Event) -> None:
         """Unload a model and load it again, with fresh stubs. Other models are not disturbed.
 
-        Raises `ServeError` where it is not loaded in time.
+        Raises `ServeError` where it is not loaded in time, or `cancelled` is set meanwhile.
         """
         deadline_s = time.monotonic() + timeout_s
         self.unload(model, timeout_s)
@@ -35,9 +36,8 @@ class ModelControl:
             try:
                 return self._post(f"{model}/load", {}, max(remaining_s, _RETRY_S))
             except ServeError:
-                if remaining_s <= _RETRY_S:
+                if remaining_s <= _RETRY_S or cancelled.wait(_RETRY_S):
                     raise
-                time.sleep(_RETRY_S)
 
     def unload(self, model: str, timeout_s: float) -> None:
         """Take no more requests for a model; those in flight are answered. Comes back at once."""

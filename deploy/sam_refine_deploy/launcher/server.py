@@ -187,9 +187,9 @@ class Server:
         """The error to raise if the server has ended by itself."""
         return ServeError(f"tritonserver ended by itself {_ending(self.poll())}: {self._reason()}")
 
-    def reload(self, model: str, timeout_s: float) -> None:
+    def reload(self, model: str, timeout_s: float, cancelled: Event) -> None:
         """Give a model fresh stubs, while the others go on. Raises `ServeError`."""
-        self._control.reload(model, timeout_s)
+        self._control.reload(model, timeout_s, cancelled)
         self._forget_log()  # meanwhile Triton misses the model, and says so
 
     def says_ready(self, timeout_s: float = 1.0) -> bool | None:

@@ -7,7 +7,7 @@ import re
 _LONGEST = 500  # characters of one reason
 _LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']*)' version \d+: (?P<text>.*)")
 _LOG_LINE = re.compile(r'^[EF]\d{4} [\d:.]+\s+\d+ \S+\] +"?(?P<text>.*?)[" ]*$')
-_FATAL = re.compile(r"^(?:error|\S*tritonserver): (?P<text>.+)")
+_FATAL = re.compile(r"^(?:error|.*/tritonserver|tritonserver): (?P<text>.+)")
 _STATUS = re.compile(r"^(?:[A-Z][a-z]+(?: [a-z]+)*: )?(?:\w+(?:Error|Exception): )?")
 # These mean only that there is no NVIDIA driver.
 _HARMLESS = ("CudaDriverHelper", "unable to create stream")

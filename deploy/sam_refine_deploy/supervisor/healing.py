@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from types import TracebackType
 from typing import Final
 
@@ -29,6 +30,7 @@ class Healing:
         self._server, self._watch, self._status = server, watch, status
         self._timeout_s = float(server.options.exit_timeout_s)
         self._pool = ThreadPoolExecutor(thread_name_prefix="healing")
+        self._ended = Event()
         self._jobs: dict[str, Future[None]] = {}
         self.count = 0
         """Reloads so far."""
@@ -45,7 +47,8 @@ class Healing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._ended.set()  # nothing is loaded any more after this
+        self._pool.shutdown(cancel_futures=True)
 
     @property
     def models(self) -> list[str]:
@@ -79,11 +82,12 @@ class Healing:
 
     def _heal(self, model: str, cause: Cause) -> None:
         begun_s = time.monotonic()
-        self._server.reload(model, self._timeout_s)
+        self._server.reload(model, self._timeout_s, self._ended)
         while (old := self._watch.renew(model)) is None:
             if time.monotonic() - begun_s > self._timeout_s:
                 raise ServeError(f"{model} has no fresh processes after {self._timeout_s:g} s")
-            time.sleep(_POLL_S)
+            if self._ended.wait(_POLL_S):
+                return
         self._old += old
         self._status.reloads.labels(model, cause.value).inc()
         logger.warning(

@@ -14,14 +14,17 @@ What is seen, and what is done about it, the cheapest first:
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event
 from types import FrameType
 from typing import Final
+
+import psutil
 
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.server import Server, ServerOptions
@@ -133,6 +136,7 @@ class _Supervisor:
             logger.warning("starting anew in %g s: %s", pause_s, reason)
             if self._ended.wait(pause_s):
                 return 1
+            _reap_orphans()
 
     def _watch_over(self, server: Server) -> None:
         """Until a signal comes. Raises `_LostError`."""
@@ -188,6 +192,14 @@ class _Supervisor:
         if watch.is_late():
             reasons.append("an instance is late")
         return reasons
+
+
+def _reap_orphans() -> None:
+    """As a container's first process this one inherits the stubs of a server that was killed."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error, ChildProcessError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def _said_already(server: Server) -> None:

@@ -55,7 +55,7 @@ def operators(path):
     """What a graph's nodes do, in order; casts by what they cast to."""
     model = onnx.load(path, load_external_data=False)
     onnx.checker.check_model(path, full_check=True)
-    casts = {TensorProto.FLOAT: "to32", TensorProto.FLOAT16: "to16"}
+    casts = {TensorProto.FLOAT: "to32", TensorProto.FLOAT16: "to16", TensorProto.INT64: "to_int"}
     return " ".join(
         casts[node.attribute[0].i] if node.op_type == "Cast" else node.op_type
         for node in model.graph.node
