@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine.contract.serving.turns import is_busy, needed_s
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 
 UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
@@ -132,7 +133,9 @@ _SOON: Final = frozenset({"INTERNAL", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"})
 
 def is_soon_available(text: str | None) -> bool:
     """Whether a text of the server means that it can answer later what it could not answer now."""
-    return text is not None and (is_healing(text) or has_no_room(text))
+    return text is not None and (
+        is_busy(text) or is_healing(text) or has_no_room(text) or needed_s(text) is not None
+    )
 
 
 def error_of(

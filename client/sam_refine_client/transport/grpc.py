@@ -17,9 +17,11 @@ from sam_refine.contract import (
     Tensors,
     TensorSpec,
 )
+from sam_refine.contract.serving.turns import needed_s
 from sam_refine_client.errors import (
     OUTCOME_UNKNOWN,
     UNAVAILABLE,
+    DeadlineError,
     OverloadedError,
     ProtocolError,
     RefineError,
@@ -34,6 +36,7 @@ from sam_refine_client.steps.steps import Pause, Remote, Steps, Work
 from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.connection import ConnectionOptions, Retries, SharedMemoryUse
 from sam_refine_client.transport.shared_memory import Placement, Segment, Segments
+from sam_refine_client.transport.turns import Turns
 
 _LIVENESS_TIMEOUT_S = 1.0
 
@@ -46,6 +49,7 @@ class GrpcTransport:
         self._headers = dict(options.headers)
         self._retries = options.retries
         self._has_answered = False
+        self._turns = Turns()
         self._shared_memory = options.shared_memory
         self._segments = Segments(options.headers, local_port)
         self._shares_memory = (
@@ -69,6 +73,12 @@ class GrpcTransport:
                 self._has_answered |= not isinstance(error, UnreachableError)
                 attempts += 1
                 wait_s = _wait_s(self._retries, attempts)
+                work_s = needed_s(raised.message())
+                if work_s is not None:
+                    self._turns.learn(call, work_s)
+                    wait_s = 0.0
+                    if self._turns.is_too_late(call, work_s):
+                        raise call.failed(DeadlineError, error.message) from raised
                 if (
                     not _helps_to_wait(error, raised)
                     or attempts
@@ -147,13 +157,15 @@ class GrpcTransport:
                 inputs[name].set_data_from_numpy(call.tensors[name])
 
         yield Work(write)
+        turn = self._turns.of(call)
         response = yield Remote(
             "infer",
             {
                 "model_name": call.model.name,
                 "inputs": list(inputs.values()),
                 "outputs": list(outputs.values()),
-                "parameters": dict(call.parameters),
+                "parameters": {**call.parameters, **turn.parameters()},
+                **turn.arguments(),
                 "request_id": call.request_id,
                 "headers": self._headers,
                 "client_timeout": call.remaining_s(),

@@ -13,6 +13,7 @@ from sam_refine.contract.checks import InvalidRequestError, shown
 from sam_refine.contract.limits import MAX_SCORE
 from sam_refine.contract.presets import PRESETS
 from sam_refine.contract.rows import Choice, OptionTable, option
+from sam_refine.contract.serving.turns import WORK_TIME_S
 
 IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
@@ -165,7 +166,7 @@ class RefineOptions(OptionTable):
             if name not in cls.rows:
                 raise InvalidRequestError(
                     f"parameter {shown(name)} is not an option; the options are "
-                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID} and {PRESET}"
+                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID}, {PRESET} and {WORK_TIME_S}"
                 )
         if preset is not None:
             values = {**_of_preset(preset), **values}

@@ -8,6 +8,7 @@ What an error of this library becomes for the caller, and how it is counted:
     CancelledError        CANCELLED     fixed      cancelled
     ModelCallError        INTERNAL      its text   model_failed
     UnavailableError      UNAVAILABLE   its text   unavailable
+    TooLateError          UNAVAILABLE   its text   too_late
     MemoryError           UNAVAILABLE   fixed      out_of_memory
     any other             INTERNAL      fixed      internal
 """
@@ -31,6 +32,7 @@ from sam_refine.contract import (
     Tensors,
 )
 from sam_refine.contract.serving.unavailable import has_no_room
+from sam_refine.service.work_times import TooLateError
 
 Answer = Callable[[Any], Tensors]
 """One request to its outputs by name."""
@@ -63,6 +65,8 @@ class FailureReason(str, Enum):
     """The encoder or the decoder answered with an error."""
     UNAVAILABLE = "unavailable"
     """The encoder or the decoder was not back in time, or shared memory was used up."""
+    TOO_LATE = "too_late"
+    """The work would have ended after its caller's deadline, and was not begun."""
     OUT_OF_MEMORY = "out_of_memory"
     """Memory ran out on the way."""
     INTERNAL = "internal"
@@ -121,6 +125,8 @@ def _failure(error: Exception) -> tuple[str, int, FailureReason]:
             return str(error), codes.INTERNAL, FailureReason.MODEL_FAILED
         case UnavailableError():
             return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
+        case TooLateError():
+            return str(error), codes.UNAVAILABLE, FailureReason.TOO_LATE
         case pb_utils.TritonModelException() if has_no_room(str(error)):
             return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
         case MemoryError():

@@ -87,8 +87,9 @@ def test_missing_header_of_a_restricted_protocol_is_forbidden_and_a_full_queue_i
     text = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
     assert type(error_of("StatusCode.UNAVAILABLE", text)) is ForbiddenError
     assert type(error_of("StatusCode.INTERNAL", text)) is ServerError
+    assert type(error_of("StatusCode.UNAVAILABLE", "connection refused")) is UnreachableError
     text = "in ensemble 'sam_embed', Exceeds maximum queue size"
-    assert type(error_of("StatusCode.UNAVAILABLE", text)) is UnreachableError
+    assert type(error_of("StatusCode.UNAVAILABLE", text)) is OverloadedError
 
 
 KINDS = [
