@@ -69,7 +69,8 @@ def refine(
 
     The server keeps embeddings, so that an image which comes again is not encoded again.
     `image_id` is your own name for the image: an image of the same name and size counts as the
-    same, whatever its pixels, as with stills of a camera that differ only in noise.
+    same, whatever its pixels, as with stills of a camera that differ only in noise. A deployment
+    must allow that; by default the server goes by the pixels alone.
 
     Raises `InvalidRequestError` if a rule is broken (`RejectedError` if the server found that), and
     the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included.

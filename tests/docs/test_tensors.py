@@ -31,6 +31,7 @@ from sam_refine.contract import (
     RefineOptions,
     TensorSpec,
 )
+from sam_refine.contract.serving.turns import WORK_TIME_S
 from support.cases import coarse_scores, photo
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,7 @@ def test_parameters_are_the_options_and_their_types():
     rows = {name.strip("`"): text for name, text in table("Request parameters", "parameter")}
     defaults = RefineOptions()
     assert rows.pop(IMAGE_ID).startswith("text of 1 to 256 characters")
+    assert rows.pop(WORK_TIME_S).startswith("number: seconds")
     assert rows.pop(PRESET).startswith("text: one of the [presets]")
     assert rows == {
         option.name: kind(getattr(defaults, option.name)) for option in fields(RefineOptions)

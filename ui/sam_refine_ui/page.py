@@ -49,7 +49,7 @@ def theme() -> gr.themes.Base:
 
 def build(actions: Actions, server: str) -> gr.Blocks:
     """The page; `server` is Markdown that says what does the refining."""
-    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(3600, 86400))
+    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(600, 6 * 3600))
     with page:
         gr.Markdown(
             "# sam-refine\nSegment Anything snaps a coarse label map to the edges of things: "

@@ -17,7 +17,8 @@ from sam_refine.contract.serving.turns import WORK_TIME_S
 
 IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
-the same name and image size takes the embedding of the first and does not look at its pixels."""
+the same name and image size takes the embedding of the first and does not look at its pixels, where
+the deployment allows that (`Limits.allow_image_ids`)."""
 MAX_IMAGE_ID: Final = 256
 PRESET: Final = "preset"
 """Request parameter: the name of a set of options, which others of the request change."""

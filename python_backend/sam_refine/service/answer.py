@@ -17,8 +17,9 @@ from sam_refine.algorithm.pipeline import Refinement, refine
 from sam_refine.algorithm.predict import Decode
 from sam_refine.contract import OUTPUTS, JudgeKind, Limits, OutputRow, Tensors, TensorSpec
 from sam_refine.numerics.arrays import Array, Float32, UInt8, to_numpy
-from sam_refine.service.memory import free_memory_bytes
+from sam_refine.service.memory import free_memory_bytes, system_memory
 from sam_refine.service.request import read_request
+from sam_refine.service.room import check_room
 from sam_refine.service.work_times import WorkTimes, size_class
 
 Embed = Callable[[UInt8, str | None], Float32]
@@ -41,15 +42,18 @@ def answer(
     place: Place = lambda array: array,
     report: Report = lambda refinement: None,
     work_times: WorkTimes | None = None,
+    shared_memory_bytes: int | None = None,
 ) -> Tensors:
     """The outputs that are named, by name: the request is read, refined and written.
 
     `judge` is the deployment's own, None where it has none; `work_times` are what it knows of how
-    long such work takes. Raises `InvalidRequestError` for a request that breaks a rule,
-    `TooLateError` for one that could not be in time, and whatever `embed`, `decode` and `judge`
-    raise.
+    long such work takes; `shared_memory_bytes` all that there is for outputs, None where they need
+    none. Raises `InvalidRequestError` for a request that breaks a rule, `TooLateError` for one that
+    could not be in time, `NoRoomError` for one that finds no memory, and whatever `embed`, `decode`
+    and `judge` raise.
     """
     request = read_request(tensors, parameters, outputs, limits, has_judge=judge is not None)
+    check_room(request, outputs, system_memory(), shared_memory_bytes)
     request = request.placed(place)
     wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
 

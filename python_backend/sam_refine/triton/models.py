@@ -81,13 +81,15 @@ class ImageEmbedder:
         """With `initialize`'s arguments. Raises `OSError` where there can be no cache."""
         self._directory = open_server_directory()
         self._cache = EmbeddingCache(self._directory, limits.max_cached_embeddings)
+        self._allows_names = bool(limits.allow_image_ids)
         self._encoder = Path(args["model_repository"]).parent / SAM_IMAGE_ENCODER.name
         self._metrics = metrics
         metrics.stored(len(self._cache))
 
     def __call__(self, request: Any, image: UInt8, image_id: str | None) -> Float32:
         """The embedding (1, 256, 64, 64) of an image (H, W, 3); raises as `call_model` does."""
-        key = content_key(image, image_id, self._encoder_version())
+        name = image_id if self._allows_names else None
+        key = content_key(image, name, self._encoder_version())
         embedding = self._cache.get(key)
         self._metrics.looked_up(hit=embedding is not None)
         if embedding is None:
