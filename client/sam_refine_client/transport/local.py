@@ -118,7 +118,8 @@ class LocalTransport:
 
     def _refine(self, call: Call) -> Tensors:
         def embed(image: UInt8, image_id: str | None) -> Float32:
-            key = content_key(image, image_id, "")
+            name = image_id if self._limits.allow_image_ids else None
+            key = content_key(image, name, "")
             embedding = self._cache.get(key)
             if embedding is None:
                 call.remaining_s()
