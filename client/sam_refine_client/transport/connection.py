@@ -101,16 +101,17 @@ class Retries:
     """
 
     attempts: int | None = None
-    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one, or
-    to an address where no server has answered yet, it calls 8 times, for some 10 seconds."""
+    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one, to
+    an address where no server has answered yet, or where a server has too little shared memory, it
+    calls 8 times, for some 10 seconds."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 2.0
 
-    def most(self, deadline_s: float | None, *, has_answered: bool) -> float:
-        """How many calls there may be; `has_answered`: whether a server ever has."""
+    def most(self, deadline_s: float | None, *, is_hopeful: bool) -> float:
+        """How many calls there may be; `is_hopeful`: whether the server will surely have room."""
         if self.attempts is not None:
             return self.attempts
-        return math.inf if has_answered and deadline_s is not None else _ATTEMPTS
+        return math.inf if is_hopeful and deadline_s is not None else _ATTEMPTS
 
     def __post_init__(self) -> None:
         attempts = self.attempts

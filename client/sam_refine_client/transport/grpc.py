@@ -18,6 +18,7 @@ from sam_refine.contract import (
     TensorSpec,
 )
 from sam_refine.contract.serving.turns import needed_s
+from sam_refine.contract.serving.unavailable import has_no_room
 from sam_refine_client.errors import (
     OUTCOME_UNKNOWN,
     UNAVAILABLE,
@@ -79,10 +80,10 @@ class GrpcTransport:
                     wait_s = 0.0
                     if self._turns.is_too_late(call, work_s):
                         raise call.failed(DeadlineError, error.message) from raised
+                is_hopeful = self._has_answered and not has_no_room(raised.message() or "")
                 if (
                     not _helps_to_wait(error, raised)
-                    or attempts
-                    >= self._retries.most(call.deadline_s, has_answered=self._has_answered)
+                    or attempts >= self._retries.most(call.deadline_s, is_hopeful=is_hopeful)
                     or call.is_over_in(wait_s)
                 ):
                     raise error from raised
