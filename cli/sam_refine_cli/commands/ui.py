@@ -15,7 +15,12 @@ DEFAULT_URL = "127.0.0.1:8001"
 
 def ui(
     url: Annotated[
-        str | None, typer.Option(help="gRPC address of the server.", show_default=DEFAULT_URL)
+        str | None,
+        typer.Option(
+            help="gRPC address of the server.",
+            show_default=DEFAULT_URL,
+            envvar="SAM_REFINE_URL",
+        ),
     ] = None,
     local: Annotated[
         Path | None,
