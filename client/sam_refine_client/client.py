@@ -34,6 +34,7 @@ from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
     local_port,
+    proxy_variable,
     triton_arguments,
 )
 from sam_refine_client.transport.environment import (
@@ -69,7 +70,9 @@ class _Client:
             urls = [url] if isinstance(url, str) else list(url)
             options = connection or ConnectionOptions()
         self._made_by: tuple[Callable[..., Any], tuple[Any, ...]] = (_remade, (urls, options))
-        self._transport: Transport = GrpcTransport(options, local_port=local_port(urls))
+        self._transport: Transport = GrpcTransport(
+            options, local_port=local_port(urls), proxy=proxy_variable(urls)
+        )
         self._arguments = triton_arguments(urls, options)
         self._is_closed = False
         self._inherited: list[Any] = []

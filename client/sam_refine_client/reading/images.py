@@ -237,13 +237,12 @@ def rgb_of_array(array: AnyArray, notes: Notes, name: str = "image") -> UInt8:
     """
     check_filled(name, array)
     array = _channels_last(name, without_batch(name, array, 3))
+    if array.shape[2] in (2, 4):
+        alpha, array = array[..., -1], array[..., :-1]
+        if alpha.min() < alpha.max() or alpha.max() == 0:
+            notes.add(_NO_ALPHA.format(name=name))
     if array.dtype != np.uint8:
         array = _as_bytes(name, array, notes)
-    channels = array.shape[2]
-    if channels in (2, 4):
-        if int(array[..., -1].min()) < 255:
-            notes.add(_NO_ALPHA.format(name=name))
-        array = array[..., :-1]
     pixels: UInt8 = array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
     return pixels
 

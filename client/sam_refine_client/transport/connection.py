@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
 import re
 import socket
 import ssl
@@ -193,6 +194,20 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
         "creds": tls.credentials() if tls else None,
         "channel_args": arguments,
     }
+
+
+def proxy_variable(urls: Sequence[str]) -> str | None:
+    """The variable of the environment by whose proxy gRPC calls these addresses, if it does."""
+    hosts = [_host_and_port(url)[0] for url in urls if not _is_loopback(url)]
+    exceptions = re.split(r"[\s,]+", _first_set("no_grpc_proxy", "no_proxy")[1])
+    if all(any(each and host.endswith(each) for each in exceptions) for host in hosts):
+        return None
+    return _first_set("grpc_proxy", "https_proxy", "http_proxy")[0]
+
+
+def _first_set(*names: str) -> tuple[str | None, str]:
+    """The first variable of the environment that is set, and its value."""
+    return next(((name, os.environ[name]) for name in names if os.environ.get(name)), (None, ""))
 
 
 def _addresses(urls: Sequence[str]) -> str:

@@ -41,8 +41,14 @@ _LIVENESS_TIMEOUT_S = 1.0
 class GrpcTransport:
     """Calls a server, and calls again if it was not reached or had no room."""
 
-    def __init__(self, options: ConnectionOptions, *, local_port: int | None) -> None:
-        """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory."""
+    def __init__(
+        self, options: ConnectionOptions, *, local_port: int | None, proxy: str | None = None
+    ) -> None:
+        """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory.
+
+        `proxy` is the variable of the environment whose proxy is on the way, if one is.
+        """
+        self._proxy = proxy
         self._headers = dict(options.headers)
         self._retries = options.retries
         self._has_answered = False
@@ -185,6 +191,11 @@ class GrpcTransport:
                 is_live = False
             if is_live:
                 return call.failed(OverloadedError, error.message)
+        if isinstance(error, UnreachableError) and self._proxy and "proxy" not in error.advice:
+            error.advice += (
+                f"; calls go by the proxy that {self._proxy} names: set no_proxy to the server's "
+                "host if they should not"
+            )
         return error
 
 
