@@ -33,6 +33,8 @@ class Connection:
     headers: dict[str, str]
     attempts: int | None
     timeout_s: float | None
+    is_of_environment: bool = False
+    """Whether the address is not given by hand: then the environment's headers go with it."""
 
     @property
     def name(self) -> str:
@@ -50,15 +52,17 @@ class Connection:
         if self.local is not None:
             need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
         from sam_refine_client import ConnectionOptions, RefineClient, Retries, Tls
+        from sam_refine_client.transport.environment import environment_headers
 
         if self.local is not None:
             with errors_in_one_line(InvalidRequestError, OSError):
                 client = RefineClient.local(self.local)
         else:
             with usage_errors(), errors_in_one_line(OSError):
+                inherited = environment_headers() if self.is_of_environment else {}
                 options = ConnectionOptions(
                     tls=None if self.tls is None else Tls(**self.tls),
-                    headers=self.headers,
+                    headers={**inherited, **self.headers},
                     retries=Retries(attempts=self.attempts),
                 )
                 client = RefineClient(self.urls, connection=options)
@@ -79,10 +83,11 @@ def _connection(
     timeout_s: float | None,
     written: set[str],
 ) -> Connection:
-    if "url" in written or "local" in written:  # the environment speaks of another server
+    is_of_environment = not {"url", "local"} & written
+    if not is_of_environment:  # it speaks of another server
         url = url if "url" in written else None
         local = local if "local" in written else None
-        tls, header = tls and "tls" in written, header if "header" in written else None
+        tls = tls and "tls" in written
         tls_ca, tls_cert = _if("tls_ca", tls_ca, written), _if("tls_cert", tls_cert, written)
         tls_key = _if("tls_key", tls_key, written)
         tls_server_name = _if("tls_server_name", tls_server_name, written)
@@ -103,7 +108,9 @@ def _connection(
     headers = dict(_header(text) for text in header or ())
     tls_arguments = given if is_encrypted else None
     urls = tuple(each for text in url or () for each in text.split(",") if each) or (DEFAULT_URL,)
-    return Connection(urls, local, tls_arguments, headers, attempts, timeout_s)
+    return Connection(
+        urls, local, tls_arguments, headers, attempts, timeout_s, is_of_environment
+    )
 
 
 def _if(name: str, value: T, written: set[str]) -> T | None:
@@ -214,9 +221,8 @@ CONNECTION: Final = OptionGroup(
                 list[str] | None,
                 typer.Option(
                     metavar="NAME=VALUE",
-                    envvar="SAM_REFINE_HEADER",
                     help="Goes with every call, for gateways and restricted protocols. May be "
-                    "given again.",
+                    "given again; in SAM_REFINE_HEADER with semicolons between.",
                     rich_help_panel=_PANEL,
                 ),
             ],

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.inputs.images import ImageFile
-from sam_refine_client.reading.labels import LABEL_SUFFIXES
+from sam_refine_client.reading.coco import dataset_of
+from sam_refine_client.reading.labels import LABEL_SUFFIXES, LabelsLike
 from sam_refine_client.reading.palettes import PaletteLike
 from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
 
@@ -36,7 +38,7 @@ class CoarseMaps:
         if self.logits is not None:
             job["logits"] = load_array(image.companion(self.logits, SCORE_SUFFIXES))
         if self.labels is not None:
-            job["labels"] = image.companion(self.labels, LABEL_SUFFIXES)
+            job["labels"] = labels_of(image, self.labels)
         if self.embedding is None:
             job["image"] = image.path
         else:
@@ -45,3 +47,32 @@ class CoarseMaps:
             if getattr(self, name) is not None:
                 job[name] = getattr(self, name)
         return job
+
+
+def labels_of(image: ImageFile, place: Path) -> LabelsLike:
+    """The label map that goes with an image: in a file or a folder, of COCO, or by class.
+
+    In a folder of folders, one for each class, they are masks. Raises `InvalidRequestError`.
+    """
+    if place.is_dir():
+        inside = sorted(each for each in place.iterdir() if not each.name.startswith("."))
+        if inside and all(each.is_dir() for each in inside):
+            return _masks_of(image, inside)
+    path = image.companion(place, LABEL_SUFFIXES)
+    return dataset_of(path, image.path.name) if path.suffix.lower() == ".json" else path
+
+
+def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | None]:
+    """A mask by class, None where the class has none of the image; by ids if all are numbers."""
+    has_ids = all(folder.name.isdecimal() for folder in folders)
+    masks: dict[int | str, Path | None] = {}
+    for folder in folders:
+        found = [
+            path for each in LABEL_SUFFIXES if (path := folder / f"{image.stem}{each}").exists()
+        ]
+        masks[int(folder.name) if has_ids else folder.name] = found[0] if found else None
+    if not any(masks.values()):
+        raise InvalidRequestError(
+            f"{folders[0].parent} must have a mask of {image.stem} in a folder of a class, got none"
+        )
+    return masks

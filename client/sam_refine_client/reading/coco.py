@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from os import PathLike, fspath
 from pathlib import Path
@@ -59,7 +60,21 @@ def labels_of_coco(
     return _drawn(name, annotations, size, 0 in categories, notes)
 
 
+def dataset_of(path: Path, image_name: str) -> Any:
+    """What a COCO file says of one image, as a dataset of its own; raises as `labels_of_coco`."""
+    content = _loaded(path)
+    if isinstance(content, list):  # annotations, which say nothing of images' names
+        return content
+    image, annotations = _image_of(str(path), content, image_name)
+    return {**content, "images": [image], "annotations": annotations}
+
+
 def _loaded(path: Path) -> Any:
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # one file is that of all images
+def _parsed(path: Path, changed_ns: int) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -70,6 +85,16 @@ def _of_dataset(
     name: str, content: Any, size_hw: tuple[int, int] | None, image_name: str | None
 ) -> tuple[list[Any], tuple[int, int] | None, list[Any]]:
     """The annotations of one image of a COCO file, its size, and all category ids."""
+    image, own = _image_of(name, content, image_name)
+    size = size_hw
+    if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
+        size = image["height"], image["width"]
+    categories = [each.get("id") for each in content.get("categories") or []]
+    return own, size, categories or [each.get("category_id") for each in content["annotations"]]
+
+
+def _image_of(name: str, content: Any, image_name: str | None) -> tuple[dict[str, Any], list[Any]]:
+    """One image of a COCO file, and its annotations."""
     if not isinstance(content, Mapping) or not isinstance(content.get("annotations"), list):
         raise InvalidRequestError(
             f"{name} must be a COCO file with images and annotations, got other JSON"
@@ -97,11 +122,7 @@ def _of_dataset(
         )
     (image,) = found
     own = [each for each in content["annotations"] if each.get("image_id") == image.get("id")]
-    size = size_hw
-    if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
-        size = image["height"], image["width"]
-    categories = [each.get("id") for each in content.get("categories") or []]
-    return own, size, categories or [each.get("category_id") for each in content["annotations"]]
+    return image, own
 
 
 def _drawn(
@@ -125,7 +146,7 @@ def _drawn(
     if is_left.any():
         labels[is_left] = -1 if has_zero else 0
         if not has_zero:
-            notes.add(f"{name} leave pixels without an annotation: they are class 0")
+            notes.add(f"{name}: pixels without an annotation are class 0")
     return labels
 
 

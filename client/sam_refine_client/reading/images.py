@@ -96,7 +96,7 @@ def upright_rgb_of(name: str, path: Path, notes: Notes) -> UInt8:
     """(H, W, 3) uint8 of a file, turned as its EXIF data say, which is how browsers show it."""
     with opened(name, path) as picture:
         turn = _turn(picture)
-        is_turned = orientation_of(picture) != 1
+        is_turned = orientation_of(picture) != 1 and picture.format != "TIFF"
     pixels = _rgb_of_file(name, path, notes)
     if not is_turned:
         return pixels
@@ -157,6 +157,9 @@ def _turn_to_fit(
     orientation = orientation_of(picture)
     if orientation == 1:
         return None
+    if picture.format == "TIFF":  # which Pillow turns as it decodes it
+        notes.add(f"{name} is turned upright, as its TIFF orientation {orientation} says")
+        return None
     size_hw = picture.height, picture.width
     if orientation in TURNED_A_QUARTER and like_hw == size_hw[::-1] != size_hw:
         notes.add(
@@ -181,14 +184,14 @@ def _rgb_of_file(name: str, file: PictureFile, notes: Notes) -> UInt8:
 def _rgb_of_picture(name: str, picture: Image.Image, notes: Notes) -> UInt8:
     if not _is_byte_deep(picture):
         return rgb_of_array(values_of(picture), notes, name)
-    _note_loss(name, picture, notes)
     try:
         pixels: UInt8 = np.asarray(picture.convert("RGB"))
-    except ValueError as error:  # such as LAB
+    except ValueError as error:  # such as premultiplied alpha
         raise InvalidRequestError(
             f"{name} must be a picture that can be made RGB, got the mode {picture.mode}; give "
             "an array (H, W, 3) uint8"
         ) from error
+    _note_loss(name, picture, notes)
     check_rgb(pixels)
     return pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -33,7 +34,8 @@ from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
 from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
 
 LabelsLike: TypeAlias = Any
-"""An array of any library, a PIL image, a file's path or content, or COCO's annotations."""
+"""An array of any library, a PIL image, a file's path or content, COCO's annotations, or a mask for
+each class by its id or name."""
 
 LABEL_SUFFIXES: Final = (".npy", ".npz", ".png", ".bmp", ".tif", ".tiff", ".gif", ".pt", ".json")
 VOID: Final = 255
@@ -109,6 +111,8 @@ def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:
     """(H, W) of a label map before it is read, if that is easily told."""
     if isinstance(labels, Image.Image):
         return labels.height, labels.width
+    if isinstance(labels, Mapping):
+        return None
     if isinstance(labels, str | PathLike):
         path = Path(fspath(labels))
         if path.suffix.lower() in (".json", *SCORE_SUFFIXES):
@@ -163,6 +167,8 @@ def _values(
     """(H, W) of numbers, and what errors call them."""
     if looks_like_coco(labels):
         return labels_of_coco(labels, size_hw, image_name, notes), name
+    if isinstance(labels, Mapping):
+        return _of_masks(labels, notes, name), name
     if isinstance(labels, str | PathLike):
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
@@ -181,6 +187,42 @@ def _values(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
     return _plane(name, numpy_of(name, labels), palette, notes), name
+
+
+def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
+    """(H, W) of a mask for each class: by ids, or by names, which are numbered from 1.
+
+    What no mask covers is class 0, or void if there is a mask of it.
+    """
+    if not masks:
+        raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
+    has_ids = all(isinstance(key, int) and not isinstance(key, bool) for key in masks)
+    ids = {key: key if has_ids else number for number, key in enumerate(masks, start=1)}
+    labels: Labels | None = None
+    overlap = 0
+    for key, mask in masks.items():
+        if mask is None:  # a class that this image has not
+            continue
+        array, _ = _values(mask, notes, None, None, None, f"{name} of {key}")
+        where = _class_ids(name, array) > 0
+        if labels is None:
+            labels = np.full(where.shape, -1 if 0 in ids.values() else 0, np.int32)
+            taken = np.zeros(where.shape, np.bool_)
+        if where.shape != labels.shape:
+            raise InvalidRequestError(
+                f"{name} must be masks of one size, got {labels.shape} and {where.shape} of {key}"
+            )
+        overlap += int((taken & where).sum())
+        taken |= where
+        labels[where] = ids[key]
+    if labels is None:
+        raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
+    if not has_ids:
+        numbers = ", ".join(f"{number} {key}" for key, number in ids.items())
+        notes.add(f"{name}: the classes are numbered, 0 the rest, {numbers}")
+    if overlap:
+        notes.add(f"{name}: masks overlap at {overlap} pixels, where the later class counts")
+    return labels
 
 
 def _check_lossless(name: str, file: Any) -> None:
@@ -250,11 +292,11 @@ def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Not
     if array.shape[2] in (2, 4):
         alpha, array = array[..., -1], array[..., :-1]
         if alpha.min() != alpha.max():
-            notes.add(f"{name} have transparent pixels: their labels count all the same")
+            notes.add(f"{name}: labels of transparent pixels count all the same")
     is_grey = array.shape[2] == 1 or bool((array == array[..., :1]).all())
     if is_grey and palette is None:
         if array.shape[2] > 1:
-            notes.add(f"{name} have three equal channels: one of them is taken as the labels")
+            notes.add(f"{name}: of three equal channels one is taken as the labels")
         return array[..., 0]
     if int(array.min()) < 0 or int(array.max()) > 255:
         raise InvalidRequestError(
@@ -309,7 +351,7 @@ def _with_void(
         if is_negative:
             values = np.where(values < 0, np.int32(written), values)
             notes.add(
-                f"{name} have {is_negative[0]} for void: such pixels keep it, written as {written}"
+                f"{name}: {is_negative[0]} is void, such pixels keep it; it is written as {written}"
             )
             return ReadLabels(values, written)
         return ReadLabels(values)  # the caller says that 255 is none
@@ -318,7 +360,7 @@ def _with_void(
     if _is_void(ids, VOID, classes) or _is_void(ids, WIDE_VOID, classes):
         found = VOID if _is_void(ids, VOID, classes) else WIDE_VOID
         notes.add(
-            f"{name} have {found}, taken as void: such pixels keep it; say so by "
+            f"{name}: {found} is taken as void, such pixels keep it; say so by "
             f"ignore_label={found}, or ignore_label=-1 if it is a class"
         )
         return ReadLabels(values, found)
@@ -359,7 +401,7 @@ def _note_stretched(name: str, ids: list[int], classes: int | None, notes: Notes
     for factor, bits in _STRETCHES.items():
         if all(label % factor == 0 for label in ids):
             notes.add(
-                f"{name} are all multiples of {factor}, as Pillow makes of a PNG of {bits} bits; "
+                f"{name}: all are multiples of {factor}, as Pillow makes of a PNG of {bits} bits; "
                 f"if they come from one, give its path, or labels // {factor}"
             )
             return

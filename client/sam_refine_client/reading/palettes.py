@@ -140,8 +140,8 @@ def note_other_order(
     for each in map(_built_in, PALETTES):
         if each.holds(used).all() and not np.array_equal(each.labels_of(used), indices):
             notes.add(
-                f"{name} are taken as the indices of a palette, but its colours are those of "
-                f"{each.name}, whose labels are others; if these are meant, give "
+                f"{name}: the indices of its palette are taken as labels, but its colours are "
+                f"those of {each.name}, whose labels are others; if these are meant, give "
                 f"palette={each.name}"
             )
             return
@@ -157,7 +157,10 @@ def _guessed(name: str, colours: npt.NDArray[np.int64], notes: Notes) -> Palette
         names = " or ".join(each.name for each in fitting)
         fit = f"; these {len(colours)} fit {names}" if fitting else f"; got {len(colours)} colours"
         raise InvalidRequestError(f"{rule}{fit}")
-    notes.add(f"{name} are taken as colours of {fitting[0].name}, because only that table has them")
+    notes.add(
+        f"{name}: the colours are taken as those of {fitting[0].name}, the only table that has "
+        f"them; say so by palette={fitting[0].name}"
+    )
     return fitting[0]
 
 

@@ -46,7 +46,10 @@ _FITS: Final = math.log(1.1)
 """Proportions that differ by less than this are the image's."""
 _OTHER: Final = math.log(1.5)
 """Proportions that differ by more than this are hardly the image's."""
-_SWAP = "{name}.transpose({axes})"
+_CORNER: Final = 64
+"""Places along each axis of the part whose changes are looked at."""
+_ROUGHER: Final = 4
+"""How many times as much scores change from class to class than from place to place."""
 
 
 def read_scores(
@@ -121,41 +124,39 @@ def _check_floats(name: str, array: AnyArray) -> None:
 def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: Notes) -> AnyArray:
     """(C, h, w) of it or of (h, w, C), by sums over the classes and by the image's proportions."""
     first, middle, last = array.shape
-    as_given = _misfit((middle, last), size_hw)
-    as_last = _misfit((first, middle), size_hw)
-    sums_first, sums_last = _sums_are_one(array, 0), _sums_are_one(array, 2)
-    if sums_last and not sums_first and as_last < _OTHER:
+    as_given, as_last = _misfit((middle, last), size_hw), _misfit((first, middle), size_hw)
+    is_last_by_sums = _sums_are_one(array, 2) and not _sums_are_one(array, 0)
+    classes_axis = 2 if is_last_by_sums else 0 if _sums_are_one(array, 0) else _roughest(array)
+    is_other = as_given > _OTHER
+    transposed = f"{name}.transpose(2, 0, 1)"
+    if is_last_by_sums and as_last < _OTHER:
         notes.add(
             f"{name} {array.shape} are taken as (h, w, C), because they sum to 1 over the last "
-            f"axis; give {_SWAP.format(name=name, axes='2, 0, 1')}"
+            f"axis; give {transposed}"
         )
         return array.transpose(2, 0, 1)
-    if sums_first and as_given < _OTHER:
-        return array
-    if as_given > _OTHER and as_last < _FITS:
-        if last == 1 or as_given > 2 * _OTHER:
+    if is_other and as_last < _FITS and classes_axis != 0:
+        if last == 1 or classes_axis == 2 or as_given > 2 * _OTHER:
             notes.add(
                 f"{name} {array.shape} are taken as (h, w, C), because only so they have the "
-                f"proportions of the image, {size_hw}; give "
-                f"{_SWAP.format(name=name, axes='2, 0, 1')}"
+                f"proportions of the image, {size_hw}; give {transposed}"
             )
             return array.transpose(2, 0, 1)
         raise InvalidRequestError(
             f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
-            f"which is like (h, w, C); give {_SWAP.format(name=name, axes='2, 0, 1')}"
+            f"which is like (h, w, C); give {transposed}"
         )
-    if as_given > _OTHER and _misfit((last, middle), size_hw) < _FITS:
+    if is_other and _misfit((last, middle), size_hw) < _FITS:
         raise InvalidRequestError(
             f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
-            f"which is like (C, w, h); give {_SWAP.format(name=name, axes='0, 2, 1')}"
+            f"which is like (C, w, h); give {name}.transpose(0, 2, 1)"
         )
-    if not sums_first and _is_rough_along(array, 2):
+    if classes_axis == 2:
         notes.add(
             f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
-            "than along the first, as (h, w, C) would; if they are that, give "
-            f"{_SWAP.format(name=name, axes='2, 0, 1')}"
+            f"than along the first, as (h, w, C) would; if they are that, give {transposed}"
         )
-    elif as_given > _OTHER:
+    elif is_other:
         notes.add(
             f"{name} {array.shape} have other proportions than the image of {size_hw}: they are "
             "stretched to it; are they of this image, and (C, h, w)?"
@@ -190,15 +191,15 @@ def _sums_are_one(array: AnyArray, axis: int) -> bool:
     return bool(np.mean(np.abs(part.sum(axis) - 1) > _SUM_IS_OFF) <= _FEW)
 
 
-def _is_rough_along(array: AnyArray, axis: int) -> bool:
-    """Whether values change far more along the last axis than along the first, as classes do."""
-    if min(array.shape) < 8:
-        return False
-    part = np.asarray(array[:64, :64, :64], np.float32)
+def _roughest(array: AnyArray) -> int | None:
+    """Along which axis, the first or the last, values change far more: that is the classes'."""
+    if min(array.shape[1:]) < 4 or array.shape[0] < 2:
+        return None
+    part = np.asarray(array[:_CORNER, :_CORNER, :_CORNER], np.float32)
     if not np.isfinite(part).all():
-        return False
-    along, across = np.abs(np.diff(part, axis=axis)).mean(), np.abs(np.diff(part, axis=0)).mean()
-    return bool(along > 4 * across)
+        return None
+    first, last = (float(np.abs(np.diff(part, axis=axis)).mean()) for axis in (0, 2))
+    return 2 if last > _ROUGHER * first else 0 if first > _ROUGHER * last else None
 
 
 # --- From raw output to scores ---------------------------------------------------------------
@@ -280,7 +281,8 @@ def _note_raw(name: str, scores: Scores, notes: Notes) -> None:
     sums = _sample(scores).sum(axis=0)
     if np.mean(np.abs(sums - 1) > _SUM_IS_OFF) <= _FEW:
         return
-    found = f"they sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes"
+    ends = f"{float(sums.min()):.3g}", f"{float(sums.max()):.3g}"
+    found = f"they sum to {' to '.join(dict.fromkeys(ends))} over the classes"
     kind = "raw output" if high > 1 + 1e-3 else "no probabilities of a softmax"
     notes.add(
         f"{name} look like {kind}, because {found}: give activation=softmax (or sigmoid) for raw "

@@ -22,7 +22,7 @@ _TLS_FILES: Final = {
     "server_name": "SAM_REFINE_TLS_SERVER_NAME",
 }
 _HEADER: Final = "SAM_REFINE_HEADER"
-"""NAME=VALUE, or several with spaces between them."""
+"""NAME=VALUE, or several with semicolons between them."""
 _ATTEMPTS: Final = "SAM_REFINE_ATTEMPTS"
 
 
@@ -40,17 +40,22 @@ def environment_options(environment: Mapping[str, str] = os.environ) -> Connecti
     attempts = None
     if environment.get(_ATTEMPTS):
         attempts = integer(_ATTEMPTS, environment[_ATTEMPTS], 1)
+    return ConnectionOptions(
+        tls=Tls(**given) if is_encrypted else None,
+        headers=environment_headers(environment),
+        retries=Retries(attempts=attempts),
+    )
+
+
+def environment_headers(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the environment says that goes with every call. Raises `InvalidRequestError`."""
     headers = {}
-    for text in environment.get(_HEADER, "").split():
+    for text in filter(None, map(str.strip, environment.get(_HEADER, "").split(";"))):
         name, separator, value = text.partition("=")
         if not (name and separator):
             raise InvalidRequestError(f"{_HEADER} must be NAME=VALUE")  # its value may be a secret
         headers[name] = value
-    return ConnectionOptions(
-        tls=Tls(**given) if is_encrypted else None,
-        headers=headers,
-        retries=Retries(attempts=attempts),
-    )
+    return headers
 
 
 def _flag(text: str) -> bool:
