@@ -139,8 +139,13 @@ def _outcome(
 ) -> ImageOutcome:
     """Raises `InvalidRequestError`, `RefineError`, `OSError`."""
     notes = Notes(sample.warnings)
-    read = ReadSample.of(sample, notes, classes=tally.named_classes, void=tally.ignore_label)
-    tally.check_classes(read.truth.classes)
+    read = ReadSample.of(
+        sample,
+        notes,
+        classes=tally.named_classes,
+        void=tally.ignore_label,
+        like=tally.classes,
+    )
     truth = read.truth
     started_s = time.monotonic()
     embedding = client.embed(read.image, timeout_s=timeout_s)
@@ -193,7 +198,7 @@ class _Tally:
         self.sets = sets
         self.ignore_label = ignore_label
         self._class_names = class_names
-        self._classes: int | None = None
+        self.classes: int | None = None
         self._images: list[ImageEvaluation] = []
         self._sums: dict[str, list[tuple[MapSums, MapSums, ChangeSums]]] = {}
         self._confusions: dict[str, list[Confusion]] = {}
@@ -205,23 +210,15 @@ class _Tally:
         """How many classes have names, if any have."""
         return None if self._class_names is None else len(self._class_names)
 
-    def check_classes(self, classes: int) -> None:
-        """Raise `InvalidRequestError` unless all images share C."""
-        if self._classes is not None and classes != self._classes:
-            raise InvalidRequestError(
-                f"logits must have {self._classes} classes like the images before, got {classes}"
-            )
-
     def add(self, outcome: ImageOutcome) -> None:
         """Count an image; raises `InvalidRequestError` where its classes lack names."""
         if outcome.truth is None:
             self._failed[outcome.name] = str(outcome.error)
             return
-        self._classes, names = outcome.truth.classes, self._class_names
-        if names is not None and len(names) < self._classes:
+        self.classes, names = outcome.truth.classes, self._class_names
+        if names is not None and len(names) < self.classes:
             raise InvalidRequestError(
-                f"class_names must have a name for each of {self._classes} classes, "
-                f"got {len(names)}"
+                f"class_names must have a name for each of {self.classes} classes, got {len(names)}"
             )
         self._embed_seconds += outcome.embed_seconds
         images: dict[str, SetImage] = {}
@@ -248,7 +245,7 @@ class _Tally:
 
     def evaluation(self, resamples: int, seed: int) -> Evaluation:
         """What all of it comes to; raises `InvalidRequestError` where that is nothing."""
-        if not self._images or self._classes is None:
+        if not self._images or self.classes is None:
             first = next(iter(self._failed.items()), None)
             because = "there is none" if first is None else f"{first[0]}: {first[1]}"
             raise InvalidRequestError(f"no image could be evaluated: {because}")
@@ -260,12 +257,12 @@ class _Tally:
             )
         count = len(self._images)
         times = resample(count, resamples, seed) if count > 1 else None
-        names = self._class_names or list(map(str, range(self._classes)))
+        names = self._class_names or list(map(str, range(self.classes)))
         return Evaluation(
             {name: self._set_evaluation(name, times) for name in self.sets},
             tuple(self._images),
             dict(self._failed),
-            tuple(names[: self._classes]),
+            tuple(names[: self.classes]),
             self.ignore_label,
             self._embed_seconds / count,
             resamples,

@@ -34,10 +34,12 @@ class ReadSample:
         *,
         classes: int | None,
         void: int | None,
+        like: int | None = None,
     ) -> ReadSample:
         """`classes` is how many have names, `void` the truth's `ignore_label`.
 
-        Raises `InvalidRequestError`, `OSError`.
+        The images before have `like` classes, if there are such. Raises `InvalidRequestError`,
+        `OSError`.
         """
         if sample.logits is None and classes is None:
             raise InvalidRequestError(
@@ -47,6 +49,10 @@ class ReadSample:
         image = read_image(sample.image, notes, like_hw=shape if len(shape) == 2 else None)
         coarse = _coarse_map(sample, image.size_hw, notes, classes, None)
         found = len(coarse.scores)
+        if like not in (None, found):
+            raise InvalidRequestError(
+                f"logits must have {like} classes like the images before, got {found}"
+            )
         truth = read_labels(sample.truth, notes, void=void, classes=found, name=sample.truth_name)
         values = truth.values
         if values.shape != image.size_hw:

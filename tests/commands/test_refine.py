@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from sam_refine_cli.app import app
 from sam_refine_cli.commands.refine import Activation, Format
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
+from sam_refine_client import Activation as ClientActivation
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
-from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, one_line, run, shown_on, start, terminal
 from support.fake_triton import PATIENCE_S, FakeTriton, hang, right, status

@@ -108,9 +108,7 @@ def _connection(
     headers = dict(_header(text) for text in header or ())
     tls_arguments = given if is_encrypted else None
     urls = tuple(each for text in url or () for each in text.split(",") if each) or (DEFAULT_URL,)
-    return Connection(
-        urls, local, tls_arguments, headers, attempts, timeout_s, is_of_environment
-    )
+    return Connection(urls, local, tls_arguments, headers, attempts, timeout_s, is_of_environment)
 
 
 def _if(name: str, value: T, written: set[str]) -> T | None:

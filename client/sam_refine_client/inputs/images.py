@@ -34,7 +34,7 @@ class ImageFile:
         if len(found) != 1:
             names = " or ".join(f"{self.stem}{suffix}" for suffix in suffixes)
             raise InvalidRequestError(
-                f"{place} must have {names}, got {'both' if found else 'none'}"
+                f"{place} must have {names}, got {', '.join(each.name for each in found) or 'none'}"
             )
         return found[0]
 

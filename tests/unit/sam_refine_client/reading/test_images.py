@@ -13,7 +13,7 @@ from PIL import Image
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.reading.images import read_image, rgb_of, upright_rgb_of
 from sam_refine_client.reading.notes import Notes
-from support.inputs import png, tiff16
+from support.inputs.forms import png, tiff16
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 10, 3)).astype(np.uint8)
 RGB[0, 0] = 255  # so that all bits are in use
@@ -203,7 +203,7 @@ def test_image_that_is_wrong_is_refused_with_what_to_do(image, message):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="missing.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
         rgb_of(tmp_path / "missing.jpg")
 
 

@@ -164,11 +164,9 @@ def test_smooth_planes_say_that_channels_may_come_last():
 )  # fmt: skip
 def test_scores_larger_than_the_image_are_shrunk_by_area_and_said(size, expected):
     found, said = read(SCORES, size_hw=size)
-    assert [each for each in said if "shrunk" in each] == (
-        [] if size == (10, 15) else
-        [f"logits of 10 x 15 are larger than the image of {size[0]} x {size[1]}: "
-         "shrunk to it by area"]
-    )  # fmt: skip
+    large = f"logits of 10 x 15 are larger than the image of {size[0]} x {size[1]}"
+    sentences = [] if size == (10, 15) else [f"{large}: shrunk to it by area"]
+    assert [each for each in said if "shrunk" in each] == sentences
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
 

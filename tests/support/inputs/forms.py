@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-_SCRIPT = Path(__file__).parents[2] / "docs/demo/make_inputs_table.py"
+_SCRIPT = Path(__file__).parents[3] / "docs/demo/make_inputs_table.py"
 _spec = importlib.util.spec_from_file_location("make_inputs_table", _SCRIPT)
 assert _spec is not None
 assert _spec.loader is not None
@@ -37,5 +37,5 @@ def tiff16(array: np.ndarray, order: str) -> bytes:
         else:
             entries += struct.pack(f"{order}HHII", tag, kind, 1, value)
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
-    count = struct.pack(f"{order}H", len(tags))
-    return head + count + entries + struct.pack(f"{order}I", 0) + bits + data
+    entry_count = struct.pack(f"{order}H", len(tags))
+    return head + entry_count + entries + struct.pack(f"{order}I", 0) + bits + data
