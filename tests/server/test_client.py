@@ -164,7 +164,7 @@ def test_labels_beyond_a_byte_come_back(client):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"logits": np.zeros((3, 4))}, r"logits must have shape \(C, h, w\), got \(3, 4\)"),
+        ({"logits": np.zeros(3)}, r"logits must have shape \(C, h, w\), got \(3,\)"),
         ({"logits": np.zeros((3, 4, 4), np.complex64)}, "an array of numbers, got complex64"),
         ({"logits": [[[1.0]]]}, "logits must be a numpy array or a torch tensor, got list"),
         ({"logits": None}, r"give logits, which are class scores \(C, h, w\), or labels"),
@@ -174,8 +174,8 @@ def test_labels_beyond_a_byte_come_back(client):
         ({"embedding": 5}, "exactly one of image and embedding must be given, got both"),
         ({"image": None, "embedding": 5}, r"embedding must be what embed\(\) gave, got int"),
         (
-            {"image": np.zeros((4, 4, 5), np.uint8)},
-            r"image must have shape \(H, W, 3\), .* got \(4, 4, 5\)",
+            {"image": np.zeros((5, 6, 7), np.uint8)},
+            r"image must have shape \(H, W, 3\), .* got \(5, 6, 7\)",
         ),
         ({"outputs": "labels"}, "outputs must be several names, got the text 'labels'"),
         ({"options": {"iou_treshold": 1}}, "parameter 'iou_treshold' is not an option"),
@@ -389,7 +389,7 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
     assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
     assert names["picture"].size > (600, 400)
     assert re.fullmatch(
-        r"<RefineResult: labels 400 x 600, \d+ of \d+ regions kept, .*>", printed[6]
+        r"<RefineResult: labels 400 x 600, coarse_labels 400 x 600, \d+ of \d+ regions kept, .*>", printed[6]
     )
     assert printed[7:] == [f"{i} (400, 600)" for i in range(3)]
     assert "ConnectionOptions(" in blocks[4]  # names certificates that are not here
