@@ -147,5 +147,5 @@ class Report:
 
 def same_but_for_numbers(warning: str, image: Path) -> str:
     """What warnings of different images have in common: no numbers, and no names of files."""
-    without_paths = re.sub(rf"\S*({re.escape(image.stem)}|/)\S*", "", warning)
+    without_paths = re.sub(rf"\S*/\S*|(?<!\w){re.escape(image.stem)}\.\w+", "", warning)
     return re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "", without_paths)

@@ -389,7 +389,8 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
     assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
     assert names["picture"].size > (600, 400)
     assert re.fullmatch(
-        r"<RefineResult: labels 400 x 600, coarse_labels 400 x 600, \d+ of \d+ regions kept, .*>", printed[6]
+        r"<RefineResult: labels 400 x 600, coarse_labels 400 x 600, \d+ of \d+ regions kept, .*>",
+        printed[6],
     )
     assert printed[7:] == [f"{i} (400, 600)" for i in range(3)]
     assert "ConnectionOptions(" in blocks[4]  # names certificates that are not here
