@@ -34,6 +34,7 @@ from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
     local_port,
+    plain_address,
     proxy_variable,
     triton_arguments,
 )
@@ -71,7 +72,10 @@ class _Client:
             options = connection or ConnectionOptions()
         self._made_by: tuple[Callable[..., Any], tuple[Any, ...]] = (_remade, (urls, options))
         self._transport: Transport = GrpcTransport(
-            options, local_port=local_port(urls), proxy=proxy_variable(urls)
+            options,
+            local_port=local_port(urls),
+            proxy=proxy_variable(urls),
+            address=plain_address(urls, options),
         )
         self._arguments = triton_arguments(urls, options)
         self._is_closed = False

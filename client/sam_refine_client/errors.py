@@ -145,6 +145,10 @@ def _gateway(status: str, kind: type[RefineError], what: str, advice: str) -> _I
     return _InPlace(text, kind, what, advice)
 
 
+HANGS_UP: Final = re.compile("Socket closed|Connection reset")
+"""gRPC's text where what answers hangs up without a word, as Triton's port of HTTP does."""
+HTTP1_INSTEAD: Final = "http1"
+"""gRPC's text, or what stands for it, where what answers speaks HTTP/1."""
 _IN_PLACE: Final = (
     _InPlace(
         # The first bytes of an answer of HTTP/1, "HTTP" or "<!DO", taken for a frame of HTTP/2.

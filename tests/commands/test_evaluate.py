@@ -160,6 +160,21 @@ def test_images_that_fail_are_named_and_the_others_count(repository, folder):
     assert len(found["failed"]) == 4
 
 
+def test_label_maps_without_scores_are_evaluated(repository, folder):
+    """The truth itself as a coarse map; class names say how many classes there are."""
+    (folder / "names.json").write_text('{"0": "a", "5": "f"}', encoding="utf-8")
+    command = ["evaluate", folder / "images", "--labels", folder / "truth", "--truth",
+               folder / "truth", "--local", repository, "--ignore-label", 255,
+               "--option-set", "fast:min_region_area=225", "--limit", 1]  # fmt: skip
+    done = run(*command, "--class-names", folder / "names.json", "--json", folder / "out.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    assert found["option_sets"]["fast"]["coarse"]["accuracy"] == 100
+    done = run(*command)
+    assert done.returncode == 1
+    assert "give class_names" in done.stderr
+
+
 def test_all_images_that_fail_are_named_and_nothing_is_written(repository, folder):
     shutil.rmtree(folder / "truth")
     (folder / "truth").mkdir()

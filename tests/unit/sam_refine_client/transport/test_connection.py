@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import math
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,6 +150,29 @@ def test_web_server_is_no_server_of_ours(client_of, small, web_server):
     assert type(error) is ProtocolError
     assert error.message == "what answers there speaks HTTP/1, not gRPC"
     assert str(error).endswith("8001 unless told otherwise: 8000 is HTTP, 8002 has metrics")
+
+
+def test_web_server_that_hangs_up_on_grpc_is_found_out(client_of, small):
+    """As Triton's port of HTTP does: it says nothing to what is no HTTP/1."""
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if connection.recv(4096).startswith(b"GET /"):
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        error = error_within(client_of, address, small, PATIENCE_S)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert type(error) is ProtocolError
+    assert error.message == "what answers there speaks HTTP/1, not gRPC"
 
 
 @pytest.mark.parametrize(
