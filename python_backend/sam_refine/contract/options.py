@@ -70,7 +70,8 @@ class RefineOptions(OptionTable):
         0.0,
         range=(0.0, MAX_SCORE),
         label="Confidence threshold",
-        help="Places where every class scores lower belong to no region. 0 turns this off.",
+        help="Places where every class scores lower belong to no region, nor do classes that "
+        "nowhere score as much. 0 turns this off, for scores below 0, too.",
         reason="Off, as published. Raise it if the network is often unsure and its unsure pixels "
         "should not shape a region.",
     )

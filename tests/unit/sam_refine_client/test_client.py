@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from operator import methodcaller
 
 import grpc
 import pytest
@@ -347,3 +350,34 @@ def test_client_in_a_forked_process_has_its_own_connection_and_memory():
         assert len({call.request.name for call in registered}) == 2
         assert len(server.calls("SystemSharedMemoryUnregister")) == 2
         assert server.regions == {}
+
+
+# --- Pickling --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["spawn", "forkserver"])
+def test_client_works_in_a_worker_that_it_was_pickled_to(how, small):
+    with FakeTriton() as server, RefineClient(server.address) as client:
+        client.refine(**small)  # connected, and pickled all the same
+        with ProcessPoolExecutor(1, mp_context=get_context(how)) as pool:
+            refine = methodcaller("refine", **small)
+            result = pool.submit(refine, client).result(PATIENCE_S)
+        assert result.labels.shape == client.refine(**small).labels.shape == (60, 90)
+        assert result.image is None  # arrays are not pickled back
+
+
+@pytest.mark.parametrize("kind", [RefineClient, AsyncRefineClient])
+def test_client_is_pickled_as_address_and_options(kind):
+    connection = ConnectionOptions(headers={"x-key": "abc"}, retries=Retries(attempts=2))
+    copy = pickle.loads(pickle.dumps(kind(["127.0.0.1:1", "127.0.0.1:2"], connection=connection)))
+    assert type(copy) is kind
+    assert copy._arguments["url"] == "ipv4:127.0.0.1:1,127.0.0.1:2"
+    assert copy._transport._headers == {"x-key": "abc"}
+    assert copy._transport._retries == Retries(attempts=2)
+
+
+def test_closed_client_is_not_pickled():
+    client = RefineClient("127.0.0.1:1")
+    client.close()
+    with pytest.raises(UnreachableError, match="the client is closed"):
+        pickle.dumps(client)

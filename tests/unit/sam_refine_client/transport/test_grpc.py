@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam_refine.contract import SAM_EMBED, SAM_REFINE
 from sam_refine.contract.serving.turns import too_late
@@ -366,8 +368,10 @@ def test_wrong_answers_are_all_listed(client_of, small):
 
 
 def test_sizes_that_the_request_does_not_tell_must_agree(client_of, small):
-    """The client does not decode a JPEG: what comes for it must be of one size all the same."""
-    small["image"] = b"a JPEG"
+    """A JPEG is sent as it is: what comes for it must be of one size all the same."""
+    file = io.BytesIO()
+    Image.fromarray(small["image"]).save(file, "JPEG")
+    small["image"] = file.getvalue()
     other = changed("COARSE_LABELS_UINT8", lambda array: array[1:])
     with (
         FakeTriton(right, of_first_output(shape=[-1, 90]), other) as server,
