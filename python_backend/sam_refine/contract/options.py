@@ -71,7 +71,7 @@ class RefineOptions(OptionTable):
         range=(0.0, MAX_SCORE),
         label="Confidence threshold",
         help="Places where every class scores lower belong to no region, nor do classes that "
-        "nowhere score as much. 0 turns this off, for scores below 0, too.",
+        "nowhere score as much. 0 turns this off, below 0 too.",
         reason="Off, as published. Raise it if the network is often unsure and its unsure pixels "
         "should not shape a region.",
     )
