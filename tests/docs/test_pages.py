@@ -49,11 +49,12 @@ def test_readme_leads_to_every_guide_and_fits_a_screen():
 
 
 def commands_of(page: Path) -> list[list[str]]:
-    """The words of each `sam-refine ...` in a page's shell blocks."""
+    """The words of each `sam-refine ...` in a page's shell blocks, up to a lone `--`."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines if "sam-refine " in line]
-    return [words[1:] for words in found if words and words[0].endswith("sam-refine")]
+    ours = [words[1:] for words in found if words and words[0].endswith("sam-refine")]
+    return [words[: words.index("--")] if "--" in words else words for words in ours]
 
 
 @every_page
