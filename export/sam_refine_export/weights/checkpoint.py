@@ -26,6 +26,8 @@ _NUMBER: Final = cast(_Global, np.float64().__reduce__()[0])
 _PLAIN_VALUES: Final[list[_Global | tuple[_Global, str]]] = [
     argparse.Namespace,
     pathlib.PosixPath,
+    (pathlib.PosixPath, "pathlib._local.PosixPath"),  # of Python 3.13
+    (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
     np.dtype,
     *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
     (_NUMBER, "numpy.core.multiarray.scalar"),

@@ -1,4 +1,5 @@
 import argparse
+import pathlib
 import pickle
 import sys
 import types
@@ -13,6 +14,13 @@ from safetensors.torch import save_file
 
 from sam_refine_export import ExportError
 from sam_refine_export.weights.checkpoint import read_state
+
+
+class OfAnotherSystem:
+    """A path as Windows pickles it."""
+
+    def __reduce__(self):
+        return (pathlib.WindowsPath, ("C:\\", "runs", "1"))
 
 
 class Harmful:
@@ -159,6 +167,12 @@ def test_read_state_checkpoint_of_ultralytics_is_said_to_be_one(tmp_path, monkey
     torch.save({"model": network(), "epoch": -1}, tmp_path / "FastSAM-s.pt")
     with pytest.raises(ExportError, match=r"is a checkpoint of Ultralytics \(YOLO, FastSAM\)"):
         read_state(tmp_path / "FastSAM-s.pt")
+
+
+def test_read_state_paths_of_other_systems_are_no_code(tmp_path):
+    path = tmp_path / "training.pth"
+    torch.save({"model": {"a": torch.ones(3)}, "best": OfAnotherSystem()}, path)
+    assert torch.equal(read_state(path)["a"], torch.ones(3))
 
 
 def test_read_state_plain_values_of_training_are_no_code(tmp_path):
