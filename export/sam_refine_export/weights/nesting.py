@@ -9,7 +9,8 @@ in front (`module.`, `model.sam.`, `_orig_mod.`). The rules, for any wrapper by 
 - what stands before the parts' names is taken away, as are the names of modules that only wrap;
 - whatever else lies in the network's own mapping stays, and is refused by its name where it is
   loaded: a network of more than SAM would not compute the same without it;
-- `pixel_mean` and `pixel_std` have to be SAM's, which the graphs have built in.
+- `pixel_mean` and `pixel_std`, or what transformers' processor says in a file beside it, have to be
+  SAM's, which the graphs have built in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from torch import Tensor
 
 from sam_refine_export.errors import ExportError
 from sam_refine_export.networks.sam_networks import PIXEL_MEAN, PIXEL_STD, State, few
-from sam_refine_export.weights.transformers_names import is_of_transformers, sam_names
+from sam_refine_export.weights.transformers_names import (
+    is_of_transformers,
+    pixels_beside,
+    sam_names,
+)
 
 _KeyPath: TypeAlias = tuple[str, ...]
 
@@ -50,7 +55,7 @@ def network_in(content: Any, checkpoint: Path) -> State:
     """
     state = _without_prefix(_without_wrappers(_mapping_of_network(content, checkpoint)))
     if is_of_transformers(state):
-        state = sam_names(state, checkpoint)
+        state = {**sam_names(state, checkpoint), **pixels_beside(checkpoint)}
     _require_pixels_of_sam(state, checkpoint)
     state = {name: tensor for name, tensor in state.items() if name not in _PIXELS}
     _require_values(state, checkpoint)

@@ -6,8 +6,10 @@ layers of a sequence, transformers gives each a name.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from sam_refine_export.errors import ExportError
 from sam_refine_export.networks.sam_networks import State
 
+_PROCESSOR: Final = "preprocessor_config.json"
 _POSITIONS: Final = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 _MODULES: Final[Mapping[str, str]] = {
@@ -82,6 +85,18 @@ def sam_names(state: State, checkpoint: Path) -> State:
             )
         renamed[new] = tensor
     return renamed
+
+
+def pixels_beside(checkpoint: Path) -> State:
+    """`pixel_mean` and `pixel_std` of the `SamProcessor` that was saved with the model.
+
+    Scaled from its 0 to 1 to SAM's 0 to 255. Empty where there is none that says so.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        settings = json.loads(checkpoint.with_name(_PROCESSOR).read_text(encoding="utf-8"))
+        pixels = {"pixel_mean": settings["image_mean"], "pixel_std": settings["image_std"]}
+        return {name: 255 * torch.tensor(value) for name, value in pixels.items()}
+    return {}
 
 
 def _renamed(name: str) -> str:

@@ -33,15 +33,10 @@ def sam_model():
     return model
 
 
-@pytest.mark.parametrize("form", ["folder", "pytorch_model.bin"])
-def test_load_checkpoint_of_transformers_computes_what_its_sam_model_does(
-    sam_model, tmp_path, form
-):
-    if form == "folder":
-        sam_model.save_pretrained(tmp_path)
-    else:
-        torch.save(sam_model.state_dict(), tmp_path / form)
+def test_load_checkpoint_of_transformers_computes_what_its_sam_model_does(sam_model, tmp_path):
+    sam_model.save_pretrained(tmp_path)
     path = ExportOptions(checkpoint=tmp_path).checkpoint
+    assert path == tmp_path / "model.safetensors"
     _, networks = load_checkpoint(None, path)
 
     generator = torch.Generator().manual_seed(3)
@@ -59,6 +54,32 @@ def test_load_checkpoint_of_transformers_computes_what_its_sam_model_does(
     assert expected.pred_masks.std() > 0.1
     torch.testing.assert_close(masks, expected.pred_masks[:, 0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ious, expected.iou_scores[:, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_load_checkpoint_of_transformers_reads_both_kinds_of_file(sam_model, tmp_path):
+    sam_model.save_pretrained(tmp_path)
+    torch.save(sam_model.state_dict(), tmp_path / "pytorch_model.bin")  # as it was until 2023
+    new, old = (
+        load_checkpoint(None, tmp_path / name)[1]
+        for name in ("model.safetensors", "pytorch_model.bin")
+    )
+    for part in ("image_encoder", "prompt_encoder", "mask_decoder"):
+        expected = getattr(new, part).state_dict()
+        for name, tensor in getattr(old, part).state_dict().items():
+            assert torch.equal(tensor, expected[name])
+
+
+def test_load_checkpoint_of_transformers_heeds_its_processor(sam_model, tmp_path):
+    from transformers import SamImageProcessor
+
+    sam_model.save_pretrained(tmp_path)
+    SamImageProcessor().save_pretrained(tmp_path)
+    assert (tmp_path / "preprocessor_config.json").is_file()
+    load_checkpoint(None, tmp_path / "model.safetensors")
+    SamImageProcessor(image_mean=[0.5, 0.5, 0.5]).save_pretrained(tmp_path)
+    message = r"normalised in another way: its pixel_mean is 127\.5, 127\.5, 127\.5, SAM's 123\.675"
+    with pytest.raises(ExportError, match=message):
+        load_checkpoint(None, tmp_path / "model.safetensors")
 
 
 def test_sam_names_are_all_those_of_segment_anything(sam_model, tmp_path):
