@@ -170,6 +170,31 @@ def test_grpcurl_example_gives_the_map(server, tmp_path, refined):
         np.testing.assert_array_equal(np.asarray(picture), refined["REFINED_LABELS_UINT8"])
 
 
+@pytest.mark.triton
+def test_node_example_gives_the_map(server, tmp_path, refined):
+    needs("node", "npm")
+    packages = re.findall(r"`npm install ([^`]*)`", section("Node, and other languages"))[0].split()
+    install = ["npm", "install", "--prefix", str(tmp_path), "--no-audit", "--no-fund", *packages]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"npm cannot install {' '.join(packages)}: {installed.stderr.strip()[-300:]}")
+    run(BLOCKS[1], server, tmp_path)
+    (script,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "refine.mjs").write_text(script, encoding="utf-8")
+    printed = run("node refine.mjs 127.0.0.1:8001", server, tmp_path)
+    assert printed.split() == [str(each) for each in refined["REGION_CLASSES"]]
+    with Image.open(tmp_path / "labels_node.pgm") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), refined["REFINED_LABELS_UINT8"])
+
+    wrong = script.replace('"trident"', '"tridents"')
+    assert wrong != script
+    (tmp_path / "refine.mjs").write_text(wrong, encoding="utf-8")
+    command = ["node", "refine.mjs", f"127.0.0.1:{server.grpc_port}"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("INVALID_ARGUMENT mask_prompt must be one of")
+
+
 def http_status(server, model: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     url = f"http://127.0.0.1:{server.http_port}/v2/models/{model}/infer"
     try:
