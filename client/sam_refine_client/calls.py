@@ -119,11 +119,13 @@ def embed(
 ) -> Steps[Embedding]:
     """SAM's embedding of an image, to refine any number of maps of it; raises as `refine` does."""
     deadline_s = deadline_after(timeout_s)
-    tensors, _ = yield from _worked(lambda: image_tensors(image, None, Notes()))
+    notes = Notes()
+    tensors, _ = yield from _worked(lambda: image_tensors(image, None, notes))
     call = _call(SAM_EMBED, tensors, SAM_EMBED.output_names, {}, deadline_s)
     answer = yield from transport.infer(call)
     height, width = answer["IMAGE_SIZE"].tolist()
-    return Embedding(answer["EMBEDDING"].astype(np.float32, copy=False), (height, width))
+    values = answer["EMBEDDING"].astype(np.float32, copy=False)
+    return Embedding(values, (height, width), notes.sentences)
 
 
 def draw_masks(

@@ -129,6 +129,8 @@ def image_tensors(
             raise InvalidRequestError(
                 f"embedding must be what embed() gave, got {type(embedding).__name__}"
             )
+        for warning in embedding.warnings:
+            notes.add(warning)
         size_hw = np.array(embedding.size_hw, np.int64)
         return {"EMBEDDING": embedding.values, "IMAGE_SIZE": size_hw}, embedding.size_hw
     assert image is not None
