@@ -14,6 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -63,7 +64,7 @@ def stream(
     with ThreadPoolExecutor(concurrency, thread_name_prefix="refine_many") as pool:
         try:
             for index, job in enumerate(_until_raised(jobs, raised)):
-                pending.append(pool.submit(_outcome, refine, index, job))
+                pending.append(pool.submit(copy_context().run, _outcome, refine, index, job))
                 while len(pending) >= room or (pending and pending[0].done()):
                     yield _next(pending, in_order=in_order)
             while pending:
