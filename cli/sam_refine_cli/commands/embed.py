@@ -10,6 +10,7 @@ import typer
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption
 from sam_refine_cli.options.groups import with_options
 from sam_refine_cli.report import SKIP_EXISTING, Report
 
@@ -41,6 +42,8 @@ def embed(
             "--json", help="Print one line of JSON for each image on stdout, nothing else."
         ),
     ] = False,
+    recursive: RecursiveOption = False,
+    cut_suffix: CutSuffixOption = "",
     *,
     connection: Connection,
 ) -> None:
@@ -66,19 +69,19 @@ def embed(
     from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
-        images = find_images(image)
+        images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
     with (
         connection.open() as client,
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
         for each in images:
-            path = out / f"{each.stem}.npz"
+            path = out / f"{each.name}.npz"
             if skip_existing and path.exists():
                 report.skipped(each.path)
                 continue
             try:
                 embedding = client.embed(each.path, timeout_s=connection.timeout_s)
-                out.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 embedding.save(path)
             except (UnreachableError, ForbiddenError, ProtocolError) as error:
                 report.ended(each.path, error)
