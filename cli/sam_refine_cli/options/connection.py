@@ -93,9 +93,8 @@ def _connection(
         raise InvalidRequestError(f"--timeout-s must be > 0, got {timeout_s:g}")
     headers = dict(_header(text) for text in header or ())
     tls_arguments = given if is_encrypted else None
-    return Connection(
-        tuple(url or [DEFAULT_URL]), local, tls_arguments, headers, attempts, timeout_s
-    )
+    urls = tuple(each for text in url or [DEFAULT_URL] for each in text.split(","))
+    return Connection(urls, local, tls_arguments, headers, attempts, timeout_s)
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -119,7 +118,7 @@ CONNECTION: Final = OptionGroup(
                 list[str] | None,
                 typer.Option(
                     metavar="HOST:PORT",
-                    help="gRPC address of the server. May be given again for more servers.",
+                    help="gRPC address of the server; several with commas, or given again.",
                     show_default=DEFAULT_URL,
                     rich_help_panel=_PANEL,
                 ),
