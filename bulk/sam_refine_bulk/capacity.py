@@ -1,10 +1,9 @@
 """How many machines a data set needs, for how long, and what that costs.
 
 A machine works until it is preempted, at a constant rate of so many times an hour, and is back
-after `start_s`. It commits every part, which takes tau seconds; what it had of the part it was at is
-lost.
-Of an exponential time with rate p, the expected number of whole parts is 1 / (exp(p tau) - 1), so
-that the share of the time that does useful work, renewal after renewal, is
+after `start_s`. It commits every part, which takes tau seconds; what it had of a part that it did
+not end is lost. Of an exponential time with rate p, the expected number of whole parts is
+1 / (exp(p tau) - 1), so that the share of the time that does useful work, renewal after renewal, is
 
     u = tau / (exp(p tau) - 1) / (1 / p + start_s),    u = 1 where p = 0
 
@@ -102,7 +101,10 @@ def plan(workload: Workload) -> Plan:
             "machines that are not preempted, need less"
         )
     machines = math.ceil(workload.images / ((deadline_s - least_s) * rate * useful))
-    hours = (least_s + workload.images / (machines * rate * useful)) / 3600
+    # a machine alone has nobody to wait for
+    tail_s = _last_shard_s(workload, rate * useful) * (1 - 1 / machines)
+    work_s = workload.images / (machines * rate * useful)
+    hours = (workload.start_s + tail_s + work_s) / 3600
     return Plan(
         machines,
         hours,

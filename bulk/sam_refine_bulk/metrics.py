@@ -7,6 +7,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Final
 
+from sam_refine_bulk.shard import DONE
 from sam_refine_bulk.state import State
 from sam_refine_bulk.worker import Event
 
@@ -14,40 +15,50 @@ _WINDOW_S: Final = 60.0
 
 
 class Progress:
-    """Counts of a whole job: what earlier runs have done, and the events of this one."""
+    """Counts of a whole job: what earlier runs have committed, and the events of this one."""
 
-    def __init__(self, shards: int, before: State | None = None) -> None:
-        """Without `before` of this run alone, as where failed images are tried again."""
+    def __init__(self, shards: int, committed: State | None = None) -> None:
+        """Without `committed` of this run alone, as where failed images are tried again."""
         self.shards = shards
-        self.done = self.failed = self.committed = self.damaged = 0
-        self.reasons: Counter[str] = Counter()
-        self._known_shards = self._known_images = 0
-        if before is not None:
-            self.done, self.failed = before.done, before.failed
-            self.reasons.update(before.reasons)
-            self.committed = self._known_shards = before.committed
-            self._known_images = before.committed_images
-        self.done_now = self.failed_now = 0
+        self.committed = self.damaged = self._committed_before = 0
+        self._before: Counter[str] = Counter()
+        if committed is not None:
+            self.committed = self._committed_before = committed.committed
+            self._before = Counter({DONE: committed.done, **committed.reasons})
+        self._opened: dict[str, tuple[int, Counter[str]]] = {}
+        self._counts = Counter(self._before)
         self._started_s = time.monotonic()
         self._latest: deque[float] = deque()
 
     def add(self, event: Event) -> None:
         """What has happened."""
         if event.kind == "opened":
-            self._known_shards += 1
-            self._known_images += event.images
+            _, counted = self._opened.get(event.shard, (0, Counter()))
+            self._counts.subtract(counted)  # what a killed worker had not committed is done again
+            self._counts.update(event.counts)
+            self._opened[event.shard] = event.images, Counter(event.counts)
         elif event.kind == "image":
-            self.done += event.images
-            self.failed += event.failed
-            self.done_now += event.images
-            self.failed_now += event.failed
-            if event.failed:
-                self.reasons[event.reason] += event.failed
+            self._opened[event.shard][1][event.outcome] += 1
+            self._counts[event.outcome] += 1
             self._latest.append(time.monotonic())
         elif event.kind == "committed":
             self.committed += 1
         elif event.kind == "damaged":
             self.damaged += 1
+
+    @property
+    def done(self) -> int:
+        """Images that have a result, those of parts not yet committed too."""
+        return self._counts[DONE]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Failed images by reason."""
+        return {name: count for name, count in self._counts.items() if name != DONE and count}
+
+    @property
+    def failed(self) -> int:
+        return sum(self.reasons.values())
 
     @property
     def images_per_s(self) -> float:
@@ -61,9 +72,11 @@ class Progress:
     @property
     def images_of_all(self) -> float:
         """How many there are in all, as far as the shards opened so far tell; 0 where unknown."""
-        if not self._known_shards:
+        known = self._committed_before + len(self._opened)
+        if not known:
             return 0.0
-        return max(self._known_images / self._known_shards * self.shards, self.done + self.failed)
+        images = sum(self._before.values()) + sum(count for count, _ in self._opened.values())
+        return max(images / known * self.shards, self.done + self.failed)
 
     @property
     def eta_s(self) -> float | None:

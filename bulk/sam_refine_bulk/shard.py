@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sam_refine_bulk.outputs.tars import END, keys_of, payload
 from sam_refine_bulk.results import Done, Failed, Result
 
 IMAGES_OF_A_PART: Final = 256
+DONE: Final = "done"
 _PART: Final = re.compile(r"(\d{8})-(\d{8})\.tar")
 
 
@@ -74,6 +76,20 @@ class ShardWork:
     def next(self) -> int:
         """The first image without a committed result."""
         return self._parts[-1].end if self._parts else 0
+
+    @property
+    def images(self) -> int:
+        """All of the shard, those of an earlier result too."""
+        before = [part for part in self._parts if part.start == part.end]
+        return len(self.samples) + sum(int(part.record["done"]) for part in before)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images that are committed already, by DONE or the `Reason` for which they failed."""
+        counts = Counter({DONE: sum(part.record["done"] for part in self._parts)})
+        for part in self._new_parts():
+            counts.update(fact["reason"] for fact in part.record["failed"])
+        return dict(counts)
 
     def take(self, number: int, result: Result) -> None:
         """Keep the result of an image. Raises `OutputError`."""

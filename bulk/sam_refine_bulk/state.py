@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sam_refine_bulk.errors import DamagedShardError
 from sam_refine_bulk.inputs.source import Shard
@@ -33,8 +33,6 @@ class State:
     failed: int
     regions: int
     kept: int
-    committed_images: int
-    """Of `done` and `failed` those in committed shards."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Failed images by reason."""
 
@@ -44,8 +42,11 @@ class State:
         return self.committed == self.shards
 
 
-def state_of(output: Path, names: Sequence[str] | None = None) -> State:
-    """Of all shards, or of those with these names.
+_COUNTS: Final = ("committed", "at_work", "done", "failed", "regions", "kept")
+
+
+def state_of(output: Path, names: Sequence[str] | None = None, *, with_parts: bool = True) -> State:
+    """Of all shards, or of those with these names; without parts of what is committed whole.
 
     Raises `OtherJobError` where the folder is no job's.
     """
@@ -60,7 +61,7 @@ def state_of(output: Path, names: Sequence[str] | None = None) -> State:
         if not place.is_committed():
             if (damage := read_record(place.damaged)) is not None:
                 damaged[name] = damage["message"]
-            parts = sorted(place.parts.glob("[0-9]*.tar"))
+            parts = sorted(place.parts.glob("[0-9]*.tar")) if with_parts else []
             totals["at_work"] += is_locked(place.lock)
         else:
             totals["committed"] += 1
@@ -68,15 +69,13 @@ def state_of(output: Path, names: Sequence[str] | None = None) -> State:
             if record is not None:
                 totals.update({each: record[each] for each in ("done", "regions", "kept")})
                 totals["failed"] += len(record["failed"])
-                totals["committed_images"] += record.get("images", 0)
                 reasons.update(fact["reason"] for fact in record["failed"])
     return State(
         shards=len(names),
         damaged=damaged,
         reasons=dict(reasons),
-        **{each: totals[each] for each in ("committed", "at_work", "done", "failed", "regions",
-                                           "kept", "committed_images")},
-    )  # fmt: skip
+        **{name: totals[name] for name in _COUNTS},
+    )
 
 
 def failed_images(output: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from sam_refine_bulk.outputs.disk import Disk, Step, no_step
 from sam_refine_bulk.outputs.layout import Layout
 from sam_refine_bulk.patience import ImageFailedError, Refiner, result_in_the_end
 from sam_refine_bulk.results import Failed, Reason, Result, result_of
-from sam_refine_bulk.shard import IMAGES_OF_A_PART, ShardWork, opened
+from sam_refine_bulk.shard import DONE, IMAGES_OF_A_PART, ShardWork, opened
 from sam_refine_client.many import Outcome
 
 _OUTPUTS: Final = ("labels", "regions")
@@ -65,10 +65,12 @@ class Event:
     """opened, image, committed, damaged, waiting."""
     shard: str
     images: int = 0
-    """opened: those of the shard; image: 1 where it is done."""
-    failed: int = 0
-    reason: str = ""
-    """image: why it failed, a `Reason`."""
+    """opened: those of the shard."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """opened: images that are committed already, by DONE or the `Reason` for which they failed; a
+    shard that is opened again, its worker having ended, has no others."""
+    outcome: str = DONE
+    """image: DONE, or the `Reason` for which it failed."""
     key: str = ""
     message: str = ""
     """image, damaged, waiting: in words."""
@@ -211,7 +213,7 @@ class _Stream:
                 self.left.append(shard)
             return None
         self._open[work.name] = stack
-        self._observe(Event("opened", work.name, len(work.samples)))
+        self._observe(Event("opened", work.name, work.images, work.counts))
         work.commit_if_whole()
         self._end_if_committed(work)
         return work
@@ -222,10 +224,11 @@ class _Stream:
     def _take(self, work: ShardWork, number: int, result: Result) -> None:
         work.take(number, result)
         if isinstance(result, Failed):
-            reason, text = result.reason.value, result.message
-            self._observe(Event("image", work.name, 0, 1, reason, result.key, text))
+            event = Event("image", work.name, outcome=result.reason.value, key=result.key,
+                          message=result.message)  # fmt: skip
         else:
-            self._observe(Event("image", work.name, 1))
+            event = Event("image", work.name)
+        self._observe(event)
         self._end_if_committed(work)
 
     def _end_if_committed(self, work: ShardWork) -> None:

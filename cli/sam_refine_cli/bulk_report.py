@@ -63,7 +63,7 @@ class BulkReport:
     def observe(self, event: Event) -> None:
         """Count it, and show what a person wants to see."""
         self._counts.add(event)
-        if event.kind in ("waiting", "damaged") or event.failed:
+        if event.kind in ("waiting", "damaged") or event.key:
             self._tell(event)
         self._bar.update(
             self._task,
@@ -76,19 +76,19 @@ class BulkReport:
             self._print(self._words())
         self._write_metrics()
 
-    def finish(self, state: State) -> None:
-        """What it came to: of the whole job, and of this run."""
+    def finish(self, before: State, state: State) -> None:
+        """What it came to: of the whole job, and of this run, from the folder."""
         seconds = time.monotonic() - self._started_s
-        counts = self._counts
+        done_now = state.done - before.done
         facts = {
             "shards": f"{state.committed:,} of {state.shards:,}",
             "images done": f"{state.done:,}",
             "images failed": f"{state.failed:,}",
             **{f"  {reason}": f"{count:,}" for reason, count in sorted(state.reasons.items())},
-            "done now": f"{counts.done_now:,}",
+            "done now": f"{done_now:,}",
         }
-        if counts.done_now:
-            facts["images/s"] = f"{counts.done_now / seconds:.2f}"
+        if done_now > 0:
+            facts["images/s"] = f"{done_now / seconds:.2f}"
         print_facts(facts, are_numbers=True)
         if state.damaged:
             print_error(f"{len(state.damaged)} shards are damaged; mend them and run again")
@@ -96,14 +96,14 @@ class BulkReport:
             print_error(f"{state.failed} images failed; `bulk status --failed` lists them")
 
     def _tell(self, event: Event) -> None:
-        if event.failed:
+        if event.key:
             self._shown_failures += 1
             if self._shown_failures > _SHOWN_FAILURES:
                 return
         where = "/".join(part for part in (event.shard, event.key) if part)
         what = "waiting: " if event.kind == "waiting" else ""
         self._print(f"{where}: {what}{event.message}" if where else event.message)
-        if event.failed and self._shown_failures == _SHOWN_FAILURES:
+        if event.key and self._shown_failures == _SHOWN_FAILURES:
             self._print("more failures are counted only; `bulk status --failed` lists them")
 
     def _words(self) -> str:

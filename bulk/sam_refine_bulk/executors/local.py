@@ -106,8 +106,8 @@ class _Pool:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         if self._deaths >= _MOST_DEATHS:
             raise OutputError(
-                f"{self._deaths} workers ended in a row, the last {how}, and no shard was committed "
-                "between: is there enough memory? Fewer --workers need less"
+                f"{self._deaths} workers ended in a row, the last {how}, and no shard was "
+                "committed between: is there enough memory? Fewer --workers need less"
             )
         self._observe(Event("waiting", "", message=f"a worker ended {how}: here is another"))
         self.start(number)

@@ -98,8 +98,12 @@ def _files(path: Path) -> list[Path]:
             f"{packed[0]} is compressed, so that no sample can be found in it: unpack it to a .tar"
         )
     tars = {each.with_suffix("") for each in found if each.suffix.lower() == ".tar"}
-    files = [each for each in found if each.suffix.lower() == ".tar"
-             or (each.suffix.lower() == ".parquet" and each.with_suffix("") not in tars)]  # fmt: skip
+    files = [
+        each
+        for each in found
+        if each.suffix.lower() == ".tar"
+        or (each.suffix.lower() == ".parquet" and each.with_suffix("") not in tars)
+    ]
     stray = [each for each in found if each.suffix.lower() in IMAGE_SUFFIXES]
     if files and stray:
         raise InvalidRequestError(

@@ -273,7 +273,7 @@ def status(
         state = state_of(out)
         listed = list(failed_images(out)) if failed else []
     if json:
-        facts = {name: value for name, value in vars(state).items() if name != "committed_images"}
+        facts: dict[str, Any] = dict(vars(state))
         if failed:
             facts["images"] = [{"shard": shard, **fact} for shard, fact in listed]
         print(json_format.dumps(facts))
@@ -375,7 +375,7 @@ def _refine(
     shards = rank.share(started.shards)
     names = [shard.name for shard in shards]
     before = state_of(out, names)
-    progress = Progress(len(shards), None if retry else before)
+    progress = Progress(len(shards), None if retry else state_of(out, names, with_parts=False))
     metrics = None
     if effort.metrics_file is not None:
         metrics = MetricsFile(effort.metrics_file, {"rank": str(rank.rank)})
@@ -387,6 +387,8 @@ def _refine(
     with BulkReport(progress, metrics, rank) as report:
         refine(shards, out, connection.open, work, effort.workers, report.observe)
     after = state_of(out, names)
-    report.finish(after)
+    if metrics is not None and retry:
+        metrics.write(Progress(len(shards), after), now=True)
+    report.finish(before, after)
     if after.failed or not after.is_whole:
         raise typer.Exit(1)
