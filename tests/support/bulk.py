@@ -8,6 +8,7 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sam_refine_bulk.outputs.layout import PRIVATE
-from sam_refine_client import InvalidRequestError, RefineError, RefineResult
+from sam_refine_client import ForbiddenError, InvalidRequestError, RefineError, RefineResult
 from sam_refine_client.many import stream
 
 SIZE_HW = 4, 6
@@ -80,6 +81,8 @@ class FakeClient:
 
     def refine(self, image: Any, logits: Any, **request: Any) -> RefineResult:
         labels = logits.argmax(axis=0).astype(np.int32)
+        if labels.shape != SIZE_HW:
+            raise InvalidRequestError("the map has another size")
         number = int((labels.reshape(-1) << np.arange(24)).sum())
         with self._lock:
             self.calls += 1
@@ -91,8 +94,6 @@ class FakeClient:
                     os.write(file.fileno(), f"{number}\n".encode())
             if self._step is not None:
                 self._step("image")
-        if labels.shape != SIZE_HW:
-            raise InvalidRequestError("the map has another size")
         return RefineResult(labels, None, None, (), {}, "request")
 
     def refine_many(self, jobs: Any, *, concurrency: int = 4) -> Iterator[Any]:
@@ -133,10 +134,6 @@ def results(output: Path) -> Counter[str]:
     return found
 
 
-class KilledError(BaseException):
-    """Stands for the end of the process where a test cannot end it."""
-
-
 def forked(work: Callable[[], object]) -> int:
     """Do it in a child process; its exit code."""
     child = os.fork()
@@ -164,3 +161,26 @@ def killing_at(number: int) -> Callable[[str], None]:
 
 def transient(kind: type[RefineError], times: int, text: str = "away") -> list[Exception]:
     return [kind(text) for _ in range(times)]
+
+
+# --- Clients of processes of their own, which find them by the name of this module ---
+
+
+@contextmanager
+def killing(log: Path, number: int, once: Path | None) -> Iterator[FakeClient]:
+    """It ends its process at an image: once, which the file `once` tells, or each time."""
+
+    def kill(name: str) -> None:
+        if computed(log)[-1] == number and (once is None or not once.exists()):
+            if once is not None:
+                once.touch()
+            os.kill(os.getpid(), 9)
+
+    yield FakeClient(log, kill)
+
+
+@contextmanager
+def forbidden() -> Iterator[FakeClient]:
+    client = FakeClient()
+    client.errors = {number: transient(ForbiddenError, 9) for number in range(99)}
+    yield client
