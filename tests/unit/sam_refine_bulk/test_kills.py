@@ -73,6 +73,19 @@ def test_every_step_killed_leaves_each_image_once(tmp_path):
     assert kills > 8 * 4 + IMAGES  # parts, shards and images: it was killed everywhere
 
 
+@pytest.mark.parametrize("kill_at", [40, 59, 73, 80, 91])
+def test_no_more_than_a_part_is_done_again(tmp_path, kill_at):
+    """Of a shard of many parts, and one that begins while the end of another is under way."""
+    source, output, log = data_set(tmp_path / "in", 5, 45), tmp_path / "out", tmp_path / "log"
+    work = Work(part=8, concurrency=2)
+    assert run(source, output, kill_at, log, work) == KILLED
+    before = len(computed(log))
+    assert before > 8
+    assert run(source, output, 0, log, work) == 0
+    assert len(computed(log)) <= 50 + 8
+    assert_whole(source, output, [f"{number:04}" for number in range(50)])
+
+
 @settings(max_examples=25)
 @given(st.lists(st.integers(1, 60), max_size=6))
 def test_any_sequence_of_kills_leaves_each_image_once(kills):
