@@ -18,8 +18,8 @@ demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo,
 	$(BIN)/sam-refine demo
 
 # Two workers: one has the export and its server, the other all that needs neither.
-test: lint  ## Lint, all tests, coverage; ARGS="..." goes to pytest
-	$(BIN)/pytest $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
+test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 unit: $(VENV)/.installed-test  ## Tests that need neither Triton nor an export, in a minute
 	$(BIN)/pytest $(WORKERS) -m "not slow and not triton" tests/unit tests/contract $(ARGS)

@@ -17,6 +17,7 @@ from sam_refine_benchmarks.sections import (
     encoder,
     judged,
     merge,
+    overload,
     request,
     same_image,
     server_memory,
@@ -36,6 +37,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Setting], Result]]] = MappingProxyType(
         "judged": judged.run,
         "same_image": same_image.run,
         "throughput": throughput.run,
+        "overload": overload.run,
         "server_memory": server_memory.run,
     }
 )

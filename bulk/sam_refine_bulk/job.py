@@ -41,6 +41,7 @@ def begin(
     output: Path,
     options: RefineOptions,
     activation: str | None,
+    palette: str | None,
     model: dict[str, Any],
 ) -> Started:
     """Make `output` the folder of this job, or find that it is.
@@ -59,6 +60,7 @@ def begin(
         Source.inventory(shards),
         options.to_parameters(),
         activation,
+        palette,
         model,
         own_version(),
     )

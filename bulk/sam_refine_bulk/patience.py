@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -29,10 +30,11 @@ from sam_refine_client import (
     RefineResult,
     UnreachableError,
 )
-from sam_refine_client.errors import is_soon_available
 from sam_refine_client.many import Job, Outcome
 
 _TRIES: Final = 3
+_TOO_LARGE: Final = re.compile("larger than max|message of this size")
+"""What gRPC, and the client of a gateway, say of a request that stays too large."""
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 10.0
 
@@ -94,6 +96,6 @@ def result_in_the_end(
 
 def passes(error: Exception) -> bool:
     """Whether it says nothing about the image: the server is away, busy, or has let go of it."""
-    if isinstance(error, OverloadedError):  # too large a message is one, too, and stays so
-        return is_soon_available(error.message)
+    if isinstance(error, OverloadedError):
+        return not _TOO_LARGE.search(error.message)
     return isinstance(error, UnreachableError | CancelledError)

@@ -36,6 +36,8 @@ class Done:
     """As they stand in the tar."""
     regions: int
     kept: int
+    warnings: tuple[str, ...] = ()
+    """What was doubtful about the input, and how it was taken."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def result_of(key: str, shard: str, result: RefineResult) -> Result:
     except ValueError as error:
         return Failed(key, Reason.OUTPUT, str(error))
     kept = sum(region.kept for region in regions)
+    warnings = result.warnings
     height, width = labels.shape
     facts = {"key": key, "shard": shard, "height": height, "width": width,
-             "regions": len(regions), "kept": kept}  # fmt: skip
-    return Done(members(key, file.getvalue(), facts), len(regions), kept)
+             "regions": len(regions), "kept": kept, "warnings": list(warnings)}  # fmt: skip
+    return Done(members(key, file.getvalue(), facts), len(regions), kept, warnings)

@@ -150,6 +150,7 @@ class ShardWork:
             "done": len(done),
             "regions": sum(each.regions for each in done),
             "kept": sum(each.kept for each in done),
+            "warned": sum(bool(each.warnings) for each in done),
             "failed": [each.to_json() for each in results if isinstance(each, Failed)],
         }
         path = self._place.parts / f"{start:08}-{end:08}.tar"
@@ -173,7 +174,7 @@ class ShardWork:
             "fingerprint": self._index_fingerprint,
             "failed": [fact for part in self._new_parts() for fact in part.record["failed"]],
         }
-        for count in ("done", "regions", "kept", "payload_bytes"):
+        for count in ("done", "regions", "kept", "warned", "payload_bytes"):
             record[count] = sum(each[count] for each in records)
         record["images"] = record["done"] + len(record["failed"])
         self._disk.commit(aside, self._place.tar, record)

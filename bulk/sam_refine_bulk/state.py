@@ -33,6 +33,8 @@ class State:
     failed: int
     regions: int
     kept: int
+    warned: int
+    """Images whose input was doubtful: KEY.json says what of it, and how it was taken."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Failed images by reason."""
 
@@ -42,7 +44,8 @@ class State:
         return self.committed == self.shards
 
 
-_COUNTS: Final = ("committed", "at_work", "done", "failed", "regions", "kept")
+_SUMS: Final = ("done", "regions", "kept", "warned")
+_COUNTS: Final = ("committed", "at_work", "failed", *_SUMS)
 
 
 def state_of(output: Path, names: Sequence[str] | None = None, *, with_parts: bool = True) -> State:
@@ -67,7 +70,7 @@ def state_of(output: Path, names: Sequence[str] | None = None, *, with_parts: bo
             totals["committed"] += 1
         for record in map(read_record, map(sidecar_of, parts)):
             if record is not None:
-                totals.update({each: record[each] for each in ("done", "regions", "kept")})
+                totals.update({each: record[each] for each in _SUMS})
                 totals["failed"] += len(record["failed"])
                 reasons.update(fact["reason"] for fact in record["failed"])
     return State(

@@ -26,10 +26,12 @@ _POLL_S: Final = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """How shards are refined; all but `options` and `activation` may differ from run to run."""
+    """How shards are refined; all after `palette` may differ from run to run."""
 
     options: RefineOptions = field(default_factory=RefineOptions)
     activation: str | None = None
+    palette: str | None = None
+    """The colours of coloured label maps, as the client's `refine` takes them."""
     concurrency: int = 4
     """Images under way at a time."""
     part: int = IMAGES_OF_A_PART
@@ -54,7 +56,8 @@ class Work:
     def request(self) -> dict[str, Any]:
         """What each call has in common."""
         request = {"options": self.options, "outputs": _OUTPUTS, "timeout_s": self.timeout_s}
-        return request if self.activation is None else request | {"activation": self.activation}
+        given = {"activation": self.activation, "palette": self.palette}
+        return request | {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Event:
     """image: DONE, or the `Reason` for which it failed."""
     key: str = ""
     message: str = ""
-    """image, damaged, waiting: in words."""
+    """image, damaged, waiting: in words; of an image that is done its warnings."""
 
 
 Observe = Callable[[Event], object]
@@ -227,7 +230,7 @@ class _Stream:
             event = Event("image", work.name, outcome=result.reason.value, key=result.key,
                           message=result.message)  # fmt: skip
         else:
-            event = Event("image", work.name)
+            event = Event("image", work.name, message=" ".join(result.warnings))
         self._observe(event)
         self._end_if_committed(work)
 

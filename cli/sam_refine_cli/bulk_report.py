@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sam_refine_bulk.metrics import Progress as Counts
 
 _SHOWN_FAILURES: Final = 20
+_SHOWN_WARNINGS: Final = 5
 _EVERY_S: Final = 60.0
 
 
@@ -28,6 +29,7 @@ class BulkReport:
         self._counts = counts
         self._metrics = metrics
         self._shown_failures = 0
+        self._warnings: set[str] = set()
         self._latest_s = self._started_s = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -65,6 +67,10 @@ class BulkReport:
         self._counts.add(event)
         if event.kind in ("waiting", "damaged") or event.key:
             self._tell(event)
+        elif event.message and event.message not in self._warnings:
+            self._warnings.add(event.message)
+            if len(self._warnings) <= _SHOWN_WARNINGS:
+                self._print(f"{event.shard}: {event.message}")
         self._bar.update(
             self._task,
             description=self._words(),

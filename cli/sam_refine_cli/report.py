@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ class Report:
         self._go_on = go_on
         self._is_json = is_json
         self._counts: Counter[str] = Counter()
+        self._warned: set[str] = set()
         self._started_s = time.monotonic()
         # Lines of JSON on the same terminal would tear the bar.
         is_shown = total > 1 and stderr.is_terminal and not (is_json and stdout.is_terminal)
@@ -66,6 +68,15 @@ class Report:
         self._count("ok")
         self._print_json(image, "ok", {"files": [str(path) for path in files], **facts})
 
+    def warned(self, image: Path, warnings: Sequence[str]) -> None:
+        """What was doubtful about an image: a line each on stderr, once for all that are alike."""
+        for warning in warnings:
+            alike = same_but_for_numbers(warning, image)
+            if alike in self._warned:
+                continue
+            self._warned.add(alike)
+            self._print_line(f"{image}: warning: {warning}")
+
     def skipped(self, image: Path) -> None:
         """An image that had its results already."""
         self._count("skipped")
@@ -77,10 +88,7 @@ class Report:
         """An image that has none, and why."""
         self._count("failed")
         self._print_json(image, "failed", {"error": type(error).__name__, "message": str(error)})
-        if self._progress.live.is_started:
-            self._progress.console.print(error_line(f"{image}: {error}"))
-        else:
-            print_error(f"{image}: {error}")
+        self._print_line(f"{image}: {error}")
 
     def ended(self, image: Path, error: Exception) -> NoReturn:
         """An image that failed in a way in which all that come after it would: exit code 1."""
@@ -110,6 +118,12 @@ class Report:
                 print_error(f"{failed} of {self._total} images failed")
             raise typer.Exit(1)
 
+    def _print_line(self, text: str) -> None:
+        if self._progress.live.is_started:
+            self._progress.console.print(error_line(text))
+        else:
+            print_error(text)
+
     @property
     def all_failed(self) -> bool:
         """Whether each image failed."""
@@ -129,3 +143,9 @@ class Report:
     def _print_json(self, image: Path, status: str, facts: Mapping[str, Any]) -> None:
         if self._is_json:
             print(json.dumps({"image": str(image), "status": status, **facts}), flush=True)
+
+
+def same_but_for_numbers(warning: str, image: Path) -> str:
+    """What warnings of different images have in common: no numbers, and no names of files."""
+    without_paths = re.sub(rf"\S*/\S*|(?<!\w){re.escape(image.stem)}\.\w+", "", warning)
+    return re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "", without_paths)

@@ -22,7 +22,9 @@ from sam_refine_client.errors import (
 )
 from sam_refine_client.files.saving import SaveFormat
 from sam_refine_client.many import Outcome
-from sam_refine_client.request import Activation, ScoresDtype
+from sam_refine_client.reading.palettes import PALETTES
+from sam_refine_client.reading.scores import Activation
+from sam_refine_client.request import ScoresDtype
 from sam_refine_client.result import RefineResult, Region
 from sam_refine_client.status.health import Health
 from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
@@ -35,6 +37,7 @@ from sam_refine_client.transport.connection import (
 )
 
 __all__ = [
+    "PALETTES",
     "Activation",
     "AsyncRefineClient",
     "CancelledError",

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
+from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract import (
     IMAGE_ID,
     SAM_EMBED,
     SAM_MASK_DECODER,
     SAM_REFINE,
-    InvalidRequestError,
     RefineOptions,
     Tensors,
 )
 from sam_refine_client.arrays import Float32
 from sam_refine_client.deadline import deadline_after, remaining_s
 from sam_refine_client.embedding import Embedding
-from sam_refine_client.errors import RefineError
-from sam_refine_client.images import ImageLike
-from sam_refine_client.request import (
-    Activation,
-    ArrayLike,
-    ScoresDtype,
-    image_tensors,
-    label_tensors,
-    score_tensors,
-)
+from sam_refine_client.errors import RefineError, error_of
+from sam_refine_client.reading.arrays import ArrayLike
+from sam_refine_client.reading.images import ImageLike
+from sam_refine_client.reading.labels import LabelsLike
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.palettes import PaletteLike
+from sam_refine_client.reading.scores import Activation
+from sam_refine_client.request import Request, ScoresDtype, image_tensors
 from sam_refine_client.response import Output, output_names, result_of
 from sam_refine_client.result import RefineResult
 from sam_refine_client.status.health import (
@@ -41,62 +39,93 @@ from sam_refine_client.status.health import (
     wrong_in_canary,
 )
 from sam_refine_client.status.info import ServerInfo
-from sam_refine_client.steps.steps import Steps
+from sam_refine_client.steps.steps import Steps, Work
 from sam_refine_client.transport.call import Call, Transport
+
+R = TypeVar("R")
 
 
 def refine(
     transport: Transport,
     image: ImageLike | None = None,
     *,
-    logits: ArrayLike,
-    labels: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    labels: LabelsLike | None = None,
     embedding: Embedding | None = None,
     activation: Activation | str | None = None,
+    palette: PaletteLike | None = None,
     scores_dtype: ScoresDtype | str = ScoresDtype.AUTO,
-    options: RefineOptions | None = None,
-    outputs: Collection[Output] = ("labels", "regions"),
+    options: RefineOptions | Mapping[str, object] | None = None,
+    outputs: Collection[Output] = ("labels", "coarse_labels", "regions"),
     image_id: str | None = None,
     timeout_s: float | None = None,
 ) -> Steps[RefineResult]:
     """Refine one coarse map.
 
-    `image` is RGB (H, W, 3) uint8, a PIL image, or a JPEG or PNG as bytes or path; give either it
-    or `embedding`, which `embed` made of it. `logits` are class scores (C, h, w), numpy or torch,
-    at any resolution up to the image's; `activation` turns a network's raw output into scores
-    first. `labels` (H, W) are the coarse map if it is not the argmax of the scores. Only what
-    `outputs` names is computed and sent.
+    `image` is RGB (H, W, 3), a PIL image, or a picture file as bytes or path; give either it or
+    `embedding`, which `embed` made of it. `logits` are class scores (C, h, w), numpy or torch, at
+    any resolution up to the image's; `activation` turns a network's raw output into scores first.
+    `labels` (H, W) are the coarse map if it is not the argmax of the scores, or if there are none;
+    `palette` has the colours of a coloured one. docs/inputs.md lists all the forms; what of them
+    was doubtful is in the result's `warnings`. `options` may also be a dict. Only what `outputs`
+    names is computed and sent.
 
     The server keeps embeddings, so that an image which comes again is not encoded again.
     `image_id` is your own name for the image: an image of the same name and size counts as the
-    same, whatever its pixels, as with stills of a camera that differ only in noise.
+    same, whatever its pixels, as with stills of a camera that differ only in noise. A deployment
+    must allow that; by default the server goes by the pixels alone.
 
     Raises `InvalidRequestError` if a rule is broken (`RejectedError` if the server found that), and
-    the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included.
+    the other `RefineError`s; `DeadlineError` after `timeout_s` seconds, retries included; `OSError`
+    for a file that cannot be read.
     """
-    options = _options(options)
-    tensors = {
-        **image_tensors(image, embedding),
-        **score_tensors(logits, activation, scores_dtype),
-        **label_tensors(labels),
-    }
-    parameters = options.to_parameters()
+    deadline_s = deadline_after(timeout_s)
+    request: Request = yield from _worked(
+        lambda: Request.of(
+            image,
+            embedding,
+            logits,
+            labels,
+            activation=activation,
+            palette=palette,
+            scores_dtype=scores_dtype,
+            options=options,
+        )
+    )
+    parameters = request.options.to_parameters()
     if image_id is not None:
         parameters[IMAGE_ID] = image_id
-    names = output_names(outputs, len(logits), options)
-    call = _call(SAM_REFINE, tensors, names, parameters, timeout_s)
+    names = output_names(outputs, len(request.coarse.scores), request.options)
+    has_coarse = request.coarse.labels is not None and "coarse_labels" in outputs
+    if has_coarse:  # it need not come back
+        asked = [output for output in outputs if output != "coarse_labels"]
+        names = output_names(asked, len(request.coarse.scores), request.options)
+    call = _call(SAM_REFINE, request.tensors, names, parameters, deadline_s)
     answer = yield from transport.infer(call)
-    return result_of(answer, call.request_id)
+    return request.result(result_of(answer, call.request_id), has_coarse=has_coarse)
+
+
+def _worked(work: Callable[[], R]) -> Steps[R]:
+    """What comes of work in this process, outside the event loop."""
+    try:
+        done: R = yield Work(work)
+    except InferenceServerException as raised:  # the client was closed
+        raise error_of(raised.status(), raised.message()) from raised
+    return done
 
 
 def embed(
     transport: Transport, image: ImageLike, *, timeout_s: float | None = None
 ) -> Steps[Embedding]:
     """SAM's embedding of an image, to refine any number of maps of it; raises as `refine` does."""
-    call = _call(SAM_EMBED, image_tensors(image, None), SAM_EMBED.output_names, {}, timeout_s)
+    deadline_s = deadline_after(timeout_s)
+    notes = Notes()
+    tensors, _ = yield from _worked(lambda: image_tensors(image, None, notes))
+    call = _call(SAM_EMBED, tensors, SAM_EMBED.output_names, {}, deadline_s)
     answer = yield from transport.infer(call)
     height, width = answer["IMAGE_SIZE"].tolist()
-    return Embedding(answer["EMBEDDING"].astype(np.float32, copy=False), (height, width))
+    values = answer["EMBEDDING"].astype(np.float32, copy=False)
+    return Embedding(values, (height, width), notes.sentences)
 
 
 def draw_masks(
@@ -112,8 +141,8 @@ def draw_masks(
     learns from SAM's masks, as `sam-refine tune` does; raises as `refine` does.
     """
     tensors = {"image_embedding": embedding.values, **prompts}
-    names = SAM_MASK_DECODER.output_names
-    answer = yield from transport.infer(_call(SAM_MASK_DECODER, tensors, names, {}, timeout_s))
+    names, deadline_s = SAM_MASK_DECODER.output_names, deadline_after(timeout_s)
+    answer = yield from transport.infer(_call(SAM_MASK_DECODER, tensors, names, {}, deadline_s))
     low_res_logits, ious = (answer[name] for name in names)
     return low_res_logits, ious
 
@@ -164,7 +193,11 @@ def _canary(transport: Transport, deadline_s: float | None) -> Steps[str | None]
     image, scores = canary_image(), canary_scores()
     embedding = yield from embed(transport, image, timeout_s=remaining_s(deadline_s))
     result = yield from refine(
-        transport, embedding=embedding, logits=scores, timeout_s=remaining_s(deadline_s)
+        transport,
+        embedding=embedding,
+        logits=scores,
+        outputs=("labels", "regions"),
+        timeout_s=remaining_s(deadline_s),
     )
     return wrong_in_canary(embedding, result)
 
@@ -174,15 +207,6 @@ def _call(
     tensors: Any,
     outputs: tuple[str, ...],
     parameters: dict[str, str | int | float | bool],
-    timeout_s: float | None,
+    deadline_s: float | None,
 ) -> Call:
-    deadline_s = deadline_after(timeout_s)
     return Call(model, tensors, outputs, parameters, uuid.uuid4().hex, deadline_s)
-
-
-def _options(options: RefineOptions | None) -> RefineOptions:
-    if options is None:
-        return RefineOptions()
-    if not isinstance(options, RefineOptions):
-        raise InvalidRequestError(f"options must be RefineOptions, got {type(options).__name__}")
-    return options

@@ -34,7 +34,14 @@ from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
     local_port,
+    plain_address,
+    proxy_variable,
     triton_arguments,
+)
+from sam_refine_client.transport.environment import (
+    DEFAULT_URL,
+    environment_options,
+    environment_urls,
 )
 from sam_refine_client.transport.grpc import GrpcTransport
 
@@ -42,22 +49,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound="_Client")
 
-DEFAULT_URL = "127.0.0.1:8001"
-
 
 class _Client:
     """What both clients have in common."""
 
     def __init__(
         self,
-        url: str | Sequence[str] = DEFAULT_URL,
+        url: str | Sequence[str] | None = None,
         *,
         connection: ConnectionOptions | None = None,
     ) -> None:
-        """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet."""
-        options = connection or ConnectionOptions()
-        urls = [url] if isinstance(url, str) else list(url)
-        self._transport: Transport = GrpcTransport(options, local_port=local_port(urls))
+        """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet.
+
+        Where there is none, it is that of the environment's `SAM_REFINE_URL`, else 127.0.0.1:8001;
+        and `connection` is by default that of the environment, too.
+        """
+        if url is None:
+            urls = environment_urls()
+            options = connection or environment_options()
+        else:
+            urls = [url] if isinstance(url, str) else list(url)
+            options = connection or ConnectionOptions()
+        self._made_by: tuple[Callable[..., Any], tuple[Any, ...]] = (_remade, (urls, options))
+        self._transport: Transport = GrpcTransport(
+            options,
+            local_port=local_port(urls),
+            proxy=proxy_variable(urls),
+            address=plain_address(urls, options),
+        )
         self._arguments = triton_arguments(urls, options)
         self._is_closed = False
         self._inherited: list[Any] = []
@@ -85,9 +104,16 @@ class _Client:
         """
         from sam_refine_client.transport.local import LocalTransport
 
-        client = cls()
+        client = cls(DEFAULT_URL)
         client._transport = LocalTransport(Path(repository))
+        client._made_by = cls.local, (Path(repository).absolute(),)
         return client
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Pickled as what it was made of: it connects where it is unpickled."""
+        self._require_open()
+        make, arguments = self._made_by
+        return (make, (type(self), *arguments)) if make is _remade else (make, arguments)
 
     def same_image(self) -> AbstractContextManager[None]:
         """A block in which each image is refined several times, one image after the other.
@@ -100,6 +126,10 @@ class _Client:
     def _require_open(self) -> None:
         if self._is_closed:
             raise UnreachableError("the client is closed", advice="make a new one")
+
+
+def _remade(kind: type[C], urls: Sequence[str], options: ConnectionOptions) -> C:
+    return kind(urls, connection=options)
 
 
 def _begin_in_fork() -> None:

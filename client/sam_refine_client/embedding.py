@@ -49,6 +49,8 @@ class Embedding:
     """(1, 256, 64, 64)."""
     size_hw: tuple[int, int]
     """(H, W) of the image."""
+    warnings: tuple[str, ...] = ()
+    """What was doubtful about the image, and how it was taken; not in the file."""
 
     def __repr__(self) -> str:
         return f"<Embedding of an image of {self.size_hw[0]} x {self.size_hw[1]}>"

@@ -10,15 +10,19 @@ RefineError
 ├── ServerError        the server failed at this request
 └── ProtocolError      what answers is not a server of this version of sam-refine
 
-The gRPC status decides which one it is, in one place: `error_of`. Where Triton gives no other sign,
-its text does: for a restricted protocol, and for a server that heals, ends or has no room.
+The gRPC status decides which one it is, in one place: `error_of`. Where there is no other sign, the
+text does: for a restricted protocol, for a server that heals, ends or has no room, and for what
+answers in a server's place: a gateway, a proxy, a port of HTTP.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine.contract.serving.turns import is_busy, needed_s
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 
 UNAVAILABLE: Final = "StatusCode.UNAVAILABLE"
@@ -126,13 +130,83 @@ _RESTRICTED: Final = "This protocol is restricted"
 UNAVAILABLE, the same as for a full queue."""
 
 
+@dataclass(frozen=True)
+class _InPlace:
+    """What answers in a server's place, by gRPC's text about it."""
+
+    text: re.Pattern[str]
+    kind: type[RefineError]
+    what: str
+    """One sentence; `{0}` is what the pattern's group has."""
+    advice: str
+
+
+def _gateway(status: str, kind: type[RefineError], what: str, advice: str) -> _InPlace:
+    text = re.compile(f"[Rr]eceived http2 header with status: ({status})")
+    return _InPlace(text, kind, what, advice)
+
+
+HANGS_UP: Final = re.compile("Socket closed|Connection reset")
+"""gRPC's text where what answers hangs up without a word, as Triton's port of HTTP does."""
+HTTP1_INSTEAD: Final = "http1"
+"""gRPC's text, or what stands for it, where what answers speaks HTTP/1."""
+_IN_PLACE: Final = (
+    _InPlace(
+        # The first bytes of an answer of HTTP/1, "HTTP" or "<!DO", taken for a frame of HTTP/2.
+        re.compile("(http1|got frame type (?:79|80)\\b)"),
+        ProtocolError,
+        "what answers there speaks HTTP/1, not gRPC",
+        "give the gRPC port, 8001 unless told otherwise: 8000 is HTTP, 8002 has metrics",
+    ),
+    _gateway(
+        "413",
+        OverloadedError,
+        "a gateway on the way refuses a message of this size (HTTP {0})",
+        "raise its limit (nginx: client_max_body_size), or send less: the image as a JPEG file, "
+        'scores at the resolution of the network, scores_dtype="float16"',
+    ),
+    _gateway(
+        "429",
+        OverloadedError,
+        "a gateway on the way lets no more calls through now (HTTP {0})",
+        "send fewer at a time, or try later",
+    ),
+    _gateway(
+        "502|503|504",
+        UnreachableError,
+        "a gateway is there, but reaches no server behind it (HTTP {0})",
+        "is the server running, and is the gateway's upstream its gRPC port?",
+    ),
+    _gateway(
+        "401|403|407",
+        ForbiddenError,
+        "a gateway on the way does not let this caller in (HTTP {0})",
+        ForbiddenError.advice,
+    ),
+    _gateway(
+        "404|405|415",
+        ProtocolError,
+        "what answers there is a web server or a gateway without a route for gRPC (HTTP {0})",
+        "does it pass /inference.GRPCInferenceService/ on to the server's gRPC port?",
+    ),
+    _InPlace(
+        re.compile("HTTP proxy returned response code ([0-9]+)"),
+        UnreachableError,
+        "the HTTP proxy of the environment lets no connection to the server through (HTTP {0})",
+        "if the server can be reached without it, set no_proxy to its host",
+    ),
+)
+
+
 _SOON: Final = frozenset({"INTERNAL", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"})
 """What Triton answers where a model is healed, where it ends, and where there is no room."""
 
 
 def is_soon_available(text: str | None) -> bool:
     """Whether a text of the server means that it can answer later what it could not answer now."""
-    return text is not None and (is_healing(text) or has_no_room(text))
+    return text is not None and (
+        is_busy(text) or is_healing(text) or has_no_room(text) or needed_s(text) is not None
+    )
 
 
 def error_of(
@@ -143,6 +217,10 @@ def error_of(
     request_id: str | None = None,
 ) -> RefineError:
     """The error for a gRPC status such as "StatusCode.UNAVAILABLE", or for a missing one."""
+    for each in _IN_PLACE:
+        if found := each.text.search(text or ""):
+            what = each.what.format(found[1])
+            return each.kind(what, model=model, request_id=request_id, advice=each.advice)
     code = (status or "").removeprefix("StatusCode.")
     kind = _BY_STATUS.get(code, ServerError)
     if code in _SOON and is_soon_available(text):

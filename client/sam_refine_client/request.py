@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
-from os import PathLike
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import InvalidRequestError, Tensors, choice
+from sam_refine.contract import InvalidRequestError, RefineOptions, Tensors, choice
 from sam_refine_client.embedding import Embedding
-from sam_refine_client.images import ImageLike, rgb_of
-
-ArrayLike: TypeAlias = Any
-"""A numpy array, or a torch tensor on any device: torch itself is never imported."""
-
-
-class Activation(str, Enum):
-    """Turns a network's raw output into scores, place by place, over the classes."""
-
-    SOFTMAX = "softmax"
-    SIGMOID = "sigmoid"
+from sam_refine_client.reading.arrays import ArrayLike
+from sam_refine_client.reading.coarse_map import CoarseMap, read_coarse_map
+from sam_refine_client.reading.images import ImageLike, image_name_of, read_image
+from sam_refine_client.reading.labels import LabelsLike, labels_size_of
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.palettes import PaletteLike
+from sam_refine_client.reading.scores import Activation, Scores
+from sam_refine_client.result import RefineResult
 
 
 class ScoresDtype(str, Enum):
@@ -34,56 +31,126 @@ class ScoresDtype(str, Enum):
     FLOAT32 = "float32"
 
 
-def image_tensors(image: ImageLike | None, embedding: Embedding | None) -> Tensors:
-    """IMAGE or ENCODED_IMAGE, or EMBEDDING with IMAGE_SIZE. Raises `InvalidRequestError`."""
-    if (image is None) == (embedding is None):
-        found = "none" if image is None else "both"
-        raise InvalidRequestError(f"exactly one of image and embedding must be given, got {found}")
-    if image is None:
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One refinement as it is sent, and what makes the caller's result of the answer."""
+
+    tensors: Tensors
+    options: RefineOptions
+    """As they are sent."""
+    coarse: CoarseMap
+    notes: Notes
+    image: ImageLike | None
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageLike | None,
+        embedding: Embedding | None,
+        logits: ArrayLike | None,
+        labels: LabelsLike | None,
+        *,
+        activation: Activation | str | None,
+        palette: PaletteLike | None,
+        scores_dtype: ScoresDtype | str,
+        options: RefineOptions | Mapping[str, object] | None,
+    ) -> Request:
+        """Read all that a caller gives. Raises `InvalidRequestError`, `OSError`."""
+        options, notes = read_options(options), Notes()
+        dtype = choice("scores_dtype", scores_dtype, ScoresDtype, "one of auto, float16, float32")
+        _check_one_source(image, embedding)
+        like_hw = None if labels is None else labels_size_of(labels)
+        tensors, size_hw = image_tensors(image, embedding, notes, like_hw)
+        coarse = read_coarse_map(
+            logits,
+            labels,
+            notes,
+            size_hw=size_hw,
+            activation=activation,
+            palette=palette,
+            ignore_label=options.ignore_label,
+            image_name=image_name_of(image),
+        )
+        tensors = {**tensors, **score_tensors(coarse.scores, dtype)}
+        if coarse.labels is not None:
+            tensors["LABELS"] = np.ascontiguousarray(coarse.labels, np.int32)
+        return cls(tensors, coarse.options(options), coarse, notes, image)
+
+    def result(self, answer: RefineResult, *, has_coarse: bool) -> RefineResult:
+        """The answer by the caller's class ids; `has_coarse`: with the coarse map that was sent."""
+        coarse, regions = self.coarse, answer.regions
+        labels, coarse_labels = (
+            None if each is None else coarse.own(each)
+            for each in (answer.labels, coarse.labels if has_coarse else answer.coarse_labels)
+        )
+        if coarse.class_ids is not None and regions is not None:
+            regions = tuple(
+                replace(region, class_id=coarse.own_class(region.class_id)) for region in regions
+            )
+        return replace(
+            answer,
+            labels=labels,
+            coarse_labels=coarse_labels,
+            regions=regions,
+            warnings=self.notes.sentences,
+            ignore_label=self.options.ignore_label if coarse.labels is None else coarse.void,
+            class_ids=coarse.class_ids,
+            image=self.image,
+        )
+
+
+def read_options(options: RefineOptions | Mapping[str, object] | None) -> RefineOptions:
+    """Options as they are, or of a mapping as request parameters. Raises `InvalidRequestError`."""
+    if options is None:
+        return RefineOptions()
+    if isinstance(options, Mapping):
+        return RefineOptions.from_parameters(options)
+    if not isinstance(options, RefineOptions):
+        raise InvalidRequestError(
+            f"options must be RefineOptions or a dict of them, got {type(options).__name__}"
+        )
+    return options
+
+
+def image_tensors(
+    image: ImageLike | None,
+    embedding: Embedding | None,
+    notes: Notes,
+    like_hw: tuple[int, int] | None = None,
+) -> tuple[Tensors, tuple[int, int]]:
+    """IMAGE or ENCODED_IMAGE, or EMBEDDING with IMAGE_SIZE; and (H, W).
+
+    `like_hw` is the size of the image's label map, if there is one. Raises `InvalidRequestError`,
+    `OSError`.
+    """
+    _check_one_source(image, embedding)
+    if embedding is not None:
         if not isinstance(embedding, Embedding):
             raise InvalidRequestError(
                 f"embedding must be what embed() gave, got {type(embedding).__name__}"
             )
+        for warning in embedding.warnings:
+            notes.add(warning)
         size_hw = np.array(embedding.size_hw, np.int64)
-        return {"EMBEDDING": embedding.values, "IMAGE_SIZE": size_hw}
-    if isinstance(image, str | PathLike):
-        image = Path(image).read_bytes()
-    if isinstance(image, bytes):
-        return {"ENCODED_IMAGE": np.array([image], np.object_)}
-    return {"IMAGE": np.ascontiguousarray(rgb_of(image))}
+        return {"EMBEDDING": embedding.values, "IMAGE_SIZE": size_hw}, embedding.size_hw
+    assert image is not None
+    read = read_image(image, notes, like_hw=like_hw)
+    if read.file is not None:
+        return {"ENCODED_IMAGE": np.array([read.file], np.object_)}, read.size_hw
+    return {"IMAGE": np.ascontiguousarray(read.pixels)}, read.size_hw
 
 
-def score_tensors(
-    logits: ArrayLike, activation: Activation | str | None, dtype: ScoresDtype | str
-) -> Tensors:
-    """LOGITS or LOGITS_FP16 of class scores (C, h, w). Raises `InvalidRequestError`."""
-    scores = _numpy("logits", logits)
-    if scores.dtype.kind not in "fiu":
-        raise InvalidRequestError(f"logits must be an array of numbers, got {scores.dtype}")
-    if scores.ndim != 3:
-        raise InvalidRequestError(f"logits must have shape (C, h, w), got {scores.shape}")
-    dtype = choice("scores_dtype", dtype, ScoresDtype, "one of auto, float16, float32")
-    if activation is not None:
-        rule = "one of softmax, sigmoid"
-        scores = _activate(scores, choice("activation", activation, Activation, rule))
+def _check_one_source(image: Any, embedding: Any) -> None:
+    if (image is None) == (embedding is None):
+        found = "none" if image is None else "both"
+        raise InvalidRequestError(f"exactly one of image and embedding must be given, got {found}")
+
+
+def score_tensors(scores: Scores, dtype: ScoresDtype) -> Tensors:
+    """LOGITS or LOGITS_FP16 of class scores (C, h, w)."""
     if dtype is ScoresDtype.FLOAT16 or (dtype is ScoresDtype.AUTO and _is_half_enough(scores)):
         return {"LOGITS_FP16": np.ascontiguousarray(scores, np.float16)}
     return {"LOGITS": np.ascontiguousarray(scores, np.float32)}
-
-
-def label_tensors(labels: ArrayLike | None) -> Tensors:
-    """LABELS of a coarse map (H, W), if there is one. Raises `InvalidRequestError`."""
-    if labels is None:
-        return {}
-    labels = _numpy("labels", labels)
-    if labels.dtype.kind not in "iu":
-        raise InvalidRequestError(f"labels must be an array of integers, got {labels.dtype}")
-    if labels.ndim != 2:
-        raise InvalidRequestError(f"labels must have shape (H, W), got {labels.shape}")
-    limits = np.iinfo(np.int32)
-    if labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
-        raise InvalidRequestError(f"labels must fit int32, got {labels.min()} to {labels.max()}")
-    return {"LABELS": np.ascontiguousarray(labels, np.int32)}
 
 
 def _is_half_enough(scores: npt.NDArray[Any]) -> bool:
@@ -92,32 +159,3 @@ def _is_half_enough(scores: npt.NDArray[Any]) -> bool:
         return True
     with np.errstate(over="ignore"):
         return bool(np.array_equal(scores.astype(np.float16), scores))
-
-
-def _activate(scores: npt.NDArray[Any], activation: Activation) -> npt.NDArray[np.float32]:
-    scores = scores.astype(np.float32)  # a copy
-    if activation is Activation.SIGMOID:
-        np.exp(-np.clip(scores, -88, None), out=scores)
-        scores += 1
-        np.reciprocal(scores, out=scores)
-        return scores
-    if len(scores):
-        scores -= scores.max(axis=0)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=0)
-    return scores
-
-
-def _numpy(name: str, array: ArrayLike) -> npt.NDArray[Any]:
-    """A numpy array as it is; a torch tensor brought to the CPU, bfloat16 as float32."""
-    if isinstance(array, np.ndarray):
-        return array
-    if type(array).__module__.partition(".")[0] == "torch" and hasattr(array, "detach"):
-        tensor = array.detach().cpu()
-        if str(tensor.dtype) == "torch.bfloat16":
-            tensor = tensor.float()
-        converted: npt.NDArray[Any] = tensor.numpy()
-        return converted
-    raise InvalidRequestError(
-        f"{name} must be a numpy array or a torch tensor, got {type(array).__name__}"
-    )

@@ -46,8 +46,9 @@ def output_names(
 
 def result_of(tensors: Tensors, request_id: str) -> RefineResult:
     """The result of the outputs of `contract.SAM_REFINE` that came."""
+    maps: dict[str, Any] = {row.field: _map(tensors, row) for row in OUTPUTS if row.is_map}
     return RefineResult(
-        **{row.field: _map(tensors, row) for row in OUTPUTS if row.is_map},
+        **maps,
         regions=_regions(tensors),
         timings=dict(zip(STAGES, tensors["STAGE_TIMES_MS"].tolist(), strict=True)),
         request_id=request_id,

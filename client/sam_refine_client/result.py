@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from sam_refine_client.files.saving import SaveFormat, save
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.images import ImageLike
+    from sam_refine_client.reading.images import ImageLike
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,16 @@ class RefineResult:
     """Milliseconds on the server by stage of `sam_refine.contract.STAGES`."""
     request_id: str
     """The request's name in the server's log and traces."""
+    warnings: tuple[str, ...] = ()
+    """What was doubtful about the inputs, and how it was taken: a sentence each."""
+    ignore_label: int | None = None
+    """The label of void in the maps, if there is one."""
+    class_ids: tuple[int, ...] | None = None
+    """The class of each of the `logits`, where these are not 0, 1, ...: of labels without scores.
+    """
+    image: ImageLike | None = None
+    """What was refined, as the caller gave it; None for an embedding. Not pickled with the result,
+    unless it is a path."""
 
     @property
     def changed(self) -> npt.NDArray[np.bool_]:
@@ -71,7 +81,9 @@ class RefineResult:
         Raises `ValueError` if one of the two was not asked for.
         """
         if self.labels is None or self.coarse_labels is None:
-            raise ValueError('changed needs the outputs "labels" and "coarse_labels"')
+            raise ValueError(
+                'changed needs the outputs "labels" and "coarse_labels"; leave outputs out'
+            )
         changed: npt.NDArray[np.bool_] = self.labels != self.coarse_labels
         return changed
 
@@ -99,7 +111,8 @@ class RefineResult:
         `file_name`, by default the name of `image` if that is a path.
 
         `class_names` are the names of classes 0, 1, ...; every label needs one, except
-        `ignore_label`, which is no class: it is left out of COCO's files and has no colour.
+        `ignore_label`, which is no class: it is left out of COCO's files and has no colour. By
+        default it is the result's own.
         `palette` is (n, 3) uint8 RGB, by default `colours.class_palette`.
 
         No file is ever half written: if anything fails, those that were there before stay as they
@@ -122,12 +135,12 @@ class RefineResult:
             image_name=image_name,
             class_names=class_names,
             palette=palette,
-            ignore_label=ignore_label,
+            ignore_label=self.ignore_label if ignore_label is None else ignore_label,
         )
 
     def overlay(
         self,
-        image: ImageLike,
+        image: ImageLike | None = None,
         *,
         class_names: Sequence[str] | None = None,
         palette: UInt8 | None = None,
@@ -135,17 +148,26 @@ class RefineResult:
     ) -> Image.Image:
         """The coarse and the refined map over the image, with a legend: `pictures.before_after`.
 
-        `image` is what was refined, in any form that `refine` takes. A class without a name is
-        called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` if one of the
-        maps was not asked for or the image does not fit, and `OSError` if it cannot be read.
+        `image` is what was refined, in any form that `refine` takes; by default the result's own,
+        and where it has none, of an embedding, the maps are shown without it. A class without a
+        name is called by its number, and `ignore_label` stays uncoloured. Raises `ValueError` if
+        one of the maps was not asked for or the image does not fit, and `OSError` if it cannot be
+        read.
         """
-        from sam_refine_client.files.pictures import before_after
-        from sam_refine_client.images import rgb_of
+        from sam_refine_client.files.pictures import before_after, without_photo
+        from sam_refine_client.reading.images import rgb_of
 
         if self.labels is None or self.coarse_labels is None:
-            raise ValueError('overlay needs the outputs "labels" and "coarse_labels"')
+            raise ValueError(
+                'overlay needs the outputs "labels" and "coarse_labels"; leave outputs out'
+            )
+        image = self.image if image is None else image
+        if image is None:
+            return without_photo(self.coarse_labels, self.labels)
+        ignore_label = self.ignore_label if ignore_label is None else ignore_label
+        height, width = self.labels.shape
         return before_after(
-            rgb_of(image),
+            rgb_of(image, (height, width)),
             self.coarse_labels,
             self.labels,
             () if class_names is None else class_names,
@@ -153,15 +175,21 @@ class RefineResult:
             ignore_label,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        kept = isinstance(self.image, str | PathLike)
+        return {**self.__dict__, "image": self.image if kept else None}
+
     def __repr__(self) -> str:
         parts = [
             f"{name} {' x '.join(map(str, array.shape))}"
             for name, array in vars(self).items()
-            if isinstance(array, np.ndarray)
+            if isinstance(array, np.ndarray) and name != "image"
         ]
         if self.regions is not None:
             kept = sum(region.kept for region in self.regions)
             parts.append(f"{kept} of {len(self.regions)} regions kept")
+        if self.warnings:
+            parts.append(f"{len(self.warnings)} warnings")
         return f"<RefineResult: {', '.join([*parts, f'{sum(self.timings.values()):.0f} ms'])}>"
 
     def _repr_png_(self) -> bytes | None:

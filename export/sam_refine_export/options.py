@@ -10,6 +10,7 @@ from typing import Final
 
 from sam_refine_export.errors import ExportError
 from sam_refine_export.variants import Model
+from sam_refine_export.weights.files import checkpoint_file
 
 
 class Precision(str, Enum):
@@ -37,18 +38,23 @@ LARGEST_MAX_BATCH_SIZE: Final = 64
 class ExportOptions:
     """One export. Raises `ExportError` where the options do not go together."""
 
-    model: Model = Model.MOBILE
+    model: Model | None = None
+    """None takes the one that the checkpoint is of, and without a checkpoint `mobile`."""
     checkpoint: Path | None = None
-    """A PyTorch checkpoint of the model, a path of any kind. None takes the published ONNX graphs,
-    for a model that has them: `mobile`."""
+    """A checkpoint of the model, or the folder with it, a path of any kind; the file once it is
+    found. None takes the published ONNX graphs, for a model that has them: `mobile`."""
     precision: Precision = Precision.FP32
     device: Device = Device.AUTO
     max_batch_size: int | None = None
     """Images that the encoder takes at a time, 1 to 64; None takes the model's default."""
 
     def __post_init__(self) -> None:
+        if self.model is None and self.checkpoint is None:
+            object.__setattr__(self, "model", Model.MOBILE)
         for name, kind in (("model", Model), ("precision", Precision), ("device", Device)):
             value = getattr(self, name)
+            if value is None and name == "model":
+                continue
             try:
                 object.__setattr__(self, name, kind(value))  # plain strings are fine
             except ValueError:
@@ -61,22 +67,20 @@ class ExportOptions:
                 f"got {size!r}"
             )
         if self.checkpoint is None:
-            if self.model.variant.graphs is None:
+            if self.model is not None and self.model.variant.graphs is None:
                 raise ExportError(
                     f"model {self.model.value} needs a checkpoint: {_ways_to_give_one(self.model)}"
                 )
             return
         if not isinstance(self.checkpoint, str | os.PathLike):
             raise ExportError(f"checkpoint must be a path, got {self.checkpoint!r}")
-        object.__setattr__(self, "checkpoint", Path(self.checkpoint))
-        require_unicode(self.checkpoint)
-        if not self.checkpoint.is_file():
-            raise ExportError(f"the checkpoint {self.checkpoint} is not a file")
+        path = Path(self.checkpoint)
+        require_unicode(path)
+        object.__setattr__(self, "checkpoint", checkpoint_file(path))
 
-    @property
-    def encoder_max_batch_size(self) -> int:
-        """`max_batch_size`, or the model's default."""
-        return self.max_batch_size or self.model.variant.max_batch_size
+    def encoder_max_batch_size(self, model: Model) -> int:
+        """`max_batch_size`, or the default of the model that is exported."""
+        return self.max_batch_size or model.variant.max_batch_size
 
 
 def _ways_to_give_one(model: Model) -> str:

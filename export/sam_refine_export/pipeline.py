@@ -18,7 +18,7 @@ from sam_refine_export.repository.recipe import recipe_sha256
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX, new_repository
 from sam_refine_export.repository.source import source_of
 from sam_refine_export.repository.triton_config import fit_configs
-from sam_refine_export.variants import load_checkpoint
+from sam_refine_export.variants import Model, load_checkpoint
 
 if TYPE_CHECKING:
     from sam_refine_export.networks.sam_networks import SamNetworks
@@ -48,8 +48,9 @@ def export_repository(
 ) -> ModelCard:
     """Export a model's image encoder and mask decoder into a repository that Triton can serve.
 
-    No options mean MobileSAM. `output` appears whole and checked, or not at all; an earlier export
-    there is replaced, but one that was changed since only if `replace` says so.
+    No options mean MobileSAM, a checkpoint without a model the one that it is of. `output` appears
+    whole and checked, or not at all; an earlier export there is replaced, but one that was changed
+    since only if `replace` says so.
 
     Raises `ExportError` where the weights or the directory cannot be used, where memory runs out,
     or where a graph does not compute what PyTorch computes.
@@ -67,14 +68,14 @@ def export_repository(
             encoder_onnx, decoder_onnx = repository / ENCODER_ONNX, repository / DECODER_ONNX
             on_step("load the weights")
             source = source_of(options)
-            networks, published = _load(options)
+            model, networks, published = _load(options)
             if source_of(options) != source:
                 raise ExportError(f"{options.checkpoint} changed while it was read")
             half_precision = make_graphs(
                 networks, encoder_onnx, decoder_onnx, options.precision, on_step
             )
             on_step("compare both with PyTorch")
-            batch_size = options.encoder_max_batch_size
+            batch_size = options.encoder_max_batch_size(model)
             report = validate(
                 networks, encoder_onnx, decoder_onnx, batch_size, options.precision, published
             )
@@ -82,7 +83,7 @@ def export_repository(
                 raise ExportError("the exported graphs are wrong: " + "; ".join(report.mismatches))
             fit_configs(repository, batch_size, options.device)
             card = ModelCard(
-                model=options.model,
+                model=model,
                 source=source,
                 precision=options.precision,
                 device=options.device,
@@ -120,10 +121,10 @@ def is_current(output: Path, options: ExportOptions | None = None) -> bool:
         inspection.matches_card
         and inspection.recipe_is_current
         and card.versions == _versions()
-        and card.model == options.model
+        and options.model in (None, card.model)  # the checksum of a checkpoint tells its model
         and card.precision == options.precision
         and card.device == options.device
-        and card.max_batch_size == options.encoder_max_batch_size
+        and card.max_batch_size == options.encoder_max_batch_size(card.model)
         and card.source == source
     )
 
@@ -145,11 +146,12 @@ def _resolved(output: Path) -> Path:
         raise ExportError(f"{output} cannot be reached: {error}") from error
 
 
-def _load(options: ExportOptions) -> tuple[SamNetworks, GraphFiles | None]:
-    """The networks, and the published graphs if their parameters are from there."""
+def _load(options: ExportOptions) -> tuple[Model, SamNetworks, GraphFiles | None]:
+    """Model and networks, and the published graphs if their parameters are from there."""
     if options.checkpoint is not None:
-        return load_checkpoint(options.model, options.checkpoint), None
+        return *load_checkpoint(options.model, options.checkpoint), None
+    assert options.model is not None  # `ExportOptions` sees to it
     graphs = options.model.variant.graphs
     assert graphs is not None  # or `ExportOptions` would have asked for a checkpoint
     files = fetch_graphs(graphs)
-    return graphs.load(*files), files
+    return options.model, graphs.load(*files), files

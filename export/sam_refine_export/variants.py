@@ -62,7 +62,7 @@ class CheckpointForm(Protocol):
     """How a variant's checkpoints look."""
 
     def fits(self, state: State) -> bool:
-        """Whether a checkpoint's tensors, by name, are of this form."""
+        """Whether the image encoder in a checkpoint's tensors is this variant's, by its shape."""
         ...
 
     def load(self, state: State, checkpoint: Path) -> SamNetworks:
@@ -81,7 +81,7 @@ class SamVit:
     """Its name in `segment_anything.sam_model_registry`."""
 
     def fits(self, state: State) -> bool:
-        """Whether names and shapes are exactly those of this size."""
+        """Whether the ViT has this size's width and depth."""
         from sam_refine_export.weights.sam_vit import is_sam_vit
 
         return is_sam_vit(self.size, state)
@@ -98,8 +98,8 @@ class MobileSam:
     """MobileSAM as it is trained, with the image encoder TinyViT-5M."""
 
     def fits(self, state: State) -> bool:
-        """Whether the image encoder begins as TinyViT does."""
-        return "image_encoder.patch_embed.seq.0.c.weight" in state
+        """Whether the image encoder has the stages of a TinyViT."""
+        return any(name.startswith("image_encoder.layers.") for name in state)
 
     def load(self, state: State, checkpoint: Path) -> SamNetworks:
         """The networks, float32 and in evaluation mode."""
@@ -194,20 +194,27 @@ VARIANTS: Final[Mapping[Model, Variant]] = {
 """The rows."""
 
 
-def load_checkpoint(model: Model, checkpoint: Path) -> SamNetworks:
-    """The networks of `model` with a checkpoint's parameters, float32 and in evaluation mode.
+def load_checkpoint(model: Model | None, checkpoint: Path) -> tuple[Model, SamNetworks]:
+    """The model that a checkpoint is of, and its networks, float32 and in evaluation mode.
 
-    Nothing but tensors is unpickled. Raises `ExportError` where the file cannot be read, holds
-    something else or does not fit the model; if it fits another one, the message says which.
+    No `model` takes the one that the image encoder's shape tells. Nothing but tensors and plain
+    values is unpickled. Raises `ExportError` where the file cannot be read, holds something else
+    than a SAM or does not fit the model; what it is, or fits, is said where that is known.
     """
     from sam_refine_export.weights.checkpoint import read_state
+    from sam_refine_export.weights.other_networks import require_sam
 
     state = read_state(checkpoint)
-    if not model.variant.form.fits(state):
-        for other in Model:
-            if other.variant.form.fits(state):
-                raise ExportError(
-                    f"{checkpoint} does not fit {model.value}: "
-                    f"this is a checkpoint of {other.value} (--model {other.value})"
-                )
-    return model.variant.form.load(state, checkpoint)
+    require_sam(state, checkpoint)
+    fitting = next((each for each in Model if each.variant.form.fits(state)), None)
+    if fitting is None:
+        known = ", ".join(each.variant.title for each in Model)
+        raise ExportError(
+            f"{checkpoint} is a SAM with an image encoder that is none of the known: {known}"
+        )
+    if model not in (None, fitting):
+        raise ExportError(
+            f"{checkpoint} does not fit {model.value}: "
+            f"this is a checkpoint of {fitting.value} (--model {fitting.value})"
+        )
+    return fitting, fitting.variant.form.load(state, checkpoint)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_client import (
+    Activation,
     ForbiddenError,
     ProtocolError,
     RefineClient,
@@ -20,13 +21,14 @@ from sam_refine_client import (
     UnreachableError,
 )
 from sam_refine_client.arrays import Labels
-from sam_refine_client.images import rgb_of
+from sam_refine_client.reading.notes import Notes
 from sam_refine_quality.data.option_sets import DEFAULT_SET, check_option_sets
 from sam_refine_quality.data.samples import AnySample, Sample, SampleFiles
 from sam_refine_quality.metrics.bootstrap import RESAMPLES, resample
 from sam_refine_quality.metrics.figures import ChangeFigures, MapFigures
 from sam_refine_quality.metrics.statistics import ChangeSums, MapSums, confusion_matrix
 from sam_refine_quality.metrics.truth import Truth
+from sam_refine_quality.reading import ReadSample
 from sam_refine_quality.result import (
     Evaluation,
     ImageEvaluation,
@@ -35,7 +37,6 @@ from sam_refine_quality.result import (
     SetImage,
 )
 
-OUTPUTS = ("labels", "coarse_labels", "regions")
 FATAL = (UnreachableError, ForbiddenError, ProtocolError)
 """Errors that every image after this one would have, too."""
 Confusion: TypeAlias = npt.NDArray[np.int64]
@@ -73,6 +74,8 @@ class ImageOutcome:
     """By the names of the option sets; empty where there is an error."""
     embed_seconds: float = 0.0
     error: Exception | None = None
+    warnings: tuple[str, ...] = ()
+    """What was doubtful about its scores, labels or truth, and how it was taken."""
 
 
 def evaluate(
@@ -92,7 +95,8 @@ def evaluate(
     `samples` are `Sample`s, or `find_samples` of a folder, taken one at a time; all have the same
     number of classes C. Each image is embedded once and refined once for each different set of
     options; by default there is one, of the defaults. Pixels whose truth is `ignore_label` do not
-    count. `class_names` are those of classes 0, 1, ... The intervals are those of `resamples` draws
+    count. `class_names` are those of classes 0, 1, ...; samples of labels without scores need them,
+    to know how many classes there are. The intervals are those of `resamples` draws
     of the images, the same for every figure. `timeout_s` is for each call. `watch` is told of each
     image, in order; no map is kept here.
 
@@ -134,32 +138,34 @@ def _outcome(
     client: RefineClient, sample: Sample, tally: _Tally, timeout_s: float | None
 ) -> ImageOutcome:
     """Raises `InvalidRequestError`, `RefineError`, `OSError`."""
-    classes = tally.checked_classes(sample.logits)
-    truth = Truth.of(sample.truth, classes, tally.ignore_label, sample.truth_name)
-    size_hw = rgb_of(sample.image).shape[:2]
-    if truth.labels.shape != size_hw:
-        raise InvalidRequestError(
-            f"{sample.truth_name} must be {size_hw} like its image, got {truth.labels.shape}"
-        )
+    notes = Notes(sample.warnings)
+    read = ReadSample.of(
+        sample,
+        notes,
+        classes=tally.named_classes,
+        void=tally.ignore_label,
+        like=tally.classes,
+    )
+    truth = read.truth
     started_s = time.monotonic()
-    embedding = client.embed(sample.image, timeout_s=timeout_s)
+    embedding = client.embed(read.image, timeout_s=timeout_s)
     embed_seconds = time.monotonic() - started_s
-    request = {
-        "embedding": embedding,
-        "logits": sample.logits,
-        "labels": sample.labels,
-        "activation": sample.activation,
-        "outputs": OUTPUTS,
-        "timeout_s": timeout_s,
-    }
     by_options: dict[RefineOptions, Refined] = {}
     # In local mode the decoder's answer at a low threshold serves at a higher one.
     for options in sorted(set(tally.sets.values()), key=lambda options: options.iou_threshold):
+        coarse = read.coarse(options.ignore_label)
         started_s = time.monotonic()
-        result = client.refine(**request, options=options)
+        result = client.refine(
+            embedding=embedding,
+            logits=coarse.scores,
+            activation=Activation.NONE,
+            labels=coarse.labels,
+            options=coarse.options(options),
+            timeout_s=timeout_s,
+        )
         by_options[options] = _refined(truth, result, time.monotonic() - started_s)
     by_set = {name: by_options[options] for name, options in tally.sets.items()}
-    return ImageOutcome(sample.name, sample, truth, by_set, embed_seconds)
+    return ImageOutcome(sample.name, sample, truth, by_set, embed_seconds, warnings=notes.sentences)
 
 
 def _refined(truth: Truth, result: RefineResult, seconds: float) -> Refined:
@@ -192,35 +198,27 @@ class _Tally:
         self.sets = sets
         self.ignore_label = ignore_label
         self._class_names = class_names
-        self._classes: int | None = None
+        self.classes: int | None = None
         self._images: list[ImageEvaluation] = []
         self._sums: dict[str, list[tuple[MapSums, MapSums, ChangeSums]]] = {}
         self._confusions: dict[str, list[Confusion]] = {}
         self._failed: dict[str, str] = {}
         self._embed_seconds = 0.0
 
-    def checked_classes(self, logits: Any) -> int:
-        """C, which all images share. Raises `InvalidRequestError`."""
-        shape = tuple(getattr(logits, "shape", ()))
-        if len(shape) != 3:
-            raise InvalidRequestError(f"logits must have shape (C, h, w), got {shape}")
-        classes = int(shape[0])
-        if self._classes is not None and classes != self._classes:
-            raise InvalidRequestError(
-                f"logits must have {self._classes} classes like the images before, got {classes}"
-            )
-        return classes
+    @property
+    def named_classes(self) -> int | None:
+        """How many classes have names, if any have."""
+        return None if self._class_names is None else len(self._class_names)
 
     def add(self, outcome: ImageOutcome) -> None:
         """Count an image; raises `InvalidRequestError` where its classes lack names."""
         if outcome.truth is None:
             self._failed[outcome.name] = str(outcome.error)
             return
-        self._classes, names = outcome.truth.classes, self._class_names
-        if names is not None and len(names) < self._classes:
+        self.classes, names = outcome.truth.classes, self._class_names
+        if names is not None and len(names) < self.classes:
             raise InvalidRequestError(
-                f"class_names must have a name for each of {self._classes} classes, "
-                f"got {len(names)}"
+                f"class_names must have a name for each of {self.classes} classes, got {len(names)}"
             )
         self._embed_seconds += outcome.embed_seconds
         images: dict[str, SetImage] = {}
@@ -247,7 +245,7 @@ class _Tally:
 
     def evaluation(self, resamples: int, seed: int) -> Evaluation:
         """What all of it comes to; raises `InvalidRequestError` where that is nothing."""
-        if not self._images or self._classes is None:
+        if not self._images or self.classes is None:
             first = next(iter(self._failed.items()), None)
             because = "there is none" if first is None else f"{first[0]}: {first[1]}"
             raise InvalidRequestError(f"no image could be evaluated: {because}")
@@ -259,12 +257,12 @@ class _Tally:
             )
         count = len(self._images)
         times = resample(count, resamples, seed) if count > 1 else None
-        names = self._class_names or list(map(str, range(self._classes)))
+        names = self._class_names or list(map(str, range(self.classes)))
         return Evaluation(
             {name: self._set_evaluation(name, times) for name in self.sets},
             tuple(self._images),
             dict(self._failed),
-            tuple(names[: self._classes]),
+            tuple(names[: self.classes]),
             self.ignore_label,
             self._embed_seconds / count,
             resamples,

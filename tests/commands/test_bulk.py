@@ -16,7 +16,7 @@ from PIL import Image
 
 from sam_refine_bulk import Source, verify
 from sam_refine_client import RefineClient, RefineOptions
-from support.bulk import data_set, npy, results, write_tar
+from support.bulk.data_sets import data_set, npy, results, write_tar
 from support.cases import DEMO_DATA
 from support.command_line import one_line, run, start
 from support.servers import wait_until

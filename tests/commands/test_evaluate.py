@@ -150,14 +150,29 @@ def test_images_that_fail_are_named_and_the_others_count(repository, folder):
     assert done.returncode == 1
     of_b, of_c, of_d, of_e, last = done.stderr.splitlines()
     assert f"{folder / 'images/b.png'}: " in of_b
-    assert "cannot identify image file" in of_b
+    assert "b.png must be a picture such as JPEG or PNG" in of_b
     assert f"{folder / 'truth/c.png'} must be (100, 150) like its image, got (100, 149)" in of_c
     assert f"{folder / 'truth/d.png'} must have labels in [0, 6) or 255, which is void" in of_d
-    assert f"{folder / 'truth'} must have e.npy or e.png, got none" in of_e
+    assert f"{folder / 'truth'} must have e.npy or e.npz or e.png or " in of_e
     assert last == "sam-refine: 4 of 5 images failed"
     found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     assert found["images"] == 1
     assert len(found["failed"]) == 4
+
+
+def test_label_maps_without_scores_are_evaluated(repository, folder):
+    """The truth itself as a coarse map; class names say how many classes there are."""
+    (folder / "names.json").write_text('{"0": "a", "5": "f"}', encoding="utf-8")
+    command = ["evaluate", folder / "images", "--labels", folder / "truth", "--truth",
+               folder / "truth", "--local", repository, "--ignore-label", 255,
+               "--option-set", "fast:min_region_area=225", "--limit", 1]  # fmt: skip
+    done = run(*command, "--class-names", folder / "names.json", "--json", folder / "out.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    assert found["option_sets"]["fast"]["coarse"]["accuracy"] == 100
+    done = run(*command)
+    assert done.returncode == 1
+    assert "give class_names" in done.stderr
 
 
 def test_all_images_that_fail_are_named_and_nothing_is_written(repository, folder):
@@ -166,9 +181,8 @@ def test_all_images_that_fail_are_named_and_nothing_is_written(repository, folde
     done = run(*arguments(folder, "--local", repository, "--json", folder / "out.json"))
     assert done.returncode == 1
     *lines, last = done.stderr.splitlines()
-    assert [line.partition("must have ")[2] for line in lines] == [
-        f"{name}.npy or {name}.png, got none" for name in "abc"
-    ]
+    found = [line.partition("must have ")[2] for line in lines]
+    assert [text.partition(" or ")[0] for text in found] == [f"{name}.npy" for name in "abc"]
     assert last == "sam-refine: 3 of 3 images failed"
     assert not (folder / "out.json").exists()
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from sam_refine_cli.app import app
 from sam_refine_cli.commands.refine import Activation, Format
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
+from sam_refine_client import Activation as ClientActivation
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
-from sam_refine_client.request import Activation as ClientActivation
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, one_line, run, shown_on, start, terminal
 from support.fake_triton import PATIENCE_S, FakeTriton, hang, right, status
@@ -165,7 +165,9 @@ def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, ima
     (images / "scores/c.npy").unlink()
     done = run(*folder_arguments(images), *url, *FAST)
     assert done.returncode == 1
-    assert f"{images / 'images/b.JPEG'}: ENCODED_IMAGE must be a JPEG or PNG" in done.stderr
+    assert (
+        f"{images / 'images/b.JPEG'}: b.JPEG must be a picture such as JPEG or PNG" in done.stderr
+    )
     assert f"{images / 'images/c.png'}: {images / 'scores'} must have c.npy" in done.stderr
     assert done.stderr.splitlines()[-1] == "sam-refine: 2 of 3 images failed"
     assert [path.name for path in (images / "out").iterdir()] == ["a"]
@@ -308,8 +310,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     ("arguments", "message"),
     [
         (["--logits", PHOTO], "must be a .npy file of numbers"),
-        (["--logits", SCORES, "--labels", PHOTO], "must be a .npy file of numbers"),
-        (["--logits", SCORES, "--labels", DEMO_DATA], "photo.npy or photo.png, got none"),
+        (["--logits", SCORES, "--labels", PHOTO], "must be a PNG, whose values are exact"),
+        (["--logits", SCORES, "--labels", DEMO_DATA], "must have photo.npy or photo.npz or photo."),
+        (["--labels", SCORES, "--palette", "coco"], "palette must be one of ade20k, camvid"),
         (
             ["--logits", SCORES, "--embedding", SCORES],
             "must be a file that Embedding.save wrote",
@@ -331,7 +334,81 @@ def test_labels_that_are_a_colour_picture_are_refused(tmp_path):
         "refine", PHOTO, "--logits", SCORES, "--labels", tmp_path / "labels.png", "--out", "x",
         cwd=tmp_path,
     )  # fmt: skip
-    assert "must have a palette or be grey" in one_line(done.stderr)
+    assert "in colours need palette=, a file of colours and names" in one_line(done.stderr)
+
+
+def test_labels_alone_are_refined_and_what_was_doubtful_is_said_once(images):
+    """In the colours of Cityscapes, with void; and the same as a mask for each class."""
+    (images / "maps").mkdir()
+    colours = np.zeros((60, 90, 3), np.uint8)
+    colours[:30], colours[30:50] = (128, 64, 128), (70, 70, 70)
+    for name in "abc":
+        Image.fromarray(colours).save(images / f"maps/{name}.png")
+    arguments = ["refine", images / "images", "--labels", images / "maps", "--format", "npz"]
+    with FakeTriton() as server:
+        url = ["--url", server.address]
+        given = ["--palette", "cityscapes", "--out", images / "given"]
+        named = run(*arguments, *url, *given, "--json")
+        guessed = run(*arguments, *url, "--out", images / "guessed", "--json")
+    assert (named.returncode, named.stderr) == (0, "")
+    assert [record["warnings"] for record in records(named)] == [[]] * 3
+    with np.load(images / "given/a/result.npz") as result:
+        expected = np.select([colours[..., 0] == 128, colours[..., 0] == 70], [0, 2], 255)
+        np.testing.assert_array_equal(result["coarse_labels"], expected)
+    assert guessed.returncode == 0, guessed.stderr
+    warned = [record["warnings"] for record in records(guessed)]
+    assert all("taken as those of cityscapes" in warnings[0] for warnings in warned)
+    assert [len(warnings) for warnings in warned] == [2, 2, 2]  # and 255 is void
+    lines = guessed.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(f"sam-refine: {images / 'images/a.jpg'}: warning: " in line for line in lines)
+
+
+def test_folder_for_each_class_and_a_file_of_coco_are_label_maps(images):
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20:40, 30:60] = 255
+    (images / "maps/cup").mkdir(parents=True)
+    for name in "abc":
+        Image.fromarray(mask).save(images / f"maps/cup/{name}.png")
+    square = [[30, 20, 60, 20, 60, 40, 30, 40]]
+    names = ("a.jpg", "b.JPEG", "c.png")
+    content = {
+        "images": [{"id": name, "file_name": name, "height": 60, "width": 90} for name in names],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [
+            {"image_id": name, "category_id": 1, "segmentation": square} for name in names
+        ],
+    }
+    (images / "coco.json").write_text(json.dumps(content), encoding="utf-8")
+    arguments = ["refine", images / "images", "--format", "npz"]
+    with FakeTriton() as server:
+        for place in ("maps", "coco.json"):
+            out = images / f"out-{place}"
+            done = run(
+                *arguments, "--labels", images / place, "--out", out, "--url", server.address
+            )
+            assert done.returncode == 0, done.stderr
+            with np.load(out / "b/result.npz") as result:
+                np.testing.assert_array_equal(result["coarse_labels"], mask > 0)
+
+
+@pytest.mark.parametrize("how", ["environment", "by hand"])
+def test_address_and_header_are_those_of_the_environment(images, how):
+    arguments = ["refine", images / "images/a.jpg", "--logits", images / "scores/a.npy",
+                 "--out", images / "out", *LABELS_ONLY]  # fmt: skip
+    with FakeTriton() as server:
+        given = [] if how == "environment" else ["--url", server.address]
+        url = server.address if how == "environment" else "127.0.0.1:1"
+        environment = os.environ | {
+            "SAM_REFINE_URL": url,
+            "SAM_REFINE_HEADER": "authorization=Bearer abc",
+            "SAM_REFINE_TIMEOUT_S": "55",
+        }
+        done = run(*arguments, *given, env=environment)
+        assert done.returncode == 0, done.stderr
+        (seen,) = server.calls()
+    assert seen.headers.get("authorization") == ("Bearer abc" if how == "environment" else None)
+    assert 0 < seen.time_remaining_s <= 55
 
 
 def test_results_that_cannot_be_written_are_an_error(images):

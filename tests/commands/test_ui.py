@@ -212,13 +212,16 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
     values = page.values("Refine")
     values[PHOTO_PLACE] = page.upload("photo.jpg", PHOTO.read_bytes())
     values[LABELS] = page.upload("mask.png", png(mask))
-    labels = refined_labels(page, page.press("Refine", values))
+    outputs = page.press("Refine", values)
+    labels = refined_labels(page, outputs)
     assert set(np.unique(labels)) == {0, 255}
     assert np.any(labels != mask.repeat(10, 0).repeat(10, 1))
+    assert "taken as a mask: two classes" in outputs[MESSAGE]["value"]
+    assert "stretched to the photo" in outputs[MESSAGE]["value"]
 
     values[LABELS] = page.upload("mask.png", png(np.asarray(Image.open(PHOTO))))
     message, *others = page.press("Refine", values)
-    assert "the label map must be a PNG with a palette" in message["value"]
+    assert "mask.png in colours need palette=, a file of colours" in message["value"]
     assert all(output["__type__"] == "update" and "value" not in output for output in others)
 
 

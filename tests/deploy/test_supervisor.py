@@ -137,7 +137,9 @@ def test_options_that_cannot_be_name_the_field(field):
 # --- Keys -----------------------------------------------------------------------------------------
 
 
-def test_who_has_no_key_loads_no_model_and_registers_no_memory(tiny_repository, log):
+def test_who_has_no_key_loads_no_model_registers_no_memory_and_changes_no_settings(
+    tiny_repository, log
+):
     with supervised(tiny_repository, log) as service:
         restricted = "is restricted"
         with grpc.InferenceServerClient(service.url) as client:
@@ -148,6 +150,8 @@ def test_who_has_no_key_loads_no_model_and_registers_no_memory(tiny_repository, 
                 client.unregister_system_shared_memory,
                 lambda: client.register_system_shared_memory("a", "/a", 8),
                 lambda: client.register_cuda_shared_memory("a", b"", 0, 8),
+                lambda: client.update_log_settings({"log_verbose_level": 5}),
+                lambda: client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
             ):
                 with pytest.raises(InferenceServerException, match=restricted):
                     call()
@@ -160,6 +164,8 @@ def test_who_has_no_key_loads_no_model_and_registers_no_memory(tiny_repository, 
                 lambda: client.load_model(STAND_IN),
                 client.get_system_shared_memory_status,
                 lambda: client.register_system_shared_memory("a", "/a", 8),
+                lambda: client.update_log_settings({"log_verbose_level": 5}),
+                lambda: client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
             ):
                 with pytest.raises(InferenceServerException, match=restricted):
                     call()

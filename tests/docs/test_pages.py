@@ -43,17 +43,18 @@ def test_links_lead_somewhere(page):
 
 def test_readme_leads_to_every_guide_and_fits_a_screen():
     text = PAGES[0].read_text(encoding="utf-8")
-    linked = set(re.findall(r"\]\(docs/(\w+\.md)\)", text))
+    linked = set(re.findall(r"\]\(docs/(\w+\.md)(?:#[^)]*)?\)", text))
     assert linked == {page.name for page in PAGES[1:]}
     assert len(text.splitlines()) <= 100
 
 
 def commands_of(page: Path) -> list[list[str]]:
-    """The words of each `sam-refine ...` in a page's shell blocks."""
+    """The words of each `sam-refine ...` in a page's shell blocks, up to a lone `--`."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines if "sam-refine " in line]
-    return [words[1:] for words in found if words and words[0].endswith("sam-refine")]
+    ours = [words[1:] for words in found if words and words[0].endswith("sam-refine")]
+    return [words[: words.index("--")] if "--" in words else words for words in ours]
 
 
 @every_page

@@ -31,6 +31,7 @@ from sam_refine.contract import (
     RefineOptions,
     TensorSpec,
 )
+from sam_refine.contract.serving.turns import WORK_TIME_S
 from support.cases import coarse_scores, photo
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,7 @@ def test_parameters_are_the_options_and_their_types():
     rows = {name.strip("`"): text for name, text in table("Request parameters", "parameter")}
     defaults = RefineOptions()
     assert rows.pop(IMAGE_ID).startswith("text of 1 to 256 characters")
+    assert rows.pop(WORK_TIME_S).startswith("number: seconds")
     assert rows.pop(PRESET).startswith("text: one of the [presets]")
     assert rows == {
         option.name: kind(getattr(defaults, option.name)) for option in fields(RefineOptions)
@@ -166,6 +168,31 @@ def test_grpcurl_example_gives_the_map(server, tmp_path, refined):
     assert f"`{' '.join(printed.split())}`" in section("grpcurl")
     with Image.open(tmp_path / "labels_grpc.pgm") as picture:
         np.testing.assert_array_equal(np.asarray(picture), refined["REFINED_LABELS_UINT8"])
+
+
+@pytest.mark.triton
+def test_node_example_gives_the_map(server, tmp_path, refined):
+    needs("node", "npm")
+    packages = re.findall(r"`npm install ([^`]*)`", section("Node, and other languages"))[0].split()
+    install = ["npm", "install", "--prefix", str(tmp_path), "--no-audit", "--no-fund", *packages]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"npm cannot install {' '.join(packages)}: {installed.stderr.strip()[-300:]}")
+    run(BLOCKS[1], server, tmp_path)
+    (script,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "refine.mjs").write_text(script, encoding="utf-8")
+    printed = run("node refine.mjs 127.0.0.1:8001", server, tmp_path)
+    assert printed.split() == [str(each) for each in refined["REGION_CLASSES"]]
+    with Image.open(tmp_path / "labels_node.pgm") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), refined["REFINED_LABELS_UINT8"])
+
+    wrong = script.replace('"trident"', '"tridents"')
+    assert wrong != script
+    (tmp_path / "refine.mjs").write_text(wrong, encoding="utf-8")
+    command = ["node", "refine.mjs", f"127.0.0.1:{server.grpc_port}"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("INVALID_ARGUMENT mask_prompt must be one of")
 
 
 def http_status(server, model: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -76,16 +76,16 @@ def test_result_has_what_was_asked_for(result):
     assert result.timings["decode"] > 0
 
 
-def test_image_id_stands_for_the_pixels(client):
+def test_image_id_of_another_picture_is_not_believed_by_default(client):
     scores, name = coarse_scores(), "a still of the client's test"
     outputs = ("regions",)
     with Image.open(PHOTO) as photo:
         first = client.refine(photo, logits=scores, options=FAST, outputs=outputs, image_id=name)
         black = Image.new("RGB", photo.size)
     again = client.refine(black, logits=scores, options=FAST, outputs=outputs, image_id=name)
-    assert again.regions == first.regions
+    assert again.regions != first.regions
     unnamed = client.refine(black, logits=scores, options=FAST, outputs=outputs)
-    assert unnamed.regions != first.regions
+    assert unnamed.regions == again.regions
 
 
 def test_image_id_that_is_too_long_is_rejected(client):
@@ -124,6 +124,35 @@ def test_image_in_any_form_gives_the_same_map(client, result, form):
     np.testing.assert_array_equal(labels, result.labels)
 
 
+def test_labels_alone_are_refined_and_come_back_by_their_ids(client):
+    """A mask of 0 and 255, with void of -1 above it: no scores, and nothing but the defaults."""
+    with Image.open(PHOTO) as photo:
+        height, width = photo.height, photo.width
+    scores = np.repeat(np.repeat(coarse_scores(), 16, axis=1), 16, axis=2)
+    mask = np.where(scores.argmax(0)[:height, :width] == 3, 255, 0)
+    mask[:20] = -1
+    result = client.refine(str(PHOTO), labels=mask, options={"mask_prompt": "none"})
+    assert result.ignore_label == 65535
+    assert any("written as 65535" in warning for warning in result.warnings)
+    np.testing.assert_array_equal(result.coarse_labels, np.where(mask < 0, 65535, mask))
+    assert (result.labels[:20] == 65535).all()
+    assert set(np.unique(result.labels[20:])) == {0, 255}
+    assert {region.class_id for region in result.regions} == {0, 255}
+    assert 0 < result.changed_fraction < 0.2
+    assert result.overlay().width > 600
+
+
+def test_scores_that_look_raw_have_regions_and_a_warning(client):
+    """tau_c of 0 is off, for scores below 0 too; that they are scores at all is doubtful."""
+    raw = np.log(coarse_scores().astype(np.float32) + 1e-6) - 20
+    result = client.refine(PHOTO, logits=raw, options=FAST)
+    assert len(result.regions) > 3
+    (warning,) = result.warnings
+    assert "give activation=softmax" in warning
+    again = client.refine(PHOTO, logits=raw, activation="softmax", options=FAST)
+    assert again.warnings == ()
+
+
 def test_labels_beyond_a_byte_come_back(client):
     labels = np.zeros((400, 600), np.int64)
     labels[:100] = 1000
@@ -135,21 +164,23 @@ def test_labels_beyond_a_byte_come_back(client):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"logits": np.zeros((3, 4))}, r"logits must have shape \(C, h, w\), got \(3, 4\)"),
+        ({"logits": np.zeros(3)}, r"logits must have shape \(C, h, w\), got \(3,\)"),
         ({"logits": np.zeros((3, 4, 4), np.complex64)}, "an array of numbers, got complex64"),
         ({"logits": [[[1.0]]]}, "logits must be a numpy array or a torch tensor, got list"),
+        ({"logits": None}, r"give logits, which are class scores \(C, h, w\), or labels"),
         ({"logits": np.zeros((3, 4, 4), object)}, "logits must be an array of numbers, got object"),
         ({"image": None}, "exactly one of image and embedding must be given, got none"),
         ({"image": 5}, "image must be an array, a PIL image, bytes or a path, got int"),
         ({"embedding": 5}, "exactly one of image and embedding must be given, got both"),
         ({"image": None, "embedding": 5}, r"embedding must be what embed\(\) gave, got int"),
         (
-            {"image": np.zeros((4, 4), np.uint8)},
-            r"image must have shape \(H, W, 3\), .* got \(4, 4\)",
+            {"image": np.zeros((5, 6, 7), np.uint8)},
+            r"image must have shape \(H, W, 3\), .* got \(5, 6, 7\)",
         ),
         ({"outputs": "labels"}, "outputs must be several names, got the text 'labels'"),
-        ({"options": {"iou_threshold": 1}}, "options must be RefineOptions, got dict"),
-        ({"activation": "relu"}, "activation must be one of softmax, sigmoid, got 'relu'"),
+        ({"options": {"iou_treshold": 1}}, "parameter 'iou_treshold' is not an option"),
+        ({"options": 5}, "options must be RefineOptions or a dict of them, got int"),
+        ({"activation": "relu"}, "activation must be one of softmax, sigmoid, none, got 'relu'"),
         (
             {"scores_dtype": "int8"},
             "scores_dtype must be one of auto, .*, got 'int8'",
@@ -158,8 +189,8 @@ def test_labels_beyond_a_byte_come_back(client):
         ({"timeout_s": "5"}, "timeout_s must be > 0, got '5'"),
         ({"labels": np.zeros(4, np.int32)}, r"labels must have shape \(H, W\), got \(4,\)"),
         ({"outputs": ("label",)}, "outputs must be among labels, coarse_labels, logits, regions"),
-        ({"image": np.zeros((4, 4, 3))}, "image must be uint8, got float64"),
-        ({"labels": np.zeros((400, 600))}, "labels must be an array of integers, got float64"),
+        ({"image": np.full((4, 4, 3), -1.0)}, r"image of floats must be in \[0, 1\]"),
+        ({"labels": np.full((400, 600), 0.5)}, "labels must be an array of integers, got float64"),
         ({"labels": np.full((400, 600), 2**40)}, "labels must fit int32"),
     ],
 )
@@ -170,8 +201,8 @@ def test_wrong_arrays_are_refused_before_anything_is_sent(client, arguments, mes
 
 
 def test_rejected_request_says_why_and_which(client):
-    with pytest.raises(RejectedError, match=r"^LOGITS must be at most as large as the") as caught:
-        client.refine(PHOTO, logits=np.zeros((2, 401, 600)), scores_dtype="float32")
+    with pytest.raises(RejectedError, match=r"^LOGITS must have 1 to 4096 classes") as caught:
+        client.refine(PHOTO, logits=np.zeros((4097, 1, 1)), scores_dtype="float32")
     assert caught.value.model == "sam_refine"
     assert caught.value.request_id in str(caught.value)
 
@@ -358,7 +389,8 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
     assert sorted(path.name for path in (tmp_path / "refined").iterdir()) == sorted(files)
     assert names["picture"].size > (600, 400)
     assert re.fullmatch(
-        r"<RefineResult: labels 400 x 600, \d+ of \d+ regions kept, .*>", printed[6]
+        r"<RefineResult: labels 400 x 600, coarse_labels 400 x 600, \d+ of \d+ regions kept, .*>",
+        printed[6],
     )
     assert printed[7:] == [f"{i} (400, 600)" for i in range(3)]
     assert "ConnectionOptions(" in blocks[4]  # names certificates that are not here
@@ -369,7 +401,7 @@ def test_client_guide_runs(server, capsys, monkeypatch, tmp_path):
 def test_many_jobs_come_back_in_order_and_one_that_fails_is_named(client):
     jobs = [
         {"image": PHOTO, "logits": coarse_scores(), "options": FAST},
-        {"image": PHOTO, "logits": np.zeros((2, 401, 600), np.float32)},
+        {"image": PHOTO, "logits": np.zeros((4097, 1, 1), np.float32)},
         {"image": "missing.jpg", "logits": coarse_scores()},
         {"image": PHOTO, "logits": coarse_scores(), "options": FAST},
     ]

@@ -55,7 +55,7 @@ def failures(changes):
         reason: changes[f'sam_refine_request_failures_total{{reason="{reason}"}}']
         for reason in re.findall(r"^\| `(\w+)` \| (?:caller|server) \|", PAGE, re.MULTILINE)
     }
-    assert len(found) == 8
+    assert len(found) == 9
     return {reason: count for reason, count in found.items() if count}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from html import escape
 from pathlib import Path
@@ -15,18 +16,20 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client import RefineClient, RefineError
-from sam_refine_client.arrays import UInt8
+from sam_refine_client.arrays import Labels
 from sam_refine_client.files.colours import class_palette
+from sam_refine_client.reading.images import upright_rgb_of
+from sam_refine_client.reading.labels import load_labels, stretched
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.score_files import load_array
 from sam_refine_ui import view
 from sam_refine_ui.classes import BRUSHES, names_or_numbers, split_names
-from sam_refine_ui.coarse.coarse_map import CoarseMap
-from sam_refine_ui.coarse.scribbles import labels_of_scribbles
-from sam_refine_ui.coarse.uploads import read_labels, read_photo, read_scores
 from sam_refine_ui.example import Example
 from sam_refine_ui.knobs import DEFAULTS, options_of, values_of
+from sam_refine_ui.scribbles import labels_of_scribbles
 
-ALREADY_SCORES: Final = "none"
-"""The choice that stands for no activation."""
+NOT_SAID: Final = "not said"
+"""The choice of no activation, and of no table of colours."""
 EDITOR_SIDE_PX: Final = 1024
 """Longest side of the picture that is painted on; the photo itself is refined at its own size."""
 TIMEOUT_S: Final = 300.0
@@ -55,7 +58,7 @@ class Actions:
         """The message, and the photo as a background with nothing painted on it yet."""
         try:
             return [_message(None), _to_paint_on(photo)]
-        except InvalidRequestError as error:
+        except (InvalidRequestError, OSError) as error:
             return [_message(error), None]
 
     def load_example(self) -> list[Any]:
@@ -70,8 +73,9 @@ class Actions:
             None,
             "",
             str(self.example.scores),
-            ALREADY_SCORES,
+            NOT_SAID,
             ", ".join(self.example.class_names),
+            NOT_SAID,
             *values_of(DEFAULTS),
         ]
 
@@ -85,30 +89,32 @@ class Actions:
         scores: str | None,
         activation: str,
         names: str,
+        palette: str,
         *knobs: Any,
     ) -> list[Any]:
         """The message and what `view` makes of the result; after an error only the message."""
+        notes = Notes()
         try:
             if photo is None:
                 raise InvalidRequestError("there is no photo yet: add one first")
             options = options_of(knobs)
-            image = read_photo(Path(photo))
-            coarse = _coarse_map(source, image, painting, labels, ignore_label, scores)
-            is_raw = source is Source.SCORES and activation != ALREADY_SCORES
+            image = upright_rgb_of("the photo", Path(photo), notes)
+            size_hw = image.shape[0], image.shape[1]
+            given: dict[str, Any]
+            if source is Source.PAINTED:
+                given = {"labels": _painted(painting, size_hw)}
+            elif source is Source.LABELS:
+                given = {"labels": _labels(labels, photo, size_hw, palette, notes)}
+                options = replace(options, ignore_label=_number(ignore_label))
+            else:
+                given = {"logits": _scores(scores), "activation": _said(activation)}
             started_s = time.monotonic()
-            result = self.client.refine(
-                image,
-                logits=coarse.scores,
-                labels=coarse.labels,
-                activation=activation if is_raw else None,
-                options=coarse.options(options),
-                outputs=("labels", "coarse_labels", "regions"),
-                timeout_s=TIMEOUT_S,
-            )
+            result = self.client.refine(image, **given, options=options, timeout_s=TIMEOUT_S)
             took_s = time.monotonic() - started_s
-        except (InvalidRequestError, RefineError) as error:
-            return [_message(error), *[gr.skip()] * RESULT_OUTPUTS]
-        result = coarse.named(result)
+        except (InvalidRequestError, RefineError, OSError) as error:
+            return [_message(error, labels, scores), *[gr.skip()] * RESULT_OUTPUTS]
+        for warning in result.warnings:
+            notes.add(warning)
         class_names = split_names(names)
         shutil.rmtree(self.results, ignore_errors=True)
         files = result.save(
@@ -117,7 +123,7 @@ class Actions:
             class_names=names_or_numbers(class_names, view.class_count(result)),
         )
         return [
-            _message(None),
+            _noted(notes),
             gr.Markdown(visible=False),
             gr.Column(visible=True),
             view.before_and_after(image, result),
@@ -131,46 +137,68 @@ class Actions:
 def _to_paint_on(photo: str | None) -> dict[str, Any] | None:
     if photo is None:
         return None
-    picture = Image.fromarray(read_photo(Path(photo)))
+    picture = Image.fromarray(upright_rgb_of("the photo", Path(photo), Notes()))
     picture.thumbnail((EDITOR_SIDE_PX, EDITOR_SIDE_PX))
     return {"background": picture, "layers": [], "composite": None}
 
 
-def _coarse_map(
-    source: Source,
-    image: UInt8,
-    painting: dict[str, Any] | None,
-    labels: str | None,
-    ignore_label: str,
-    scores: str | None,
-) -> CoarseMap:
-    """The map of the open tab. Raises `InvalidRequestError` if it has none."""
-    size_hw = image.shape[0], image.shape[1]
-    if source is Source.PAINTED:
-        layers = painting["layers"] if painting else []
-        painted = labels_of_scribbles(layers, class_palette(BRUSHES + 1)[1:], size_hw)
-        if not painted.any():
-            raise InvalidRequestError("nothing is painted yet: paint over something with a brush")
-        return CoarseMap.of_labels(painted)
-    if source is Source.LABELS:
-        if labels is None:
-            raise InvalidRequestError("there is no label map yet: add one first")
-        return CoarseMap.of_labels(read_labels(Path(labels), size_hw), _number(ignore_label))
+def _painted(painting: dict[str, Any] | None, size_hw: tuple[int, int]) -> Labels:
+    """The map that was painted. Raises `InvalidRequestError` if nothing was."""
+    layers = painting["layers"] if painting else []
+    painted = labels_of_scribbles(layers, class_palette(BRUSHES + 1)[1:], size_hw)
+    if not painted.any():
+        raise InvalidRequestError("nothing is painted yet: paint over something with a brush")
+    return painted
+
+
+def _labels(
+    labels: str | None, photo: str, size_hw: tuple[int, int], palette: str, notes: Notes
+) -> Labels:
+    """The label map that was added. Raises `InvalidRequestError`, `OSError`."""
+    if labels is None:
+        raise InvalidRequestError("there is no label map yet: add one first")
+    found = load_labels(
+        Path(labels),
+        notes,
+        palette=_said(palette),
+        size_hw=size_hw,
+        image_name=Path(photo).name,
+    )
+    return stretched(found, size_hw, notes)
+
+
+def _scores(scores: str | None) -> Any:
+    """The class scores that were added. Raises `InvalidRequestError`, `OSError`."""
     if scores is None:
         raise InvalidRequestError("there are no class scores yet: add them first")
-    return CoarseMap(read_scores(Path(scores)))
+    return load_array(Path(scores))
+
+
+def _said(choice: str) -> str | None:
+    return None if choice == NOT_SAID else choice
 
 
 def _number(ignore_label: str) -> int | None:
     """The number that was typed; None if nothing was."""
     if not ignore_label.strip():
         return None
-    if not ignore_label.strip().isdecimal():
+    if not re.fullmatch(r"-1|[0-9]{1,5}", ignore_label.strip()):
         raise InvalidRequestError(f"the ignore label must be a number, got {ignore_label!r}")
     return int(ignore_label)
 
 
-def _message(error: Exception | None) -> gr.HTML:
-    """What is wrong, in one sentence; it stays until a button is pressed again."""
+def _message(error: Exception | None, *uploads: str | None) -> gr.HTML:
+    """What is wrong, in one sentence; it stays until a button is pressed again.
+
+    Files that were added are called by their names, not by where they lie here.
+    """
     text = str(error) if error else ""
+    for path in uploads:
+        text = text.replace(str(path), Path(path).name) if path else text
     return gr.HTML(f"<div role='alert'>{escape(text)}</div>", visible=bool(text))
+
+
+def _noted(notes: Notes) -> gr.HTML:
+    """What was doubtful about the inputs, a line each."""
+    lines = "".join(f"<div>{escape(each)}</div>" for each in notes.sentences)
+    return gr.HTML(f"<div role='note'>{lines}</div>", visible=bool(lines))

@@ -8,6 +8,8 @@ their origin, or, where its name was made to point here, as the host.
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+UPLOAD: Final = "/gradio_api/upload"
 PATHS: Final = frozenset(
     {
         "/",
@@ -26,7 +29,7 @@ PATHS: Final = frozenset(
         "/gradio_api/queue/join",
         "/gradio_api/run/predict",
         "/gradio_api/startup-events",
-        "/gradio_api/upload",
+        UPLOAD,
         "/gradio_api/upload_progress",
     }
 )
@@ -41,10 +44,12 @@ PREFIXES: Final = (
 class Doors:
     """ASGI middleware: every other path is "not found", every other site "forbidden"."""
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        """`host`: what the page listens on."""
+    def __init__(self, app: ASGIApp, host: str, uploads: Path, most_upload_bytes: int) -> None:
+        """`host`: what the page listens on. `uploads` may have so many bytes in all."""
         self._app = app
         self._host = host
+        self._uploads = uploads
+        self._most_upload_bytes = most_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
@@ -54,7 +59,30 @@ class Doors:
                 app = PlainTextResponse("not found", 404)
             elif not is_own(headers.get("host", ""), headers.get("origin"), self._host):
                 app = PlainTextResponse("forbidden: the page is called by another site", 403)
+            elif scope["path"] == UPLOAD:
+                app = self._refused(headers.get("content-length", "")) or app
         await app(scope, receive, send)
+
+    def _refused(self, length: str) -> ASGIApp | None:
+        """The answer to an upload for which there is no room; None where there is."""
+        if not length.isdecimal():
+            return PlainTextResponse("an upload must say its Content-Length", 411)
+        if kept_bytes(self._uploads) + int(length) <= self._most_upload_bytes:
+            return None
+        return PlainTextResponse(
+            f"the page keeps at most {self._most_upload_bytes >> 20} MiB of uploads, each for some "
+            "hours: come back later, or start it anew",
+            413,
+        )
+
+
+def kept_bytes(directory: Path) -> int:
+    """Of all files in a directory, which may not be there yet; files may go meanwhile."""
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def is_own(host: str, origin: str | None, listens_on: str) -> bool:

@@ -10,9 +10,11 @@ from typing import Any, Final
 import gradio as gr
 from gradio.data_classes import ImageData
 
-from sam_refine_client import Activation
+from sam_refine_client import PALETTES, Activation
+from sam_refine_client.reading.labels import LABEL_SUFFIXES
+from sam_refine_client.reading.score_files import SCORE_SUFFIXES
 from sam_refine_ui import view
-from sam_refine_ui.actions import ALREADY_SCORES, Actions, Source
+from sam_refine_ui.actions import NOT_SAID, Actions, Source
 from sam_refine_ui.classes import BRUSHES, css_colour, split_names
 from sam_refine_ui.knobs import KNOBS, component, preset_choice, values_of
 
@@ -32,6 +34,8 @@ CSS: Final = """
 [role=alert] { padding: 10px 14px; border-radius: 6px; font-weight: 700;
   color: var(--error-text-color); background: var(--error-background-fill);
   border: 1px solid var(--error-border-color); }
+[role=note] { padding: 10px 14px; border-radius: 6px;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
 .stages { margin-top: 8px; }
 #files .label-clear-button { display: none; }
 """
@@ -49,7 +53,7 @@ def theme() -> gr.themes.Base:
 
 def build(actions: Actions, server: str) -> gr.Blocks:
     """The page; `server` is Markdown that says what does the refining."""
-    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(3600, 86400))
+    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(600, 6 * 3600))
     with page:
         gr.Markdown(
             "# sam-refine\nSegment Anything snaps a coarse label map to the edges of things: "
@@ -100,6 +104,7 @@ class _Given:
     scores: gr.File
     activation: gr.Radio
     names: gr.Textbox
+    palette: gr.Radio
     preset: gr.Radio
     knobs: Sequence[gr.components.Component]
 
@@ -114,6 +119,7 @@ class _Given:
             self.scores,
             self.activation,
             self.names,
+            self.palette,
             *self.knobs,
         ]
 
@@ -143,24 +149,31 @@ def _given() -> _Given:
                 "Pixel values are class ids. The map is turned into scores in the same way as a "
                 "painted one. A map of lower resolution is stretched to the photo."
             )
-            labels = _file("PNG (palette or grey) or .npy (H, W)", ".png", ".npy")
+            labels = _file("PNG (grey, palette or colours), .npy (H, W) or COCO", *LABEL_SUFFIXES)
             ignore_label = gr.Textbox(
                 "",
                 label="Ignore label",
                 info="Pixels with this label stay as they are. Often 255; empty for none.",
                 max_lines=1,
             )
+            palette = gr.Radio(
+                [NOT_SAID, *PALETTES],
+                value=NOT_SAID,
+                label="Colours",
+                info="Which classes the colours of a coloured map stand for.",
+            )
         with gr.Tab("Class scores", id=Source.SCORES.value) as scores_tab:
             gr.Markdown(
                 "As they come from a network, at any resolution up to the photo's; the coarse map "
                 "is their argmax."
             )
-            scores = _file(".npy (C, h, w)", ".npy")
+            scores = _file(".npy, .npz or .pt (C, h, w)", *SCORE_SUFFIXES)
             activation = gr.Radio(
-                [ALREADY_SCORES, *(activation.value for activation in Activation)],
-                value=ALREADY_SCORES,
+                [NOT_SAID, *(activation.value for activation in Activation)],
+                value=NOT_SAID,
                 label="Activation",
-                info="softmax or sigmoid if these are raw outputs of a network.",
+                info="softmax or sigmoid if these are raw outputs of a network, none if they are "
+                "scores already.",
             )
     names = gr.Textbox(
         "",
@@ -184,6 +197,7 @@ def _given() -> _Given:
         scores=scores,
         activation=activation,
         names=names,
+        palette=palette,
         preset=preset,
         knobs=knobs,
     )

@@ -21,6 +21,8 @@ from sam_refine_ui.example import Example
 
 MAX_UPLOAD_BYTES: Final = 512 * 2**20
 """Limit of one file: scores of 150 classes at 1024 x 2048 / 4 in float32 are 300 MiB."""
+MAX_UPLOADS_BYTES: Final = 4 * 2**30
+"""Limit of all that are kept at a time."""
 _ENVIRONMENT: Final = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",  # would offer to put every run into a bucket of Hugging Face
@@ -59,8 +61,9 @@ def serve(
     _check_address(options)
     with TemporaryDirectory(prefix="sam-refine-ui-") as directory, _signals() as ended:
         scratch = Path(directory)
+        uploads = scratch / "uploads"
         # gradio reads these when it is imported, so it is imported afterwards.
-        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=str(scratch / "uploads"))
+        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=str(uploads))
         os.environ.update(_past_proxies(options.host))
         from starlette.middleware import Middleware
 
@@ -86,7 +89,9 @@ def serve(
                 pwa=False,
                 mcp_server=False,
                 enable_monitoring=False,
-                app_kwargs={"middleware": [Middleware(Doors, options.host)]},
+                app_kwargs={
+                    "middleware": [Middleware(Doors, options.host, uploads, MAX_UPLOADS_BYTES)]
+                },
                 theme=theme(),
                 css=CSS,
             )

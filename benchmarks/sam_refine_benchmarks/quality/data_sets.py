@@ -28,10 +28,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_refine_client.inputs.files import load_labels
 from sam_refine_client.inputs.images import find_images
+from sam_refine_client.reading.labels import LABEL_SUFFIXES, load_labels
+from sam_refine_client.reading.notes import Notes
 from sam_refine_quality import Sample, find_samples
-from sam_refine_quality.data.samples import LABEL_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class DataSet:
             return [each.read() for each in found[:: self.every]]
         made = []
         for image in find_images(self.images)[:: self.every]:
-            truth = load_labels(image.companion(self.truth, LABEL_SUFFIXES))
+            truth = load_labels(image.companion(self.truth, LABEL_SUFFIXES), Notes())
             scores = averaged(truth, self.classes, self.averaged_over_px)
             made.append(Sample(str(image.path), image.path, scores, truth))
         return made

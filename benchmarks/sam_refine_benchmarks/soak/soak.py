@@ -33,7 +33,7 @@ from sam_refine_client import (
 )
 
 CALLERS: Final = 4
-"""With the client's defaults and a deadline of `DEADLINE_S`: none of their requests may be lost."""
+"""With the client's defaults and a deadline: none of their requests may be lost."""
 DEADLINE_S: Final = 30.0
 SIZES: Final = ((96, 128), (200, 300), (360, 480))
 LOG: Final = ROOT / "build/soak.log"
@@ -69,15 +69,25 @@ class Outcome:
 
 
 def soak(
-    repository: Path, seconds: float, kill_every_s: float, seed: int, say: Callable[[str], None]
+    repository: Path,
+    seconds: float,
+    kill_every_s: float,
+    seed: int,
+    say: Callable[[str], None],
+    deadline_s: float = DEADLINE_S,
 ) -> Outcome:
-    """Run for `seconds`; `say` is told about the server at the start, the middle and the end."""
+    """Run for `seconds`; `say` is told about the server at the start, the middle and the end.
+
+    A request is lost where it is not answered in `deadline_s`.
+    """
     outcome = Outcome()
     with _served(repository) as server:
         questions = _questions(server.url, seed)
         ended = threading.Event()
         threads = [
-            threading.Thread(target=_call, args=(server.url, questions, seed + i, outcome, ended))
+            threading.Thread(
+                target=_call, args=(server.url, questions, seed + i, deadline_s, outcome, ended)
+            )
             for i in range(CALLERS)
         ]
         hurried = (server.url, questions, seed, outcome, ended)
@@ -119,7 +129,12 @@ def _questions(url: str, seed: int) -> list[Question]:
 
 
 def _call(
-    url: str, questions: list[Question], seed: int, outcome: Outcome, ended: threading.Event
+    url: str,
+    questions: list[Question],
+    seed: int,
+    deadline_s: float,
+    outcome: Outcome,
+    ended: threading.Event,
 ) -> None:
     """Ask one question after the other, some with an embedding made beforehand."""
     chance = random.Random(seed)
@@ -129,7 +144,7 @@ def _call(
             begun_s = time.monotonic()
             try:
                 result = client.refine(
-                    question.image, logits=question.scores, options=OPTIONS, timeout_s=DEADLINE_S
+                    question.image, logits=question.scores, options=OPTIONS, timeout_s=deadline_s
                 )
                 assert result.labels is not None
                 is_right = np.array_equal(result.labels, question.labels)

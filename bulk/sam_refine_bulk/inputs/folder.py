@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_bulk.inputs.samples import Index, Job, Sample, checked, fingerprint_of, image_of
+from sam_refine_bulk.inputs.samples import Index, Job, Sample, checked, fingerprint_of
 from sam_refine_client.inputs.coarse_maps import CoarseMaps
-from sam_refine_client.inputs.files import load_array, load_labels
 from sam_refine_client.inputs.images import ImageFile, find_images
 
 IMAGES_OF_A_SHARD: Final = 1024
+_LOGITS: Final = ".logits.npy"
 _LABELS: Final = ".labels.png"
 """The ending of a coarse map beside its image, which is no image itself."""
 
@@ -27,7 +27,8 @@ class FolderShard:
     name: str
     images: tuple[ImageFile, ...]
     logits: Path | None
-    """The folder of their scores; None for KEY.logits.npy beside each."""
+    """The folder of their scores. Without `labels` None means what lies beside each image:
+    KEY.logits.npy, KEY.labels.png or both."""
     labels: Path | None
 
     @property
@@ -42,18 +43,15 @@ class FolderShard:
         yield Index(samples, fingerprint_of(facts))
 
     def _job(self, image: ImageFile) -> Job:
-        if self.logits is not None:
-            job = CoarseMaps(self.logits, self.labels).job(image)
-        else:
-            folder = image.path.parent
-            job = {"logits": load_array(image.companion(folder, (".logits.npy",)))}
-            beside = folder / f"{image.stem}{_LABELS}"
-            if self.labels is not None:
-                job["labels"] = load_labels(image.companion(self.labels, (".npy", ".png")))
-            elif beside.exists():
-                job["labels"] = load_labels(beside)
-        job["image"] = image_of(image.path.read_bytes(), image.path.suffix[1:])
-        return job
+        if self.logits is not None or self.labels is not None:
+            return CoarseMaps(self.logits, self.labels).job(image)
+        beside = [image.path.with_name(f"{image.stem}{ending}") for ending in (_LOGITS, _LABELS)]
+        logits, labels = (each if each.exists() else None for each in beside)
+        if logits is None and labels is None:
+            raise InvalidRequestError(
+                f"must have {beside[0].name} or {beside[1].name} beside it, got none"
+            )
+        return CoarseMaps(logits, labels).job(image)
 
 
 def folder_shards(path: Path, logits: Path | None, labels: Path | None) -> list[FolderShard]:

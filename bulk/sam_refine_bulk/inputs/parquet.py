@@ -1,13 +1,12 @@
 """Parquet: a row is a sample. Needs the extra `bulk`'s pyarrow.
 
-The image is bytes of a JPEG, PNG or WebP, or as HuggingFace's data sets have it, a struct with
+The image is the bytes of a picture's file, or as HuggingFace's data sets have it, a struct with
 `bytes`. Scores are the bytes of a .npy file, or lists of lists of lists of numbers (C, h, w), as
 `Array3D` is stored.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_bulk.errors import DamagedShardError
@@ -31,7 +29,6 @@ from sam_refine_bulk.inputs.samples import (
     array_of,
     checked,
     fingerprint_of,
-    image_of,
 )
 
 IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
@@ -144,18 +141,13 @@ class _Rows:
         return batches
 
 
-def _image(value: Any) -> Any:
+def _image(value: Any) -> bytes:
     if pa.types.is_struct(value.type):
         value = value["bytes"] if value.is_valid and "bytes" in value.type.names else None
     content = None if value is None else value.as_py()
     if not isinstance(content, bytes):
         raise InvalidRequestError("must have the bytes of an image, got none")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            suffix = str(image.format).lower()
-    except Exception as error:
-        raise InvalidRequestError(f"must have an undamaged image: {error}") from error
-    return image_of(content, suffix)
+    return content
 
 
 def _scores(value: Any) -> npt.NDArray[Any]:

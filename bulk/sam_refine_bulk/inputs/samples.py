@@ -5,26 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client.images import rgb_of
-from sam_refine_client.inputs.files import load_labels
 
 Job: TypeAlias = dict[str, Any]
-"""Arguments of the client's `refine`: image, logits, and labels where there are any."""
+"""Arguments of the client's `refine`: image, and logits or labels or both."""
 
 _MOST_KEY_BYTES: Final = 1000
 _NO_KEY: Final = re.compile(r"[\x00-\x1f\x7f]")
-_SENT_AS_THEY_ARE: Final = frozenset({"jpg", "jpeg", "png"})
-"""Suffixes of what the server decodes itself."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +77,6 @@ def _failing(sample: Sample, reason: str) -> Sample:
     return Sample(sample.key, read, sample.occurrence)
 
 
-def image_of(content: bytes, suffix: str) -> Any:
-    """What `refine` takes for an image in a file of that suffix, without the dot."""
-    return content if suffix.lower() in _SENT_AS_THEY_ARE else rgb_of(content)
-
-
 def array_of(content: bytes, name: str) -> npt.NDArray[Any]:
     """The array of a .npy file; never unpickles. `name` is for the error."""
     try:
@@ -99,16 +88,3 @@ def array_of(content: bytes, name: str) -> npt.NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise InvalidRequestError(f"{name} must be a .npy file, got an archive of arrays")
     return array
-
-
-def labels_of(content: bytes, name: str) -> npt.NDArray[Any]:
-    """The labels (H, W) of a .npy file or a PNG, read as `refine` reads those of a folder."""
-    if not name.lower().endswith(".png"):
-        return array_of(content, name)
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        file.write(content)
-        file.flush()
-        try:
-            return load_labels(Path(file.name))
-        except InvalidRequestError as error:
-            raise InvalidRequestError(str(error).replace(file.name, name)) from error

@@ -1,8 +1,9 @@
 """WebDataset tars: the members of a sample have one key, its name up to the first dot.
 
-    KEY.jpg | .jpeg | .png | .webp    the image
-    KEY.logits.npy                    its class scores (C, h, w)
-    KEY.labels.png | .labels.npy      its coarse map, where that is not the argmax of the scores
+    KEY.jpg, or another of the client's    the image
+    KEY.logits.npy                         its class scores (C, h, w)
+    KEY.labels.png | .labels.npy           its coarse map, where that is not the argmax of the
+                                           scores, or where there are none
 
 Other members, such as the KEY.json and KEY.txt of img2dataset, are left alone.
 """
@@ -27,11 +28,10 @@ from sam_refine_bulk.inputs.samples import (
     array_of,
     checked,
     fingerprint_of,
-    image_of,
-    labels_of,
 )
+from sam_refine_client.inputs.images import IMAGE_SUFFIXES
 
-IMAGES: Final = ("jpg", "jpeg", "png", "webp")
+IMAGES: Final = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 LOGITS: Final = "logits.npy"
 LABELS: Final = ("labels.png", "labels.npy")
 _KNOWN: Final = frozenset((*IMAGES, LOGITS, *LABELS))
@@ -124,17 +124,17 @@ def _job(descriptor: int, members: dict[str, Member]) -> Job:
     if len(images) != 1:
         found = f"{images[0]} and {images[1]}" if images else "none"
         raise InvalidRequestError(f"must have one image ({', '.join(IMAGES)}), got {found}")
-    if LOGITS not in members:
-        raise InvalidRequestError(f"must have scores as {LOGITS}, got none")
-    image, logits = members[images[0]], members[LOGITS]
-    job: Job = {
-        "image": image_of(_content(descriptor, image), images[0]),
-        "logits": array_of(_content(descriptor, logits), logits.name),
-    }
-    for ending in LABELS:
-        if ending in members:
-            label = members[ending]
-            job["labels"] = labels_of(_content(descriptor, label), label.name)
+    labels = [ending for ending in LABELS if ending in members]
+    if len(labels) > 1 or (LOGITS not in members and not labels):
+        found = " and ".join(labels) or "none"
+        raise InvalidRequestError(f"must have scores as {LOGITS} or one {LABELS[0]}, got {found}")
+    job: Job = {"image": _content(descriptor, members[images[0]])}
+    if LOGITS in members:
+        logits = members[LOGITS]
+        job["logits"] = array_of(_content(descriptor, logits), logits.name)
+    if labels:
+        content, name = _content(descriptor, members[labels[0]]), members[labels[0]].name
+        job["labels"] = array_of(content, name) if name.endswith(".npy") else content
     return job
 
 

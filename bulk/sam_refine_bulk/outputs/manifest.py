@@ -29,6 +29,7 @@ class Manifest:
     options: Mapping[str, Any]
     """Parameters of each request, as `RefineOptions.to_parameters` has them."""
     activation: str | None
+    palette: str | None
     model: Mapping[str, Any]
     """What refines: the digest of the model card where that is known, and the server's version."""
     version: str
@@ -52,6 +53,7 @@ class Manifest:
             "inventory": self.inventory,
             "options": dict(self.options),
             "activation": self.activation,
+            "palette": self.palette,
             "model": dict(self.model),
             "version": self.version,
         }
@@ -87,6 +89,7 @@ def load(layout: Layout) -> Manifest:
         facts["inventory"],
         facts["options"],
         facts["activation"],
+        facts["palette"],
         facts["model"],
         facts["version"],
     )
@@ -106,7 +109,7 @@ def _differences(there: Manifest, here: Manifest) -> list[str]:
             for key in sorted({*old, *new})
             if old.get(key) != new.get(key)
         ]
-    for name in ("activation", "version"):
+    for name in ("activation", "palette", "version"):
         if getattr(there, name) != getattr(here, name):
             found.append(f"{name} was {getattr(there, name)}, is {getattr(here, name)}")
     found += _input_differences(there.shards, here.shards)

@@ -12,7 +12,7 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
-from sam_refine_cli.commands.refine import Activation
+from sam_refine_cli.commands.refine import ACTIVATION_HELP, Activation, PaletteOption
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.groups import OptionGroup, option, usage_errors, with_options
@@ -116,8 +116,8 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Of a folder of images: the folder of their scores, as with `refine`. By default "
-            "KEY.logits.npy beside each.",
+            help="Of a folder of images: the folder of their scores, as with `refine`. By "
+            "default KEY.logits.npy, KEY.labels.png or both beside each.",
             exists=True,
             file_okay=False,
             rich_help_panel="Input",
@@ -128,7 +128,7 @@ def run(
         typer.Option(
             metavar="DIR",
             help="Of a folder of images: the folder of their coarse maps, where these are not the "
-            "argmax of the scores.",
+            "argmax of the scores, or where there are none.",
             exists=True,
             file_okay=False,
             rich_help_panel="Input",
@@ -136,8 +136,9 @@ def run(
     ] = None,
     activation: Annotated[
         Activation | None,
-        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
     ] = None,
+    palette: PaletteOption = None,
     image_column: Annotated[
         str | None,
         typer.Option(
@@ -183,8 +184,8 @@ def run(
 ) -> None:
     """Refine a data set, shard by shard: each image exactly once in OUT.
 
-    A tar has KEY.jpg (or png, webp) and KEY.logits.npy for each image; a
-    Parquet file an image and scores in each row. OUT has for each shard a
+    A tar has KEY.jpg (or png, webp) and KEY.logits.npy or KEY.labels.png for
+    each image; a Parquet file an image and scores in each row. OUT has for each shard a
     tar of KEY.labels.png and KEY.json, and a sidecar of counts and failures:
 
         sam-refine bulk data/ refined/ --url 10.0.0.1:8001,10.0.0.2:8001
@@ -219,7 +220,7 @@ def run(
     chosen = None if activation is None else activation.value
     with errors_in_one_line(BulkError, InvalidRequestError, OSError):
         model = _model(connection, model_card, effort.wait_s)
-        started = begin(source, out, options, chosen, model)
+        started = begin(source, out, options, chosen, palette, model)
         _refine(started, out, effort, rank, connection, retry=False)
 
 
@@ -289,6 +290,7 @@ def status(
                 **{f"  {reason}": f"{count:,}" for reason, count in state.reasons.items()},
                 "regions": f"{state.regions:,}",
                 "kept": f"{state.kept:,}",
+                "images with warnings": f"{state.warned:,}",
             },
             are_numbers=True,
         )
@@ -366,6 +368,7 @@ def _refine(
     work = Work(
         started.options,
         started.manifest.activation,
+        started.manifest.palette,
         effort.concurrency or (1 if connection.local else 4),
         effort.part,
         connection.timeout_s,

@@ -41,7 +41,7 @@ def demo(
     """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError
-    from sam_refine_client.inputs.files import load_array, load_class_names
+    from sam_refine_client.inputs.files import load_class_names
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 
@@ -63,7 +63,7 @@ def demo(
         with stderr.status("refining"):
             result = client.refine(
                 DATA / "photo.jpg",
-                logits=load_array(DATA / "coarse_scores.npy"),
+                logits=DATA / "coarse_scores.npy",
                 outputs=("labels", "coarse_labels", "regions"),
             )
         paths = result.save(

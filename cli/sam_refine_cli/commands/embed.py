@@ -85,7 +85,9 @@ def embed(
             except (InvalidRequestError, RefineError, OSError) as error:
                 report.failed(each.path, error)
             else:
-                report.done(each.path, [path], {"size_hw": embedding.size_hw})
+                report.warned(each.path, embedding.warnings)
+                facts = {"size_hw": embedding.size_hw, "warnings": list(embedding.warnings)}
+                report.done(each.path, [path], facts)
                 if not (json or each.is_of_folder):
                     stdout.print(f"{path}")
         report.finish(out, {})

@@ -10,7 +10,13 @@ import typer
 from rich.table import Table
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_cli.commands.refine import Activation
+from sam_refine_cli.commands.refine import (
+    ACTIVATION_HELP,
+    Activation,
+    PaletteOption,
+    check_has_map,
+    read_palette_option,
+)
 from sam_refine_cli.console import (
     errors_in_one_line,
     need_extra,
@@ -35,39 +41,40 @@ def evaluate(
         Path,
         typer.Argument(metavar="IMAGES", help="JPEG or PNG, or a folder of them.", exists=True),
     ],
-    logits: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="Class scores (C, h, w) as .npy, at most as large as the image: for street.jpg "
-            "the folder has street.npy; for one image it may be the file.",
-            exists=True,
-            rich_help_panel="Input",
-        ),
-    ],
     truth: Annotated[
         Path,
         typer.Option(
             metavar="DIR",
-            help="What the labels should be, (H, W): .npy, or PNG with a palette or in grey whose "
-            "pixel values they are. A folder as with --logits.",
+            help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
+            ".npy, or COCO's .json. A folder as with --logits.",
             exists=True,
             rich_help_panel="Input",
         ),
     ],
-    labels: Annotated[
+    logits: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Coarse maps (H, W) where they are not the argmax of the scores: .npy, or PNG "
-            "with a palette or in grey. A folder as with --logits.",
+            help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors: for street.jpg the "
+            "folder has street.npy; for one image it may be the file.",
             exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
+            "are none: then --class-names says how many classes there are. Forms as of --truth.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    palette: PaletteOption = None,
     activation: Annotated[
         Activation | None,
-        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
     ] = None,
     ignore_label: Annotated[
         int | None,
@@ -97,7 +104,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each.",
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Output",
@@ -146,6 +153,7 @@ def evaluate(
     """
     with usage_errors():
         check_folders(images, logits=logits, truth=truth, labels=labels)
+        check_has_map(logits, labels, None)
     need_extra("client", "tritonclient", "grpc", "PIL")
     need_extra("quality", "scipy", "jinja2")
     from sam_refine_client.files.whole_files import write_whole
@@ -166,6 +174,7 @@ def evaluate(
             truth,
             labels=labels,
             activation=None if activation is None else activation.value,
+            palette=None if palette is None else read_palette_option(palette),
             limit=limit,
         )
         for directory in (report, None if json is None else json.parent):
@@ -182,6 +191,7 @@ def evaluate(
             elif outcome.error is not None:
                 progress.failed(path, outcome.error)
             else:
+                progress.warned(path, outcome.warnings)
                 progress.done(path, (), {})
                 if report is not None:
                     gallery.add(outcome)

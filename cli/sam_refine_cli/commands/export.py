@@ -29,14 +29,19 @@ _WITHOUT_CHECKPOINT = ", ".join(model.value for model in Model if model.variant.
 
 def export(
     context: typer.Context,
-    model: Annotated[Model, typer.Option(help=f"Which SAM. {_MODELS}.")] = Model.MOBILE,
+    model: Annotated[
+        Model | None,
+        typer.Option(
+            help=f"Which SAM. {_MODELS}. By default the one that --checkpoint is of, or else "
+            f"{Model.MOBILE.value}."
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help=f"PyTorch checkpoint of the model. {_WITHOUT_CHECKPOINT} needs none: its weights "
-            "are fetched.",
+            help="Checkpoint of PyTorch or transformers (safetensors), or the folder with it. "
+            f"{_WITHOUT_CHECKPOINT} needs none: its weights are fetched.",
             exists=True,
-            dir_okay=False,
         ),
     ] = None,
     download: Annotated[
@@ -99,7 +104,7 @@ def export(
 
         sam-refine export --model vit_h --download --precision fp16
 
-        sam-refine export --model vit_b --checkpoint mine.pth
+        sam-refine export --checkpoint mine.pth
 
     A judge of masks, which `sam-refine tune` has learned:
 
@@ -124,12 +129,13 @@ def export(
         "platformdirs",
         "pydantic",
         "requests",
+        "safetensors",
         "tenacity",
     )
     from sam_refine_export import ExportError, add_judge, is_current
 
     with errors_in_one_line(ExportError, OSError):
-        if download and model.variant.checkpoint is not None:
+        if download and model is not None and model.variant.checkpoint is not None:
             checkpoint = download_checkpoint(model.variant.checkpoint)
         options = ExportOptions(model, checkpoint, precision, device, max_batch_size)
         if judge is None or not is_current(output, options):

@@ -114,4 +114,5 @@ def limits_in_words(limits: Limits) -> dict[str, str]:
         "scores on the grid": f"{limits.max_grid_scores:,}",
         "regions": f"{limits.max_regions:,}",
         "embeddings kept": f"{limits.max_cached_embeddings:,}",
+        "callers' names of images": "believed" if limits.allow_image_ids else "not believed",
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -32,6 +32,21 @@ class Activation(str, Enum):
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
+    NONE = "none"
+
+
+ACTIVATION_HELP: Final = (
+    "Make scores of a network's raw output first; none says that they are scores already."
+)
+PaletteOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="The classes of colours in coloured label maps: ade20k, camvid, camvid11, cityscapes, "
+        "voc, or a file of lines of red, green, blue and a name.",
+        rich_help_panel="Input",
+    ),
+]
 
 
 class Format(str, Enum):
@@ -52,16 +67,6 @@ def refine(
         Path,
         typer.Argument(metavar="IMAGE", help="JPEG or PNG, or a folder of them.", exists=True),
     ],
-    logits: Annotated[
-        Path,
-        typer.Option(
-            metavar="PATH",
-            help="Class scores (C, h, w) as .npy, at most as large as the image; for a folder of "
-            "images the folder of their scores: for street.jpg it has street.npy.",
-            exists=True,
-            rich_help_panel="Input",
-        ),
-    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -72,19 +77,31 @@ def refine(
             rich_help_panel="Output",
         ),
     ],
-    labels: Annotated[
+    logits: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Coarse maps (H, W) where they are not the argmax of the scores: .npy, or PNG "
-            "with a palette or in grey. A file, or a folder as with --logits.",
+            help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors; for a folder of "
+            "images the folder of their scores: for street.jpg it has street.npy.",
             exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
+            "are none: PNG in grey, with a palette or in colours, .npy, or COCO's .json. A file, "
+            "or a folder as with --logits.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    palette: PaletteOption = None,
     activation: Annotated[
         Activation | None,
-        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
     ] = None,
     embedding: Annotated[
         Path | None,
@@ -121,8 +138,8 @@ def refine(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each, for the picture's legend, regions.json "
-            "and COCO.",
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id, for "
+            "the picture's legend, regions.json and COCO.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Output",
@@ -171,6 +188,11 @@ def refine(
         sam-refine refine images/ --logits scores/ --out refined/ \\
             --skip-existing
 
+    Label maps without scores, here in the colours of Cityscapes:
+
+        sam-refine refine images/ --labels maps/ --out refined/ \\
+            --palette cityscapes
+
     Raw output of a network, more regions refined than by default:
 
         sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
@@ -186,6 +208,7 @@ def refine(
     """
     with usage_errors():
         check_folders(image, logits=logits, labels=labels, embedding=embedding)
+        check_has_map(logits, labels, palette)
         if image.is_dir() and image_id is not None:
             raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
     need_extra("client", "tritonclient", "grpc", "PIL")
@@ -194,7 +217,12 @@ def refine(
     from sam_refine_client.inputs.images import find_images
 
     coarse_maps = CoarseMaps(
-        logits, labels, embedding, None if activation is None else activation.value, image_id
+        logits,
+        labels,
+        embedding,
+        None if activation is None else activation.value,
+        image_id,
+        None if palette is None else read_palette_option(palette),
     )
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
@@ -204,7 +232,6 @@ def refine(
     files: dict[str, Any] = {
         "formats": format_,
         "class_names": names,
-        "ignore_label": options.ignore_label,
     }
     totals = Totals()
     with (
@@ -226,12 +253,29 @@ def refine(
                 report.failed(each.path, error)
                 continue
             totals.add(result)
+            report.warned(each.path, result.warnings)
             report.done(each.path, paths, facts_of(result))
             if not (json or each.is_of_folder):
                 print_result(result)
                 for path in paths:
                     stdout.print(f"{path}")
         report.finish(out, totals.facts())
+
+
+def check_has_map(logits: Path | None, labels: Path | None, palette: str | None) -> None:
+    """Raise `InvalidRequestError` where there is neither, and for a palette of nothing."""
+    if logits is None and labels is None:
+        raise InvalidRequestError("give --logits (class scores) or --labels (label maps), or both")
+    if palette is not None and labels is None:
+        raise InvalidRequestError("--palette goes with --labels")
+
+
+def read_palette_option(palette: str) -> Any:
+    """The colours of `--palette`; ends with exit code 1 for what is none."""
+    from sam_refine_client.reading.palettes import read_palette
+
+    with errors_in_one_line(InvalidRequestError, OSError):
+        return read_palette(palette)
 
 
 def directory_of(image: ImageFile, out: Path) -> Path:
@@ -289,6 +333,7 @@ def facts_of(result: RefineResult) -> dict[str, Any]:
         "changed_fraction": result.changed_fraction,
         "timings_ms": result.timings,
         "request_id": result.request_id,
+        "warnings": list(result.warnings),
     }
 
 

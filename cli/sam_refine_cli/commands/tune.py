@@ -10,10 +10,17 @@ import typer
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.commands.evaluate import print_figures
-from sam_refine_cli.commands.refine import Activation
+from sam_refine_cli.commands.refine import (
+    ACTIVATION_HELP,
+    Activation,
+    PaletteOption,
+    check_has_map,
+    read_palette_option,
+)
 from sam_refine_cli.console import (
     errors_in_one_line,
     need_extra,
+    print_error,
     print_facts,
     printable,
     stderr,
@@ -33,22 +40,12 @@ def tune(
         Path,
         typer.Argument(metavar="IMAGES", help="A folder of JPEG or PNG.", exists=True),
     ],
-    logits: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="Class scores (C, h, w) as .npy, at most as large as the image: for street.jpg "
-            "the folder has street.npy.",
-            exists=True,
-            rich_help_panel="Input",
-        ),
-    ],
     truth: Annotated[
         Path,
         typer.Option(
             metavar="DIR",
-            help="What the labels should be, (H, W): .npy, or PNG with a palette or in grey whose "
-            "pixel values they are. A folder as with --logits.",
+            help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
+            ".npy, or COCO's .json. A folder as with --logits.",
             exists=True,
             rich_help_panel="Input",
         ),
@@ -62,19 +59,30 @@ def tune(
             rich_help_panel="Output",
         ),
     ],
-    labels: Annotated[
+    logits: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Coarse maps (H, W) where they are not the argmax of the scores: .npy, or PNG "
-            "with a palette or in grey. A folder as with --logits.",
+            help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors: for street.jpg the "
+            "folder has street.npy.",
             exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
+            "are none: then --class-names says how many classes there are. Forms as of --truth.",
+            exists=True,
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    palette: PaletteOption = None,
     activation: Annotated[
         Activation | None,
-        typer.Option(help="Make scores of a network's raw output first.", rich_help_panel="Input"),
+        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
     ] = None,
     ignore_label: Annotated[
         int | None,
@@ -106,7 +114,7 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each.",
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Output",
@@ -144,6 +152,7 @@ def tune(
     """
     with usage_errors():
         check_folders(images, logits=logits, truth=truth, labels=labels)
+        check_has_map(logits, labels, None)
     need_extra("client", "tritonclient", "grpc", "PIL")
     need_extra("quality", "scipy", "jinja2")
     need_extra("tune", "sklearn", "skl2onnx", "onnx")
@@ -165,6 +174,7 @@ def tune(
             truth,
             labels=labels,
             activation=None if activation is None else activation.value,
+            palette=None if palette is None else read_palette_option(palette),
             limit=limit,
         )
         stems = [sample.image.stem for sample in samples]
@@ -180,6 +190,7 @@ def tune(
                 timeout_s=connection.timeout_s,
                 on_step=status.update,
                 watch=lambda name: status.update(f"SAM has drawn masks for {printable(name)}"),
+                warn=lambda name, warning: print_error(f"{name}: warning: {warning}"),
             )
         print_tuned(tuned)
         for path in write_tuned(tuned, out):

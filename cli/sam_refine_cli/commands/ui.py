@@ -15,7 +15,10 @@ DEFAULT_URL = "127.0.0.1:8001"
 
 def ui(
     url: Annotated[
-        str | None, typer.Option(help="gRPC address of the server.", show_default=DEFAULT_URL)
+        str | None,
+        typer.Option(
+            help="gRPC address of the server.", show_default=f"SAM_REFINE_URL, or {DEFAULT_URL}"
+        ),
     ] = None,
     local: Annotated[
         Path | None,
@@ -49,6 +52,7 @@ def ui(
         need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
     from sam_refine_client import InvalidRequestError, RefineClient, RefineError
     from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.transport.environment import environment_urls
     from sam_refine_ui import Example, PageError, PageOptions, serve
 
     example = Example(
@@ -58,10 +62,8 @@ def ui(
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:
-            client, server = (
-                RefineClient(url or DEFAULT_URL),
-                f"the server at `{url or DEFAULT_URL}`",
-            )
+            named = ", ".join([url] if url else environment_urls())
+            client, server = RefineClient(url), f"the server at `{named}`"
         else:
             client, server = RefineClient.local(local), f"`{local}`, in this process"
         with client:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -17,6 +17,7 @@ from sam_refine_cli.options.groups import OptionGroup, option, usage_errors
 if TYPE_CHECKING:
     from sam_refine_client import RefineClient
 
+T = TypeVar("T")
 DEFAULT_URL: Final = "127.0.0.1:8001"
 _PANEL: Final = "Connection"
 
@@ -32,6 +33,8 @@ class Connection:
     headers: dict[str, str]
     attempts: int | None
     timeout_s: float | None
+    is_of_environment: bool = False
+    """Whether the address is not given by hand: then the environment's headers go with it."""
 
     @property
     def name(self) -> str:
@@ -49,15 +52,17 @@ class Connection:
         if self.local is not None:
             need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
         from sam_refine_client import ConnectionOptions, RefineClient, Retries, Tls
+        from sam_refine_client.transport.environment import environment_headers
 
         if self.local is not None:
             with errors_in_one_line(InvalidRequestError, OSError):
                 client = RefineClient.local(self.local)
         else:
             with usage_errors(), errors_in_one_line(OSError):
+                inherited = environment_headers() if self.is_of_environment else {}
                 options = ConnectionOptions(
                     tls=None if self.tls is None else Tls(**self.tls),
-                    headers=self.headers,
+                    headers={**inherited, **self.headers},
                     retries=Retries(attempts=self.attempts),
                 )
                 client = RefineClient(self.urls, connection=options)
@@ -76,7 +81,16 @@ def _connection(
     header: list[str] | None,
     attempts: int | None,
     timeout_s: float | None,
+    written: set[str],
 ) -> Connection:
+    is_of_environment = not {"url", "local"} & written
+    if not is_of_environment:  # it speaks of another server
+        url = url if "url" in written else None
+        local = local if "local" in written else None
+        tls = tls and "tls" in written
+        tls_ca, tls_cert = _if("tls_ca", tls_ca, written), _if("tls_cert", tls_cert, written)
+        tls_key = _if("tls_key", tls_key, written)
+        tls_server_name = _if("tls_server_name", tls_server_name, written)
     files = {
         "root_certificates": tls_ca,
         "certificate_chain": tls_cert,
@@ -93,8 +107,13 @@ def _connection(
         raise InvalidRequestError(f"--timeout-s must be > 0, got {timeout_s:g}")
     headers = dict(_header(text) for text in header or ())
     tls_arguments = given if is_encrypted else None
-    urls = tuple(each for text in url or [DEFAULT_URL] for each in text.split(","))
-    return Connection(urls, local, tls_arguments, headers, attempts, timeout_s)
+    urls = tuple(each for text in url or () for each in text.split(",") if each) or (DEFAULT_URL,)
+    return Connection(urls, local, tls_arguments, headers, attempts, timeout_s, is_of_environment)
+
+
+def _if(name: str, value: T, written: set[str]) -> T | None:
+    """A value that stands in the command line; None for one of the environment."""
+    return value if name in written else None
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -104,9 +123,14 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _file(text: str) -> Any:
+def _file(text: str, variable: str) -> Any:
     return typer.Option(
-        metavar="FILE", help=text, exists=True, dir_okay=False, rich_help_panel=_PANEL
+        metavar="FILE",
+        help=text,
+        exists=True,
+        dir_okay=False,
+        envvar=variable,
+        rich_help_panel=_PANEL,
     )
 
 
@@ -118,6 +142,7 @@ CONNECTION: Final = OptionGroup(
                 list[str] | None,
                 typer.Option(
                     metavar="HOST:PORT",
+                    envvar="SAM_REFINE_URL",
                     help="gRPC address of the server; several with commas, or given again.",
                     show_default=DEFAULT_URL,
                     rich_help_panel=_PANEL,
@@ -131,6 +156,7 @@ CONNECTION: Final = OptionGroup(
                 Path | None,
                 typer.Option(
                     metavar="REPOSITORY",
+                    envvar="SAM_REFINE_LOCAL",
                     help="Needs no server: works in this process, with what `sam-refine export` "
                     "wrote (extra local).",
                     file_okay=False,
@@ -145,6 +171,7 @@ CONNECTION: Final = OptionGroup(
                 bool,
                 typer.Option(
                     "--tls",
+                    envvar="SAM_REFINE_TLS",
                     help="Encrypt, trusting the authorities of the system. Each of the other "
                     "options of TLS encrypts, too.",
                     rich_help_panel=_PANEL,
@@ -154,21 +181,32 @@ CONNECTION: Final = OptionGroup(
         ),
         option(
             "tls_ca",
-            Annotated[Path | None, _file("Trust the authorities of this PEM file instead.")],
+            Annotated[
+                Path | None,
+                _file("Trust the authorities of this PEM file instead.", "SAM_REFINE_TLS_CA"),
+            ],
             None,
         ),
         option(
             "tls_cert",
-            Annotated[Path | None, _file("This client's own certificate, PEM (mutual TLS).")],
+            Annotated[
+                Path | None,
+                _file("This client's own certificate, PEM (mutual TLS).", "SAM_REFINE_TLS_CERT"),
+            ],
             None,
         ),
-        option("tls_key", Annotated[Path | None, _file("Its private key, PEM.")], None),
+        option(
+            "tls_key",
+            Annotated[Path | None, _file("Its private key, PEM.", "SAM_REFINE_TLS_KEY")],
+            None,
+        ),
         option(
             "tls_server_name",
             Annotated[
                 str | None,
                 typer.Option(
                     metavar="NAME",
+                    envvar="SAM_REFINE_TLS_SERVER_NAME",
                     help="The name in the server's certificate where it is not the host of --url.",
                     rich_help_panel=_PANEL,
                 ),
@@ -182,7 +220,7 @@ CONNECTION: Final = OptionGroup(
                 typer.Option(
                     metavar="NAME=VALUE",
                     help="Goes with every call, for gateways and restricted protocols. May be "
-                    "given again.",
+                    "given again; in SAM_REFINE_HEADER with semicolons between.",
                     rich_help_panel=_PANEL,
                 ),
             ],
@@ -194,6 +232,7 @@ CONNECTION: Final = OptionGroup(
                 int | None,
                 typer.Option(
                     metavar="N",
+                    envvar="SAM_REFINE_ATTEMPTS",
                     help="How often a request is sent in all where the server cannot be reached, "
                     "has no room or is healing. By default until --timeout-s, or 8 times.",
                     min=1,
@@ -208,6 +247,7 @@ CONNECTION: Final = OptionGroup(
                 float | None,
                 typer.Option(
                     metavar="SECONDS",
+                    envvar="SAM_REFINE_TIMEOUT_S",
                     help="Give a request up after this time, its attempts included. Without it "
                     "only `health` does, after 30.",
                     rich_help_panel=_PANEL,
@@ -217,4 +257,5 @@ CONNECTION: Final = OptionGroup(
         ),
     ),
     _connection,
+    tells_written=True,
 )

@@ -15,8 +15,8 @@ from sam_refine_cli.options.groups import OptionGroup, option
 _PANEL: Final = "Refinement"
 _LARGEST_SHOWN: Final = 1_000_000
 """Higher ends of a range teach nothing."""
-_PNG_LABELS: Final = (0, 65535)
-"""What can be written as a PNG."""
+_PNG_LABELS: Final = (-1, 65535)
+"""What can be written as a PNG, and -1, which is written as 255."""
 
 
 def _option(row: OptionRow) -> Parameter:

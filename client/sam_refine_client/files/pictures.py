@@ -20,7 +20,7 @@ from sam_refine_client.files.colours import (
     class_palette,
     colour_of,
 )
-from sam_refine_client.images import check_rgb
+from sam_refine_client.reading.images import check_rgb
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -21,7 +21,7 @@ from sam_refine_client.files.whole_files import write_whole
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sam_refine_client.images import ImageLike
+    from sam_refine_client.reading.images import ImageLike
     from sam_refine_client.result import RefineResult
 
 Write: TypeAlias = Callable[[BinaryIO], object]

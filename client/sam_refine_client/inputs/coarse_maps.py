@@ -6,37 +6,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_client.embedding import Embedding
-from sam_refine_client.inputs.files import load_array, load_labels
 from sam_refine_client.inputs.images import ImageFile
+from sam_refine_client.reading.coco import dataset_of
+from sam_refine_client.reading.labels import LABEL_SUFFIXES, LabelsLike
+from sam_refine_client.reading.palettes import PaletteLike
+from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
 
 
 @dataclass(frozen=True)
 class CoarseMaps:
     """Where the coarse maps of images are: files, or folders of files of the images' names."""
 
-    logits: Path
-    """Class scores, or a network's raw output, (C, h, w): .npy."""
+    logits: Path | None = None
+    """Class scores, or a network's raw output, (C, h, w)."""
     labels: Path | None = None
-    """Maps (H, W) where they are not the argmax of the scores: .npy or .png."""
+    """Maps (H, W) where they are not the argmax of the scores, or where there are none."""
     embedding: Path | None = None
     """What `Embedding.save` wrote, instead of the images: .npz."""
     activation: str | None = None
     """What makes scores of raw output: a value of the client's `Activation`."""
     image_id: str | None = None
     """The caller's name of the image, where it is one."""
+    palette: PaletteLike | None = None
+    """The colours of coloured label maps."""
 
     def job(self, image: ImageFile) -> dict[str, Any]:
         """The arguments of the client's `refine`. Raises `InvalidRequestError`, `OSError`."""
-        job: dict[str, Any] = {"logits": load_array(image.companion(self.logits, (".npy",)))}
+        job: dict[str, Any] = {}
+        if self.logits is not None:
+            job["logits"] = load_array(image.companion(self.logits, SCORE_SUFFIXES))
         if self.labels is not None:
-            job["labels"] = load_labels(image.companion(self.labels, (".npy", ".png")))
+            job["labels"] = labels_of(image, self.labels)
         if self.embedding is None:
             job["image"] = image.path
         else:
             job["embedding"] = Embedding.load(image.companion(self.embedding, (".npz",)))
-        if self.activation is not None:
-            job["activation"] = self.activation
-        if self.image_id is not None:
-            job["image_id"] = self.image_id
+        for name in ("activation", "image_id", "palette"):
+            if getattr(self, name) is not None:
+                job[name] = getattr(self, name)
         return job
+
+
+def labels_of(image: ImageFile, place: Path) -> LabelsLike:
+    """The label map that goes with an image: in a file or a folder, of COCO, or by class.
+
+    In a folder of folders, one for each class, they are masks. Raises `InvalidRequestError`.
+    """
+    if place.is_dir():
+        inside = sorted(each for each in place.iterdir() if not each.name.startswith("."))
+        if inside and all(each.is_dir() for each in inside):
+            return _masks_of(image, inside)
+    path = image.companion(place, LABEL_SUFFIXES)
+    return dataset_of(path, image.path.name) if path.suffix.lower() == ".json" else path
+
+
+def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | None]:
+    """A mask by class, None where the class has none of the image; by ids if all are numbers."""
+    has_ids = all(folder.name.isdecimal() for folder in folders)
+    masks: dict[int | str, Path | None] = {}
+    for folder in folders:
+        found = [
+            path for each in LABEL_SUFFIXES if (path := folder / f"{image.stem}{each}").exists()
+        ]
+        masks[int(folder.name) if has_ids else folder.name] = found[0] if found else None
+    if not any(masks.values()):
+        raise InvalidRequestError(
+            f"{folders[0].parent} must have a mask of {image.stem} in a folder of a class, got none"
+        )
+    return masks

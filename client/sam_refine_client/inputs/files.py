@@ -1,93 +1,77 @@
-"""What is read from files."""
+"""What is read from files besides images, scores and labels: names of classes, options."""
 
 from __future__ import annotations
 
 import json
-import tokenize
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from sam_refine.contract import InvalidRequestError
 
-from sam_refine.contract import InvalidRequestError, Limits
-
-_LABEL_MODES: Final = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")
-_NO_ARRAY: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    EOFError,
-    SyntaxError,
-    MemoryError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
-"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
-
-
-def load_array(path: Path) -> npt.NDArray[Any]:
-    """A .npy file; raises `InvalidRequestError` where it is none (never unpickles)."""
-    try:
-        with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-    except _NO_ARRAY as error:
-        raise InvalidRequestError(f"{path} must be a .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InvalidRequestError(f"{path} must be a .npy file, got an archive of arrays")
-    return array
-
-
-def load_labels(path: Path) -> npt.NDArray[Any]:
-    """Labels (H, W) as .npy, or as a PNG with a palette or in grey whose pixel values they are.
-
-    Raises `InvalidRequestError` where the file is neither, `OSError` where it cannot be read.
-    """
-    if path.suffix.lower() != ".png":
-        return load_array(path)
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in _LABEL_MODES:
-                raise InvalidRequestError(
-                    f"{path} must have a palette or be grey, its pixel values are the labels; got "
-                    f"the mode {picture.mode}"
-                )
-            check_pixels(str(path), picture.size)
-            return np.asarray(picture).astype(np.int32)
-    except InvalidRequestError:
-        raise
-    except (
-        ValueError,
-        SyntaxError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise InvalidRequestError(f"{path} must be a PNG: {error}") from error
-
-
-def check_pixels(name: str, size: tuple[int, int]) -> None:
-    """Raise `InvalidRequestError` for a picture (width, height) that no server takes by default.
-
-    Before it is decoded: a few kilobytes of PNG may be gigabytes of pixels.
-    """
-    width, height = size
-    if width * height > Limits.max_image_pixels:
-        raise InvalidRequestError(
-            f"{name} must have at most {Limits.max_image_pixels} pixels, got {height} x {width}; "
-            "larger maps are read as .npy"
-        )
+_MOST_NAMES = 65536
 
 
 def load_class_names(path: Path) -> list[str]:
-    """The lines of a text file: names of classes 0, 1, ...; raises `InvalidRequestError`."""
+    """Names of classes 0, 1, ...: the lines of a text file, or JSON.
+
+    JSON is a list of names; an object {id: name} or {name: id}, such as Hugging Face's `id2label`
+    and `label2id`; or a config.json that has one of these. An id without a name is called by its
+    number. Raises `InvalidRequestError` for anything else.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except ValueError as error:
         raise InvalidRequestError(f"{path} must be a text file in UTF-8: {error}") from error
+    if path.suffix.lower() != ".json":
+        names = [line.strip() for line in text.splitlines()]
+        while names and not names[-1]:
+            names.pop()
+        if not all(names):
+            raise InvalidRequestError(
+                f"{path} must have a name on each line, got none on line {names.index('') + 1}"
+            )
+        return names
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
+    return _names_of(path, content)
+
+
+def _names_of(path: Path, content: Any) -> list[str]:
+    if isinstance(content, Mapping):
+        for key in ("id2label", "label2id", "categories", "classes", "names"):
+            if isinstance(content.get(key), Mapping | list):
+                return _names_of(path, content[key])
+    if isinstance(content, list):
+        if all(isinstance(each, str) for each in content):
+            return list(content)
+        if all(isinstance(each, Mapping) and {"id", "name"} <= set(each) for each in content):
+            return _by_id(path, [(each["id"], each["name"]) for each in content])
+    elif isinstance(content, Mapping) and content:
+        keys, values = list(content), list(content.values())
+        if all(map(_is_id, keys)) and all(isinstance(value, str) for value in values):
+            return _by_id(path, list(zip(keys, values, strict=True)))
+        if all(map(_is_id, values)):
+            return _by_id(path, list(zip(values, keys, strict=True)))
+    raise InvalidRequestError(
+        f"{path} must have a list of names, or an object of names by id or of ids by name"
+    )
+
+
+def _is_id(value: Any) -> bool:
+    return not isinstance(value, bool) and str(value).isdecimal()
+
+
+def _by_id(path: Path, pairs: list[tuple[Any, str]]) -> list[str]:
+    names: dict[int, str] = {}
+    for key, name in pairs:
+        if not _is_id(key) or int(key) >= _MOST_NAMES:
+            raise InvalidRequestError(f"{path} must have class ids from 0, got {key!r:.80}")
+        if names.setdefault(int(key), str(name)) != name:
+            raise InvalidRequestError(f"{path} must have one name for each id, got two for {key}")
+    return [names.get(i, str(i)) for i in range(max(names) + 1)]
 
 
 def load_options(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sam_refine.contract import InvalidRequestError
 
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class ImageFile:
         if len(found) != 1:
             names = " or ".join(f"{self.stem}{suffix}" for suffix in suffixes)
             raise InvalidRequestError(
-                f"{place} must have {names}, got {'both' if found else 'none'}"
+                f"{place} must have {names}, got {', '.join(each.name for each in found) or 'none'}"
             )
         return found[0]
 
 
 def find_images(path: Path) -> list[ImageFile]:
-    """The image, or the JPEG and PNG files of a folder, by name; those of its folders are not seen.
+    """The image, or the pictures of a folder, by name; those of its folders are not seen.
 
     Raises `InvalidRequestError` where a folder has none, or two of one stem, or a stem that names a
     folder itself.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sam_refine.contract import ModelSpec, Tensors
@@ -30,6 +30,7 @@ class Call:
     request_id: str
     deadline_s: float | None
     """By `time.monotonic`."""
+    begun_s: float = field(default_factory=time.monotonic)
 
     def remaining_s(self) -> float | None:
         """Seconds left. Raises `DeadlineError` if there are none."""

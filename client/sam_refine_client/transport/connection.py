@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
 import re
 import socket
 import ssl
@@ -22,6 +23,8 @@ from sam_refine.contract import MAX_MESSAGE_BYTES, InvalidRequestError, choice
 _HEADER_NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _ATTEMPTS: Final = 8
+_PATIENCE_S: Final = 1.0
+"""With what may be no server at all."""
 _ROUND_ROBIN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 
@@ -101,16 +104,17 @@ class Retries:
     """
 
     attempts: int | None = None
-    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one, or
-    to an address where no server has answered yet, it calls 8 times, for some 10 seconds."""
+    """Calls in all; 1 never calls again. None goes on until the caller's deadline; without one, to
+    an address where no server has answered yet, or where a server has too little shared memory, it
+    calls 8 times, for some 10 seconds."""
     first_wait_s: float = 0.2
     longest_wait_s: float = 2.0
 
-    def most(self, deadline_s: float | None, *, has_answered: bool) -> float:
-        """How many calls there may be; `has_answered`: whether a server ever has."""
+    def most(self, deadline_s: float | None, *, is_hopeful: bool) -> float:
+        """How many calls there may be; `is_hopeful`: whether the server will surely have room."""
         if self.attempts is not None:
             return self.attempts
-        return math.inf if has_answered and deadline_s is not None else _ATTEMPTS
+        return math.inf if is_hopeful and deadline_s is not None else _ATTEMPTS
 
     def __post_init__(self) -> None:
         attempts = self.attempts
@@ -193,6 +197,35 @@ def triton_arguments(urls: Sequence[str], options: ConnectionOptions) -> dict[st
         "creds": tls.credentials() if tls else None,
         "channel_args": arguments,
     }
+
+
+def plain_address(urls: Sequence[str], options: ConnectionOptions) -> tuple[str, int] | None:
+    """Host and port, if there is only one address and no encryption."""
+    return _host_and_port(urls[0]) if len(urls) == 1 and options.tls is None else None
+
+
+def speaks_http1(address: tuple[str, int]) -> bool:
+    """Whether what listens there answers a question of HTTP/1."""
+    try:
+        with socket.create_connection(address, timeout=_PATIENCE_S) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: sam-refine\r\nConnection: close\r\n\r\n")
+            return connection.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
+def proxy_variable(urls: Sequence[str]) -> str | None:
+    """The variable of the environment by whose proxy gRPC calls these addresses, if it does."""
+    hosts = [_host_and_port(url)[0] for url in urls if not _is_loopback(url)]
+    exceptions = re.split(r"[\s,]+", _first_set("no_grpc_proxy", "no_proxy")[1])
+    if all(any(each and host.endswith(each) for each in exceptions) for host in hosts):
+        return None
+    return _first_set("grpc_proxy", "https_proxy", "http_proxy")[0]
+
+
+def _first_set(*names: str) -> tuple[str | None, str]:
+    """The first variable of the environment that is set, and its value."""
+    return next(((name, os.environ[name]) for name in names if os.environ.get(name)), (None, ""))
 
 
 def _addresses(urls: Sequence[str]) -> str:

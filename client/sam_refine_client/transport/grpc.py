@@ -17,9 +17,14 @@ from sam_refine.contract import (
     Tensors,
     TensorSpec,
 )
+from sam_refine.contract.serving.turns import needed_s
+from sam_refine.contract.serving.unavailable import has_no_room
 from sam_refine_client.errors import (
+    HANGS_UP,
+    HTTP1_INSTEAD,
     OUTCOME_UNKNOWN,
     UNAVAILABLE,
+    DeadlineError,
     OverloadedError,
     ProtocolError,
     RefineError,
@@ -32,8 +37,14 @@ from sam_refine_client.status.info import ServerInfo
 from sam_refine_client.status.questions import Questions
 from sam_refine_client.steps.steps import Pause, Remote, Steps, Work
 from sam_refine_client.transport.call import Call
-from sam_refine_client.transport.connection import ConnectionOptions, Retries, SharedMemoryUse
+from sam_refine_client.transport.connection import (
+    ConnectionOptions,
+    Retries,
+    SharedMemoryUse,
+    speaks_http1,
+)
 from sam_refine_client.transport.shared_memory import Placement, Segment, Segments
+from sam_refine_client.transport.turns import Turns
 
 _LIVENESS_TIMEOUT_S = 1.0
 
@@ -41,11 +52,25 @@ _LIVENESS_TIMEOUT_S = 1.0
 class GrpcTransport:
     """Calls a server, and calls again if it was not reached or had no room."""
 
-    def __init__(self, options: ConnectionOptions, *, local_port: int | None) -> None:
-        """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory."""
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        *,
+        local_port: int | None,
+        proxy: str | None = None,
+        address: tuple[str, int] | None = None,
+    ) -> None:
+        """`local_port`: of a server on this machine; `SharedMemoryUse.AUTO` tries shared memory.
+
+        `proxy` is the variable of the environment whose proxy is on the way, if one is; `address`
+        the only one, where it is not encrypted.
+        """
+        self._proxy = proxy
+        self._address = address
         self._headers = dict(options.headers)
         self._retries = options.retries
         self._has_answered = False
+        self._turns = Turns()
         self._shared_memory = options.shared_memory
         self._segments = Segments(options.headers, local_port)
         self._shares_memory = (
@@ -69,10 +94,16 @@ class GrpcTransport:
                 self._has_answered |= not isinstance(error, UnreachableError)
                 attempts += 1
                 wait_s = _wait_s(self._retries, attempts)
+                work_s = needed_s(raised.message())
+                if work_s is not None:
+                    self._turns.learn(call, work_s)
+                    wait_s = 0.0
+                    if self._turns.is_too_late(call, work_s):
+                        raise call.failed(DeadlineError, error.message) from raised
+                is_hopeful = self._has_answered and not has_no_room(raised.message() or "")
                 if (
                     not _helps_to_wait(error, raised)
-                    or attempts
-                    >= self._retries.most(call.deadline_s, has_answered=self._has_answered)
+                    or attempts >= self._retries.most(call.deadline_s, is_hopeful=is_hopeful)
                     or call.is_over_in(wait_s)
                 ):
                     raise error from raised
@@ -147,13 +178,15 @@ class GrpcTransport:
                 inputs[name].set_data_from_numpy(call.tensors[name])
 
         yield Work(write)
+        turn = self._turns.of(call)
         response = yield Remote(
             "infer",
             {
                 "model_name": call.model.name,
                 "inputs": list(inputs.values()),
                 "outputs": list(outputs.values()),
-                "parameters": dict(call.parameters),
+                "parameters": {**call.parameters, **turn.parameters()},
+                **turn.arguments(),
                 "request_id": call.request_id,
                 "headers": self._headers,
                 "client_timeout": call.remaining_s(),
@@ -185,7 +218,26 @@ class GrpcTransport:
                 is_live = False
             if is_live:
                 return call.failed(OverloadedError, error.message)
+            if (yield from self._is_web_server(error)):
+                text = HTTP1_INSTEAD
+                return error_of(None, text, model=call.model.name, request_id=call.request_id)
+        if isinstance(error, UnreachableError) and self._proxy and "proxy" not in error.advice:
+            error.advice += (
+                f"; calls go by the proxy that {self._proxy} names: set no_proxy to the server's "
+                "host if they should not"
+            )
         return error
+
+    def _is_web_server(self, error: RefineError) -> Steps[bool]:
+        """Whether what hung up, where no server ever answered, speaks HTTP/1."""
+        address = self._address
+        if address is None or self._has_answered or not HANGS_UP.search(error.message):
+            return False
+        try:
+            found: bool = yield Work(lambda: speaks_http1(address))
+        except InferenceServerException:  # the client was closed
+            return False
+        return found
 
 
 def _placement(call: Call) -> Placement:

@@ -30,7 +30,13 @@ from sam_refine.service.answer import answer
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key
 from sam_refine.service.images import to_canvas
 from sam_refine.service.request import read_image
-from sam_refine_client.errors import RefineError, RejectedError, UnreachableError
+from sam_refine.service.room import NoRoomError
+from sam_refine_client.errors import (
+    OverloadedError,
+    RefineError,
+    RejectedError,
+    UnreachableError,
+)
 from sam_refine_client.status.health import Readiness
 from sam_refine_client.status.info import ModelInfo, ModelState, ServerInfo
 from sam_refine_client.steps.steps import Steps, Work
@@ -112,7 +118,8 @@ class LocalTransport:
 
     def _refine(self, call: Call) -> Tensors:
         def embed(image: UInt8, image_id: str | None) -> Float32:
-            key = content_key(image, image_id, "")
+            name = image_id if self._limits.allow_image_ids else None
+            key = content_key(image, name, "")
             embedding = self._cache.get(key)
             if embedding is None:
                 call.remaining_s()
@@ -156,3 +163,5 @@ def _answered(work: Callable[[Call], Tensors], call: Call) -> Tensors:
         raise
     except InvalidRequestError as error:
         raise call.failed(RejectedError, str(error)) from error
+    except NoRoomError as error:
+        raise call.failed(OverloadedError, str(error)) from error

@@ -102,7 +102,8 @@ class Segments:
         return segment
 
     def give_back(self, segment: Segment) -> None:
-        """Keep a segment for later calls; the server has finished with it."""
+        """Keep a segment, cleared, for later calls; the server has finished with it."""
+        segment.array(0, np.dtype(np.uint8), (segment.size_bytes,)).fill(0)
         with self._lock:
             self._lent -= 1
             self._idle.append(segment)

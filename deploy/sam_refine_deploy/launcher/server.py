@@ -41,6 +41,8 @@ from sam_refine_deploy.launcher.stubs import Stub, stubs_of
 
 logger = logging.getLogger(__name__)
 
+MODEL_CONTROL_PROTOCOL: Final = "model-repository"
+SHARED_MEMORY_PROTOCOL: Final = "shared-memory"
 LEAST_SHARED_MEMORY_BYTES: Final = 256 * 2**20
 """Every tensor of a Python model goes through shared memory, some more than once."""
 _ENVIRONMENT: Final = {
@@ -164,7 +166,7 @@ class Server:
         with ExitStack() as stack:
             self._run = stack.enter_context(run_directory())
             _check_ports(self._address, options.ports)
-            if not _is_restricted(options.extra_arguments):
+            if not _is_restricted(SHARED_MEMORY_PROTOCOL, options.extra_arguments):
                 stack.enter_context(published(self._memory_key, options.grpc_port))
             self._start(server, self._run, stack)
             self._wait_until_ready()
@@ -304,11 +306,14 @@ class Server:
         ]
 
     def _restrictions(self) -> Iterator[str]:
-        """Who has no key loads no code, and reads nobody's shared memory."""
-        keys = {"model-repository": (KEY_HEADER, self._control.key)}
-        if not _is_restricted(self.options.extra_arguments):
-            keys["shared-memory"] = (SHARED_MEMORY_KEY, self._memory_key)
+        """Who has no key loads no code, reads nobody's shared memory, and changes no settings."""
+        control, memory = (KEY_HEADER, self._control.key), (SHARED_MEMORY_KEY, self._memory_key)
+        keys = {MODEL_CONTROL_PROTOCOL: control, "logging": control, "trace": control}
+        keys[SHARED_MEMORY_PROTOCOL] = memory
         for protocol, (name, key) in keys.items():
+            is_ours = protocol == MODEL_CONTROL_PROTOCOL  # without it nothing could be healed
+            if not is_ours and _is_restricted(protocol, self.options.extra_arguments):
+                continue
             yield f"--grpc-restricted-protocol={protocol}:{name}={key}"
             yield f"--http-restricted-api={protocol}:{name}={key}"
 
@@ -420,9 +425,9 @@ def _warn_of_little_shared_memory() -> None:
         )
 
 
-def _is_restricted(arguments: Iterable[str]) -> bool:
-    """Whether a caller's own arguments say who may use shared memory."""
-    return any("restricted" in word and "shared-memory" in word for word in arguments)
+def _is_restricted(protocol: str, arguments: Iterable[str]) -> bool:
+    """Whether a deployment's own arguments say who may use one of Triton's protocols."""
+    return any("restricted" in word and protocol in word for word in arguments)
 
 
 def _check_stub(stub: Path, environment: dict[str, str]) -> None:

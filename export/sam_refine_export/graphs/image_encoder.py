@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sam_refine_export.graphs.rearranged_tiny_vit import RearrangedTinyViT
+from sam_refine_export.networks.sam_networks import PIXEL_MEAN, PIXEL_STD
 from sam_refine_export.networks.tiny_vit import TinyViT
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
-"""Per channel of RGB in 0 to 255 (segment-anything build_sam.py)."""
 
 
 class ImageEncoder(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ from sam_refine_export.networks.sam_modules import SamModule, build_sam, modelin
 
 State = Mapping[str, Tensor]
 """Parameters and buffers by name, as `state_dict` has them."""
+
+PIXEL_MEAN: Final = (123.675, 116.28, 103.53)
+PIXEL_STD: Final = (58.395, 57.12, 57.375)
+"""Per channel of RGB in 0 to 255, as every SAM was trained (segment-anything build_sam.py)."""
 
 _KEYS_IN_A_MESSAGE = 5
 

@@ -30,6 +30,7 @@ def source_of(options: ExportOptions) -> Source:
     """
     if options.checkpoint is not None:
         return checkpoint_source(options.checkpoint, sha256(options.checkpoint))
+    assert options.model is not None  # as without a checkpoint it never is
     variant = options.model.variant
     graphs = variant.graphs
     assert graphs is not None  # or `ExportOptions` would have asked for a checkpoint

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskChoice, MaskPromptMode
-from sam_refine_export.graphs.image_encoder import PIXEL_MEAN, PIXEL_STD
 from sam_refine_export.networks.sam_modules import SamModule
-from sam_refine_export.networks.sam_networks import SamNetworks
+from sam_refine_export.networks.sam_networks import PIXEL_MEAN, PIXEL_STD, SamNetworks
 
 _PROMPTS_AT_A_TIME = 8
 

@@ -9,11 +9,15 @@ from sam_refine_export.networks.sam_networks import SamNetworks, State, few, loa
 
 
 def is_sam_vit(size: str, state: State) -> bool:
-    """Whether names and shapes are those of a size, `vit_b`, `vit_l` or `vit_h`."""
-    expected = new_sam(size).state_dict()
-    return {key: tensor.shape for key, tensor in state.items()} == {
-        key: tensor.shape for key, tensor in expected.items()
-    }
+    """Whether the image encoder is of a size, `vit_b`, `vit_l` or `vit_h`: its width and depth."""
+    return _width_and_depth(state) == _width_and_depth(new_sam(size).state_dict())
+
+
+def _width_and_depth(state: State) -> tuple[int, int]:
+    """Of a plain ViT: what the neck takes, and how many blocks there are; 0 where that is none."""
+    neck = state.get("image_encoder.neck.0.weight")
+    blocks = {name.split(".")[2] for name in state if name.startswith("image_encoder.blocks.")}
+    return 0 if neck is None or neck.ndim != 4 else neck.shape[1], len(blocks)
 
 
 def load_sam_vit(size: str, state: State, checkpoint: Path) -> SamNetworks:

@@ -7,6 +7,8 @@ from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
 from sam_refine.contract.serving.heartbeat import Heartbeat
 from sam_refine.contract.serving.run_directory import run_directory
 from sam_refine.service.answer import answer
+from sam_refine.service.memory import shared_memory_bytes
+from sam_refine.service.work_times import WorkTimes
 from sam_refine.triton.devices import arrays_of
 from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.models import ImageEmbedder, decode, judge_of
@@ -26,6 +28,7 @@ class TritonPythonModel:
         self.repository = Path(args["model_repository"]).parent
         self.metrics = RefineMetrics()
         self.embed = ImageEmbedder(args, self.limits, self.metrics)
+        self.work_times = WorkTimes()
         self.heartbeat = Heartbeat(run_directory())
 
     def finalize(self):
@@ -47,4 +50,6 @@ class TritonPythonModel:
             judge=judge_of(request, self.repository),
             place=self.arrays.place,
             report=self.metrics.refined,
+            work_times=self.work_times,
+            shared_memory_bytes=shared_memory_bytes(),
         )

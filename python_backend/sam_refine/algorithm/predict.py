@@ -63,7 +63,7 @@ def decode_batches(
     """Decode the prompts `b_size` at a time: which they are, their low-res logits, their IoUs."""
     for start in range(0, len(prompts), b_size):
         batch = slice(start, min(start + b_size, len(prompts)))
-        low_res_logits, ious = decode(embedding, prompts.batch(batch.start, batch.stop))
+        low_res_logits, ious = decode(embedding, prompts.some(batch))
         yield batch, low_res_logits, to_numpy(ious)
 
 

@@ -71,12 +71,12 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.mask_index)
 
-    def batch(self, start: int, stop: int) -> Prompts:
-        """Prompts [start, stop) with the mask prompts that they name, no others."""
-        used, mask_index = np.unique(self.mask_index[start:stop], return_inverse=True)
+    def some(self, which: slice | Indices) -> Prompts:
+        """Some of the prompts, with the mask prompts that they name and no others."""
+        used, mask_index = np.unique(self.mask_index[which], return_inverse=True)
         return Prompts(
-            self.point_coords[start:stop],
-            self.point_labels[start:stop],
+            self.point_coords[which],
+            self.point_labels[which],
             take(self.mask_prompts, used, 0),
             mask_index.astype(np.int64),
             self.mask_prompt,

@@ -31,6 +31,9 @@ class Limits:
     """Q: regions of one coarse map; each is a prompt for the decoder."""
     max_cached_embeddings: int = field(default=64, metadata={"minimum": 0})
     """Image embeddings kept for later requests on the same image, 4 MiB each; 0 keeps none."""
+    allow_image_ids: int = field(default=0, metadata={"minimum": 0, "maximum": 1})
+    """1 believes callers' names of images, which all callers share: whoever knows a name, or gives
+    the same to another picture, gets the first one's embedding. 0 goes by an image's content."""
     bytes_per_prompt: int = 250_000_000
     """Free memory that a prompt asks for in a call of the decoder, of up to 32 prompts. The listing
     has 3e9; the exported decoder takes 5.2e7, measured, and the rest is for other work on the
@@ -39,7 +42,8 @@ class Limits:
     def __post_init__(self) -> None:
         for limit in fields(self):
             minimum = limit.metadata.get("minimum", 1)
-            value = integer(limit.name, getattr(self, limit.name), minimum)
+            maximum = limit.metadata.get("maximum")
+            value = integer(limit.name, getattr(self, limit.name), minimum, maximum)
             object.__setattr__(self, limit.name, value)
 
     @classmethod

@@ -13,10 +13,12 @@ from sam_refine.contract.checks import InvalidRequestError, shown
 from sam_refine.contract.limits import MAX_SCORE
 from sam_refine.contract.presets import PRESETS
 from sam_refine.contract.rows import Choice, OptionTable, option
+from sam_refine.contract.serving.turns import WORK_TIME_S
 
 IMAGE_ID: Final = "image_id"
 """Request parameter: the caller's own name of an image, 1 to 256 characters. A later request with
-the same name and image size takes the embedding of the first and does not look at its pixels."""
+the same name and image size takes the embedding of the first and does not look at its pixels, where
+the deployment allows that (`Limits.allow_image_ids`)."""
 MAX_IMAGE_ID: Final = 256
 PRESET: Final = "preset"
 """Request parameter: the name of a set of options, which others of the request change."""
@@ -68,7 +70,8 @@ class RefineOptions(OptionTable):
         0.0,
         range=(0.0, MAX_SCORE),
         label="Confidence threshold",
-        help="Places where every class scores lower belong to no region. 0 turns this off.",
+        help="Places where every class scores lower belong to no region, nor do classes that "
+        "nowhere score as much. 0 turns this off, below 0 too.",
         reason="Off, as published. Raise it if the network is often unsure and its unsure pixels "
         "should not shape a region.",
     )
@@ -165,7 +168,7 @@ class RefineOptions(OptionTable):
             if name not in cls.rows:
                 raise InvalidRequestError(
                     f"parameter {shown(name)} is not an option; the options are "
-                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID} and {PRESET}"
+                    f"{', '.join(sorted(cls.rows))}, besides {IMAGE_ID}, {PRESET} and {WORK_TIME_S}"
                 )
         if preset is not None:
             values = {**_of_preset(preset), **values}

@@ -17,8 +17,10 @@ from sam_refine.algorithm.pipeline import Refinement, refine
 from sam_refine.algorithm.predict import Decode
 from sam_refine.contract import OUTPUTS, JudgeKind, Limits, OutputRow, Tensors, TensorSpec
 from sam_refine.numerics.arrays import Array, Float32, UInt8, to_numpy
-from sam_refine.service.memory import free_memory_bytes
+from sam_refine.service.memory import free_memory_bytes, system_memory
 from sam_refine.service.request import read_request
+from sam_refine.service.room import check_room
+from sam_refine.service.work_times import WorkTimes, size_class
 
 Embed = Callable[[UInt8, str | None], Float32]
 """Image (H, W, 3) and the caller's name of it to SAM's embedding (1, 256, 64, 64)."""
@@ -39,13 +41,19 @@ def answer(
     judge: Judge | None = None,
     place: Place = lambda array: array,
     report: Report = lambda refinement: None,
+    work_times: WorkTimes | None = None,
+    shared_memory_bytes: int | None = None,
 ) -> Tensors:
     """The outputs that are named, by name: the request is read, refined and written.
 
-    `judge` is the deployment's own, None where it has none. Raises `InvalidRequestError` for a
-    request that breaks a rule, and whatever `embed`, `decode` and `judge` raise.
+    `judge` is the deployment's own, None where it has none; `work_times` are what it knows of how
+    long such work takes; `shared_memory_bytes` all that there is for outputs, None where they need
+    none. Raises `InvalidRequestError` for a request that breaks a rule, `TooLateError` for one that
+    could not be in time, `NoRoomError` for one that finds no memory, and whatever `embed`, `decode`
+    and `judge` raise.
     """
     request = read_request(tensors, parameters, outputs, limits, has_judge=judge is not None)
+    check_room(request, outputs, system_memory(), shared_memory_bytes)
     request = request.placed(place)
     wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
 
@@ -61,18 +69,20 @@ def answer(
     }
     chosen = judges[request.options.judge]
     work = refine if chosen is None else partial(refine_judged, judge=chosen)
-    refinement = work(
-        request.scores,
-        request.labels,
-        request.options,
-        embed=embedding,
-        decode=decode,
-        free_memory_bytes=free_memory_bytes(),
-        bytes_per_prompt=limits.bytes_per_prompt,
-        max_regions=request.max_regions,
-        want_labels="labels" in wanted,
-        want_logits="logits" in wanted,
-    )
+    kind = (size_class(request.scores.size_image), request.options.judge, request.image is None)
+    with (work_times or WorkTimes()).within(request.work_time_s, kind):
+        refinement = work(
+            request.scores,
+            request.labels,
+            request.options,
+            embed=embedding,
+            decode=decode,
+            free_memory_bytes=free_memory_bytes(),
+            bytes_per_prompt=limits.bytes_per_prompt,
+            max_regions=request.max_regions,
+            want_labels="labels" in wanted,
+            want_logits="logits" in wanted,
+        )
     report(refinement)
     return output_tensors(refinement, outputs)
 

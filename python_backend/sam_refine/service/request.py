@@ -24,12 +24,16 @@ from sam_refine.contract import (
     RefineOptions,
     Tensors,
 )
+from sam_refine.contract.checks import number
+from sam_refine.contract.serving.turns import WORK_TIME_S
 from sam_refine.numerics.arrays import Array, Float32, Labels, UInt8
 from sam_refine.service.images import check_size, decode_image
 
 UINT8_OUTPUTS: Final = frozenset(
     row.uint8_tensor.name for row in OUTPUTS if row.uint8_tensor is not None
 )
+
+LONGEST_WORK_S: Final = 1e8
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class RefineRequest:
     options: RefineOptions
     max_regions: int
     """The lower one of the caller's and the deployment's limit."""
+    work_time_s: float | None
+    """Seconds that the caller gives to the work."""
 
     def placed(self, place: Callable[[npt.NDArray[Any]], Array]) -> RefineRequest:
         """The same with what is computed with where `place` puts it."""
@@ -91,6 +97,7 @@ def read_request(
         labels,
         options,
         max_regions=min(limits.max_regions, options.max_regions or limits.max_regions),
+        work_time_s=_read_work_time(parameters),
     )
 
 
@@ -109,7 +116,7 @@ def read_image(tensors: Tensors, limits: Limits) -> UInt8:
 def _read_options(parameters: Mapping[str, object]) -> RefineOptions:
     try:
         return RefineOptions.from_parameters(
-            {name: value for name, value in parameters.items() if name != IMAGE_ID}
+            {k: value for k, value in parameters.items() if k not in (IMAGE_ID, WORK_TIME_S)}
         )
     except InvalidRequestError as error:
         raise InvalidOptionError(str(error)) from error
@@ -146,6 +153,15 @@ def _read_image_id(parameters: Mapping[str, object], embedding: Float32 | None) 
             f"{IMAGE_ID} must be a text of 1 to {MAX_IMAGE_ID} characters, got {image_id!r:.80}"
         )
     return image_id
+
+
+def _read_work_time(parameters: Mapping[str, object]) -> float | None:
+    if WORK_TIME_S not in parameters:
+        return None
+    try:
+        return number(WORK_TIME_S, parameters[WORK_TIME_S], 0, LONGEST_WORK_S)
+    except InvalidRequestError as error:
+        raise InvalidOptionError(str(error)) from error
 
 
 def _read_scores(tensors: Tensors, size_image: tuple[int, int], limits: Limits) -> ClassScores:

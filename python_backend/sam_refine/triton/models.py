@@ -21,6 +21,7 @@ from sam_refine.contract import (
     ModelSpec,
 )
 from sam_refine.contract.serving.run_directory import run_directory
+from sam_refine.contract.serving.turns import is_busy
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
@@ -28,9 +29,9 @@ from sam_refine.triton.devices import Arrays, NumpyArrays
 from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.requests import CancelledError, ModelCallError, UnavailableError
 
-HEALING_S: Final = 30.0
-"""How long a call waits for a model that the server's supervisor is loading anew."""
-_HEALING_POLL_S: Final = 0.1
+LONGEST_WAIT_S: Final = 30.0
+"""How long a call waits for a model that has a full queue, or that a supervisor loads anew."""
+_POLL_S: Final = 0.1
 
 
 def call_model(
@@ -38,13 +39,15 @@ def call_model(
 ) -> list[Array]:
     """Call another model on behalf of `request` (BLS) and return the named outputs.
 
-    A callee that is being healed is waited for and called again, where somebody heals it.
+    A callee that is busy is waited for and called again; so is one that is being healed, where
+    somebody heals it.
 
     Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
     Raises `UnavailableError` where the callee has no room, or is not back in time, and
     `ModelCallError` where it fails.
     """
-    give_up_s = time.monotonic() + (HEALING_S if run_directory() else 0)
+    give_up_s = time.monotonic() + LONGEST_WAIT_S
+    is_supervised = run_directory() is not None
     while True:
         if request.is_cancelled():
             raise CancelledError
@@ -63,11 +66,12 @@ def call_model(
         message = f"{model.name}: {text}"
         if has_no_room(text):
             raise UnavailableError(message)
-        if not is_healing(text):
+        if not (is_busy(text) or is_healing(text)):
             raise ModelCallError(message)
-        if time.monotonic() > give_up_s:
+        is_hopeless = is_healing(text) and not is_supervised
+        if is_hopeless or time.monotonic() > give_up_s:
             raise UnavailableError(message)
-        time.sleep(_HEALING_POLL_S)
+        time.sleep(_POLL_S)
 
 
 class ImageEmbedder:
@@ -77,13 +81,15 @@ class ImageEmbedder:
         """With `initialize`'s arguments. Raises `OSError` where there can be no cache."""
         self._directory = open_server_directory()
         self._cache = EmbeddingCache(self._directory, limits.max_cached_embeddings)
+        self._allows_names = bool(limits.allow_image_ids)
         self._encoder = Path(args["model_repository"]).parent / SAM_IMAGE_ENCODER.name
         self._metrics = metrics
         metrics.stored(len(self._cache))
 
     def __call__(self, request: Any, image: UInt8, image_id: str | None) -> Float32:
         """The embedding (1, 256, 64, 64) of an image (H, W, 3); raises as `call_model` does."""
-        key = content_key(image, image_id, self._encoder_version())
+        name = image_id if self._allows_names else None
+        key = content_key(image, name, self._encoder_version())
         embedding = self._cache.get(key)
         self._metrics.looked_up(hit=embedding is not None)
         if embedding is None:

@@ -8,6 +8,8 @@ What an error of this library becomes for the caller, and how it is counted:
     CancelledError        CANCELLED     fixed      cancelled
     ModelCallError        INTERNAL      its text   model_failed
     UnavailableError      UNAVAILABLE   its text   unavailable
+    TooLateError          UNAVAILABLE   its text   too_late
+    NoRoomError           UNAVAILABLE   its text   out_of_memory
     MemoryError           UNAVAILABLE   fixed      out_of_memory
     any other             INTERNAL      fixed      internal
 """
@@ -31,6 +33,8 @@ from sam_refine.contract import (
     Tensors,
 )
 from sam_refine.contract.serving.unavailable import has_no_room
+from sam_refine.service.room import NoRoomError
+from sam_refine.service.work_times import TooLateError
 
 Answer = Callable[[Any], Tensors]
 """One request to its outputs by name."""
@@ -63,8 +67,10 @@ class FailureReason(str, Enum):
     """The encoder or the decoder answered with an error."""
     UNAVAILABLE = "unavailable"
     """The encoder or the decoder was not back in time, or shared memory was used up."""
+    TOO_LATE = "too_late"
+    """The work would have ended after its caller's deadline, and was not begun."""
     OUT_OF_MEMORY = "out_of_memory"
-    """Memory ran out on the way."""
+    """There was not enough memory, or it ran out on the way."""
     INTERNAL = "internal"
     """A fault of this program; the server's log has the traceback."""
 
@@ -121,8 +127,12 @@ def _failure(error: Exception) -> tuple[str, int, FailureReason]:
             return str(error), codes.INTERNAL, FailureReason.MODEL_FAILED
         case UnavailableError():
             return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
+        case TooLateError():
+            return str(error), codes.UNAVAILABLE, FailureReason.TOO_LATE
         case pb_utils.TritonModelException() if has_no_room(str(error)):
             return str(error), codes.UNAVAILABLE, FailureReason.UNAVAILABLE
+        case NoRoomError():
+            return str(error), codes.UNAVAILABLE, FailureReason.OUT_OF_MEMORY
         case MemoryError():
             text = "not enough memory for this request"
             return text, codes.UNAVAILABLE, FailureReason.OUT_OF_MEMORY

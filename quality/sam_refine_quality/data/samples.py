@@ -10,12 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine_client.images import ImageLike
 from sam_refine_client.inputs.coarse_maps import CoarseMaps
-from sam_refine_client.inputs.files import load_labels
 from sam_refine_client.inputs.images import ImageFile, find_images
-
-LABEL_SUFFIXES = (".npy", ".png")
+from sam_refine_client.reading.images import ImageLike
+from sam_refine_client.reading.labels import LABEL_SUFFIXES, load_labels
+from sam_refine_client.reading.notes import Notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +25,19 @@ class Sample:
     image: ImageLike
     """As the client's `refine` takes it."""
     logits: Any
-    """Class scores (C, h, w), numpy or torch, at any resolution up to the image's."""
+    """Class scores as the client's `refine` takes them; None where there are labels alone."""
     truth: npt.NDArray[np.integer[Any]]
     """(H, W) class ids in [0, C), or the label of void."""
     labels: Any = None
-    """(H, W) the coarse map, where it is not the argmax of the scores."""
+    """The coarse map, where it is not the argmax of the scores, or where there are none."""
     activation: str | None = None
     """What makes scores of raw output: a value of the client's `Activation`."""
     truth_name: str = "truth"
     """What errors of the truth begin with: its file, where it has one."""
+    palette: Any = None
+    """The colours of labels that are coloured."""
+    warnings: tuple[str, ...] = ()
+    """What was doubtful about the truth's file."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,20 @@ class SampleFiles:
 
     def read(self) -> Sample:
         """All of it but the image itself. Raises `InvalidRequestError`, `OSError`."""
-        job = self.coarse_maps.job(self.image)
+        job, notes = self.coarse_maps.job(self.image), Notes()
         truth = self.image.companion(self.truth, LABEL_SUFFIXES)
+        palette, name = self.coarse_maps.palette, self.image.path.name
+        labels = load_labels(truth, notes, palette=palette, image_name=name)
         return Sample(
             self.name,
             self.image.path,
-            job["logits"],
-            load_labels(truth),
+            job.get("logits"),
+            labels,
             job.get("labels"),
             job.get("activation"),
             str(truth),
+            palette,
+            notes.sentences,
         )
 
 
@@ -70,18 +77,19 @@ AnySample: TypeAlias = Sample | SampleFiles
 
 def find_samples(
     images: Path,
-    logits: Path,
+    logits: Path | None,
     truth: Path,
     *,
     labels: Path | None = None,
     activation: str | None = None,
+    palette: Any = None,
     limit: int | None = None,
 ) -> Sequence[SampleFiles]:
     """The first `limit` labelled images of a folder, by name, or the one image with its files.
 
     `logits/street.npy`, `truth/street.png` and, if there are `labels`, `labels/street.png` go with
-    `images/street.jpg`; label maps may also be .npy. Whether they are there is seen when each is
-    read. Raises `InvalidRequestError` where there is no image.
+    `images/street.jpg`, in any of the forms that the client reads. Whether they are there is seen
+    when each is read. Raises `InvalidRequestError` where there is no image.
     """
-    coarse_maps = CoarseMaps(logits, labels, activation=activation)
+    coarse_maps = CoarseMaps(logits, labels, activation=activation, palette=palette)
     return [SampleFiles(image, coarse_maps, truth) for image in find_images(images)[:limit]]

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from sam_refine_client.arrays import AnyLabels, UInt8
-from sam_refine_client.images import ImageLike
+from sam_refine_client.reading.images import ImageLike
 from sam_refine_quality.evaluation import ImageOutcome, Refined
 from sam_refine_quality.metrics.figures import MapFigures
 from sam_refine_quality.metrics.truth import Truth

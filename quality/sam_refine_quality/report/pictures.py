@@ -11,7 +11,7 @@ from PIL import Image
 
 from sam_refine_client.arrays import UInt8
 from sam_refine_client.files.pictures import overlay
-from sam_refine_client.images import rgb_of
+from sam_refine_client.reading.images import rgb_of
 from sam_refine_quality.report.gallery import Change, Exhibit
 
 LARGEST: Final = (560, 420)

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.algorithm.judging.changes import Changes, propose_changes
+from sam_refine.algorithm.judging.changes import Changes, ProposedMap
 from sam_refine.algorithm.judging.judge import Judge
 from sam_refine.algorithm.judging.merge import judged_map
-from sam_refine.algorithm.judging.pipeline import RegionPlaces, all_masks, blank_report, propose
+from sam_refine.algorithm.judging.pipeline import (
+    RegionPlaces,
+    all_masks,
+    blank_report,
+    largest_first,
+    propose,
+)
 from sam_refine.algorithm.predict import MAX_BATCH_SIZE, Decode, decode_batches
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
@@ -35,7 +41,7 @@ class Recording:
     options: RefineOptions
     regions: Regions
     batches: Sequence[Batch]
-    """Of the regions, in their order."""
+    """Of the regions, the largest first."""
 
     @classmethod
     def of(
@@ -65,28 +71,26 @@ class Recording:
 
     def masks(self) -> Iterator[tuple[int, Float32, Float32]]:
         """Of each region: its index, low-res logits (4, h_l, w_l), predicted IoUs (4,)."""
+        order = largest_first(self.regions)
         for batch, logits, ious in self._in_batches():
-            for index, region in enumerate(range(batch.start, batch.stop)):
+            for index, region in enumerate(order[batch].tolist()):
                 yield region, logits[index], ious[index]
 
     def changes(self, judge: Judge) -> Changes:
         """What a judge of masks would propose; there must be regions."""
         places, report = self.places(), blank_report(self.regions, self.options)
-        proposals = [
-            proposal
-            for batch in self._in_batches()
-            for proposal in propose(judge, places, self.regions, *batch, report)
-        ]
-        return propose_changes(
-            proposals, self.labels, self.scores, self.regions, places.grid, self.options
-        )
+        proposed = ProposedMap(self.labels, self.scores, self.regions, places.grid)
+        for batch in self._in_batches():
+            for proposal in propose(judge, places, self.regions, *batch, report):
+                proposed.paint(proposal)
+        return proposed.changes(self.options.ignore_label)
 
     def refined(self, judge: Judge, least_gains: Sequence[float]) -> list[Labels]:
         """The map (H, W) that a judge makes of it, at each `min_gain`."""
         if len(self.regions) == 0:
             return [self.labels for _ in least_gains]
         changes = self.changes(judge)
-        gains = judge.change_gains(changes.features)
+        gains = changes.gains(judge)
         maps = []
         for least in least_gains:
             refined = judged_map(

@@ -69,4 +69,4 @@ def change_table(recording: Recording, judge: Judge) -> Table:
     truth = recording.truth.labels[changes.rows, changes.columns]
     known = recording.truth.valid[changes.rows, changes.columns]
     gains = (changes.new == truth).astype(np.float32) - (changes.old == truth)
-    return Table(changes.features[known], gains[known])
+    return Table(changes.features(np.flatnonzero(known)), gains[known])

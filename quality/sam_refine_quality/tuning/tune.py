@@ -14,12 +14,13 @@ from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine.numerics.arrays import Float32, Labels
 from sam_refine_client import Embedding, RefineClient
-from sam_refine_client.images import rgb_of
-from sam_refine_client.request import ScoresDtype, label_tensors, score_tensors
-from sam_refine_quality.data.samples import AnySample, Sample, SampleFiles
+from sam_refine_client.reading.arrays import numpy_of, unwrapped
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.request import ScoresDtype, score_tensors
+from sam_refine_quality.data.samples import AnySample, SampleFiles
 from sam_refine_quality.metrics.bootstrap import RESAMPLES, resample
 from sam_refine_quality.metrics.statistics import ChangeSums, MapSums, Numbers
-from sam_refine_quality.metrics.truth import Truth
+from sam_refine_quality.reading import ReadSample
 from sam_refine_quality.result import PairFigures, ends_of, number_of
 from sam_refine_quality.tuning.learn import FOLDS, OnStep, TreesJudge, cross_validate, learn
 from sam_refine_quality.tuning.recording import Recording
@@ -65,12 +66,14 @@ def tune(
     timeout_s: float | None = None,
     on_step: OnStep = lambda step: None,
     watch: Callable[[str], object] = lambda name: None,
+    warn: Callable[[str, str], object] = lambda name, warning: None,
 ) -> Tuned:
     """Learn a judge of masks from labelled images, and try it on images that it has not seen.
 
     `samples` and `ignore_label` are those of `evaluate`. `groups` has a group for each sample, such
     as the video that it is from: a judge is never tried on a group that it has learned from; by
-    default each image is one. `watch` is told of each image that is ready.
+    default each image is one. `watch` is told of each image that is ready, `warn` of what was
+    doubtful about one.
 
     Raises `InvalidRequestError` for fewer than two groups, for images that break a rule, and where
     there is nothing to learn; and the client's `RefineError`s.
@@ -79,7 +82,16 @@ def tune(
     options = RefineOptions.of_preset("judged")
     for source in samples:
         sample = source.read() if isinstance(source, SampleFiles) else source
-        recording = _record(client, sample, options, ignore_label, timeout_s)
+        notes = Notes(sample.warnings)
+        read = ReadSample.of(
+            sample,
+            notes,
+            classes=None if class_names is None else len(class_names),
+            void=ignore_label,
+        )
+        recording = _record(client, read, options, timeout_s)
+        for warning in notes.sentences:
+            warn(sample.name, warning)
         if classes not in (None, recording.truth.classes):
             raise InvalidRequestError(
                 f"{sample.name} must have {classes} classes like the images before, "
@@ -87,7 +99,7 @@ def tune(
             )
         classes = recording.truth.classes
         recordings.append(recording)
-        digests[sample.name] = _digest(sample)
+        digests[sample.name] = _digest(read)
         watch(sample.name)
     of_group = _checked_groups(groups, len(recordings))
     assert classes is not None
@@ -120,33 +132,25 @@ def tune(
 
 
 def _record(
-    client: RefineClient,
-    sample: Sample,
-    options: RefineOptions,
-    ignore_label: int | None,
-    timeout_s: float | None,
+    client: RefineClient, read: ReadSample, options: RefineOptions, timeout_s: float | None
 ) -> Recording:
-    (values,) = score_tensors(sample.logits, sample.activation, ScoresDtype.AUTO).values()
-    labels = label_tensors(sample.labels).get("LABELS")
-    truth = Truth.of(sample.truth, len(values), ignore_label, sample.truth_name)
-    height, width = rgb_of(sample.image).shape[:2]
-    for name, found in ((sample.truth_name, truth.labels.shape), ("labels", _shape(labels))):
-        if found not in (None, (height, width)):
-            raise InvalidRequestError(
-                f"{name} must be {(height, width)} like its image {sample.name}, got {found}"
-            )
-    embedding = client.embed(sample.image, timeout_s=timeout_s)
+    coarse, name = read.coarse(None), read.sample.name
+    (values,) = score_tensors(coarse.scores, ScoresDtype.AUTO).values()
+    embedding = client.embed(read.image, timeout_s=timeout_s)
 
     def decode(values: Float32, prompts: Prompts) -> tuple[Float32, Float32]:
         inputs = prompts.decoder_inputs()
         return client.draw_masks(Embedding(values, embedding.size_hw), inputs, timeout_s=timeout_s)
 
-    scores = ClassScores(values, (height, width))
-    return Recording.of(sample.name, scores, labels, truth, embedding.values, decode, options)
-
-
-def _shape(labels: Labels | None) -> tuple[int, ...] | None:
-    return None if labels is None else labels.shape
+    return Recording.of(
+        name,
+        ClassScores(values, read.size_hw),
+        coarse.labels,
+        read.truth,
+        embedding.values,
+        decode,
+        coarse.options(options),
+    )
 
 
 def _checked_groups(groups: Sequence[Hashable] | None, images: int) -> list[Hashable]:
@@ -226,10 +230,16 @@ def _doubts(
     return tuple(doubts)
 
 
-def _digest(sample: Sample) -> str:
-    """SHA-256 of scores and truth, as they were given."""
-    digest = hashlib.sha256()
-    for array in (np.asarray(sample.logits), sample.truth):
+def _digest(read: ReadSample) -> str:
+    """SHA-256 of scores and truth, as they were given; of labels where there are no scores."""
+    sample, digest = read.sample, hashlib.sha256()
+    given = (
+        read.coarse(None).labels
+        if sample.logits is None
+        else numpy_of("logits", unwrapped("logits", sample.logits))
+    )
+    assert given is not None
+    for array in (given, sample.truth):
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

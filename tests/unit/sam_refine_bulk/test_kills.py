@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sam_refine.contract import RefineOptions
 from sam_refine_bulk import Source, Work, refine_shards, state_of, verify
 from sam_refine_bulk.job import begin
-from support.bulk import (
+from support.bulk.data_sets import (
     FakeClient,
     computed,
     data_set,
@@ -40,7 +40,9 @@ def run(source, output, kill_at, log, work=WORK):
 
     def child():
         step = killing_at(kill_at)
-        started = begin(Source(str(source)), output, RefineOptions(), None, {"model_card": "x"})
+        started = begin(
+            Source(str(source)), output, RefineOptions(), None, None, {"model_card": "x"}
+        )
         refine_shards(started.shards, output, FakeClient(log, step), work, step=step)
 
     return forked(child)

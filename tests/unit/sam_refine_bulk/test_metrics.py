@@ -13,7 +13,7 @@ from sam_refine_bulk.metrics import MetricsFile, Progress
 
 def state(**counts):
     given = {"shards": 4, "committed": 2, "at_work": 0, "damaged": {}, "done": 19, "failed": 1,
-             "regions": 0, "kept": 0, "reasons": {"input": 1}}  # fmt: skip
+             "regions": 0, "kept": 0, "warned": 0, "reasons": {"input": 1}}  # fmt: skip
     return State(**{**given, **counts})
 
 

@@ -36,7 +36,7 @@ from sam_refine_client import (
     ServerError,
     UnreachableError,
 )
-from support.bulk import (
+from support.bulk.data_sets import (
     FakeClient,
     computed,
     data_set,
@@ -70,7 +70,7 @@ def output(tmp_path):
 
 
 def started(source, output):
-    return begin(Source(str(source)), output, RefineOptions(), None, {}).shards
+    return begin(Source(str(source)), output, RefineOptions(), None, None, {}).shards
 
 
 def run(source, output, client=None, work=WORK, **options):
@@ -88,6 +88,7 @@ def keys(count):
         transient(OverloadedError, 50, "Failed to increase the shared memory pool size"),
         transient(OverloadedError, 50, "the stub is not healthy"),
         transient(CancelledError, 50),
+        transient(OverloadedError, 50, "a gateway on the way lets no more calls through now"),
         transient(ServerError, 2),
         transient(DeadlineError, 2),
         [*transient(ServerError, 1), *transient(UnreachableError, 9), *transient(ServerError, 1)],

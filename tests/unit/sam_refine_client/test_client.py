@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from operator import methodcaller
 
 import grpc
+import numpy as np
 import pytest
 
 from sam_refine_client import (
@@ -347,3 +352,73 @@ def test_client_in_a_forked_process_has_its_own_connection_and_memory():
         assert len({call.request.name for call in registered}) == 2
         assert len(server.calls("SystemSharedMemoryUnregister")) == 2
         assert server.regions == {}
+
+
+# --- Pickling --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["spawn", "forkserver"])
+def test_client_works_in_a_worker_that_it_was_pickled_to(how, small):
+    with FakeTriton() as server, RefineClient(server.address) as client:
+        client.refine(**small)  # connected, and pickled all the same
+        with ProcessPoolExecutor(1, mp_context=get_context(how)) as pool:
+            refine = methodcaller("refine", **small)
+            result = pool.submit(refine, client).result(PATIENCE_S)
+        assert result.labels.shape == client.refine(**small).labels.shape == (60, 90)
+        assert result.image is None  # arrays are not pickled back
+
+
+@pytest.mark.parametrize("kind", [RefineClient, AsyncRefineClient])
+def test_client_is_pickled_as_address_and_options(kind):
+    connection = ConnectionOptions(headers={"x-key": "abc"}, retries=Retries(attempts=2))
+    copy = pickle.loads(pickle.dumps(kind(["127.0.0.1:1", "127.0.0.1:2"], connection=connection)))
+    assert type(copy) is kind
+    assert copy._arguments["url"] == "ipv4:127.0.0.1:1,127.0.0.1:2"
+    assert copy._transport._headers == {"x-key": "abc"}
+    assert copy._transport._retries == Retries(attempts=2)
+
+
+def test_closed_client_is_not_pickled():
+    client = RefineClient("127.0.0.1:1")
+    client.close()
+    with pytest.raises(UnreachableError, match="the client is closed"):
+        pickle.dumps(client)
+
+
+# --- What was doubtful -----------------------------------------------------------------------
+
+
+def test_what_was_doubtful_is_in_the_result_of_every_way_to_ask(client_of, small):
+    doubtful = {"image": small["image"].astype(np.uint16), "logits": small["logits"] - 1}
+    with FakeTriton() as server, client_of(server.address) as client:
+        result = client.refine(**doubtful)
+        (outcome,) = client.refine_many([doubtful])
+        embedding = replace(client.embed(doubtful["image"]), size_hw=(60, 90))
+        of_embedding = client.refine(embedding=embedding, logits=doubtful["logits"])
+        sure = client.refine(**{**small, "activation": "none"})
+    of_image, of_scores = result.warnings
+    assert "16 bits per channel" in of_image
+    assert "give activation=" in of_scores
+    assert outcome.result.warnings == of_embedding.warnings == result.warnings
+    assert embedding.warnings == (of_image,)
+    assert sure.warnings == ()
+
+
+def test_coarse_map_that_the_client_has_is_not_asked_for(client_of, small):
+    labels = np.arange(60 * 90).reshape(60, 90) % 3
+    with FakeTriton() as server, client_of(server.address) as client:
+        result = client.refine(**small, labels=labels)
+        client.refine(**small)
+        asked = [{each.name for each in seen.request.outputs} for seen in server.calls()]
+    np.testing.assert_array_equal(result.coarse_labels, labels)
+    assert ["COARSE_LABELS_UINT8" in names for names in asked] == [False, True]
+    assert 0 < result.changed_fraction < 1
+    assert result._repr_png_().startswith(b"\x89PNG")
+
+
+def test_options_may_be_a_dict(client_of, small):
+    with FakeTriton() as server, client_of(server.address) as client:
+        client.refine(**small, options={"preset": "safe", "min_region_area": 9})
+        (seen,) = server.calls()
+    assert seen.request.parameters["min_region_area"].int64_param == 9
+    assert seen.request.parameters["judge"].string_param == "rule"

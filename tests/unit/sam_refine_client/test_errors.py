@@ -41,6 +41,36 @@ CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 THREE_ATTEMPTS = ConnectionOptions(retries=Retries(attempts=3, first_wait_s=0.01))
 
 
+HTTP2 = "Received http2 header with status:"
+FRAME = "Failed parsing HTTP/2 (Expected SETTINGS frame as the first frame, got frame type"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind", "message"),
+    [
+        ("UNKNOWN", f"{HTTP2} 413", OverloadedError, "refuses a message of this size (HTTP 413)"),
+        ("UNAVAILABLE", f"{HTTP2} 429", OverloadedError, "lets no more calls through now"),
+        ("UNAVAILABLE", f"{HTTP2} 502", UnreachableError, "reaches no server behind it (HTTP 502)"),
+        ("PERMISSION_DENIED", f"{HTTP2} 403", ForbiddenError, "does not let this caller in"),
+        ("UNIMPLEMENTED", f"{HTTP2} 404", ProtocolError, "without a route for gRPC (HTTP 404)"),
+        (
+            "UNAVAILABLE",
+            "last error: UNKNOWN: HTTP proxy returned response code 403",
+            UnreachableError,
+            "the HTTP proxy of the environment lets no connection to the server through (HTTP 403)",
+        ),
+        ("UNAVAILABLE", f"{FRAME} 80)", ProtocolError, "speaks HTTP/1, not gRPC"),
+        ("UNAVAILABLE", "connect an http1.x server", ProtocolError, "speaks HTTP/1, not gRPC"),
+        ("UNAVAILABLE", f"{FRAME} 0)", UnreachableError, "got frame type 0"),
+    ],
+)
+def test_what_answers_in_a_servers_place_is_explained(status, text, kind, message):
+    error = error_of(f"StatusCode.{status}", text)
+    assert type(error) is kind
+    assert message in error.message
+    assert error.advice
+
+
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)
 def test_status_decides_the_error_and_whether_the_call_is_made_again(client_of, small, code):
     with (
@@ -87,8 +117,9 @@ def test_missing_header_of_a_restricted_protocol_is_forbidden_and_a_full_queue_i
     text = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
     assert type(error_of("StatusCode.UNAVAILABLE", text)) is ForbiddenError
     assert type(error_of("StatusCode.INTERNAL", text)) is ServerError
+    assert type(error_of("StatusCode.UNAVAILABLE", "connection refused")) is UnreachableError
     text = "in ensemble 'sam_embed', Exceeds maximum queue size"
-    assert type(error_of("StatusCode.UNAVAILABLE", text)) is UnreachableError
+    assert type(error_of("StatusCode.UNAVAILABLE", text)) is OverloadedError
 
 
 KINDS = [

@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from sam_refine.contract import Outcome
 from sam_refine_client import RefineResult, Region
 from sam_refine_client.files.colours import class_palette
-from sam_refine_client.files.pictures import before_after
+from sam_refine_client.files.pictures import before_after, without_photo
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 
@@ -99,19 +100,42 @@ def test_overlay_shows_the_pixels_as_stored_as_the_server_sees_them(result):
     assert result.overlay(turned).tobytes() == result.overlay(PHOTO).tobytes()
 
 
+def test_overlay_takes_the_image_that_was_refined_or_shows_the_maps_alone(result):
+    expected = result.overlay(PHOTO).tobytes()
+    assert replace(result, image=PHOTO).overlay().tobytes() == expected
+    alone = without_photo(result.coarse_labels, result.labels)
+    assert replace(result, image=None).overlay().tobytes() == alone.tobytes()
+
+
+def test_overlay_and_files_leave_the_results_own_void_uncoloured(result, tmp_path):
+    void = replace(result, ignore_label=2)
+    expected = result.overlay(PHOTO, ignore_label=2).tobytes()
+    assert void.overlay(PHOTO).tobytes() == expected
+    void.save(tmp_path, formats=["palette"])
+    palette = Image.open(tmp_path / "palette.png").getpalette()
+    assert palette[6:9] == [0, 0, 0] != palette[3:6]
+
+
+@pytest.mark.parametrize("image", ["photo.png", Path("photo.png"), PHOTO, None])
+def test_result_is_pickled_without_the_pixels_of_its_image(result, image):
+    given = replace(result, image=image, warnings=("so",))
+    copy = pickle.loads(pickle.dumps(given))
+    assert copy.image == (image if isinstance(image, str | Path) else None)
+    assert copy.warnings == ("so",)
+    np.testing.assert_array_equal(copy.labels, result.labels)
+
+
+def test_repr_counts_warnings(result):
+    assert "2 warnings" in repr(replace(result, warnings=("a", "b")))
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
         (PHOTO[:, :70], ValueError, "coarse_labels must be (60, 70) like the image, got (60, 80)"),
-        (PHOTO / 255, ValueError, "image must be uint8, got float64"),
-        (Image.new("I;16", (80, 60)), ValueError, "image must have 8 bits per channel, got the mo"),
-        (
-            Image.new("F", (80, 60)),
-            ValueError,
-            "image must have 8 bits per channel, got the mode F",
-        ),
-        (None, ValueError, "image must be an array, a PIL image, bytes or a path, got NoneType"),
-        (b"no picture", OSError, "cannot identify image file"),
+        (PHOTO - 300.0, ValueError, "image of floats must be in [0, 1], or in [0, 255]"),
+        (5, ValueError, "image must be an array, a PIL image, bytes or a path, got int"),
+        (b"no picture", ValueError, "image must be a picture such as JPEG or PNG, got 10 bytes"),
         ("missing.png", FileNotFoundError, "missing.png"),
     ],
 )

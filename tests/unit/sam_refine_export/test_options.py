@@ -10,7 +10,7 @@ def test_export_options_default_is_mobile_sam_in_float32_wherever_triton_can():
     assert options.model is Model.MOBILE
     assert options.precision is Precision.FP32
     assert options.device is Device.AUTO
-    assert options.encoder_max_batch_size == 8
+    assert options.encoder_max_batch_size(Model.MOBILE) == 8
 
 
 def test_export_options_plain_strings_become_members(tmp_path):
@@ -19,7 +19,7 @@ def test_export_options_plain_strings_become_members(tmp_path):
     assert options.model is Model.VIT_H
     assert options.precision is Precision.FP16
     assert options.device is Device.GPU
-    assert options.encoder_max_batch_size == 5
+    assert options.encoder_max_batch_size(Model.VIT_H) == 5
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,7 @@ def test_export_options_checkpoint_may_be_a_string(tmp_path):
 
 
 def test_export_options_checkpoint_that_is_no_file_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"^the checkpoint .*/missing\.pth is not a file$"):
+    with pytest.raises(
+        ExportError, match=r"^the checkpoint .*/missing\.pth is neither a file nor a folder$"
+    ):
         ExportOptions("vit_b", tmp_path / "missing.pth")

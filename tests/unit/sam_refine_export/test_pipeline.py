@@ -15,7 +15,14 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from sam_refine_export import ExportError, ExportOptions, export_repository, is_current, pipeline
+from sam_refine_export import (
+    ExportError,
+    ExportOptions,
+    Model,
+    export_repository,
+    is_current,
+    pipeline,
+)
 from sam_refine_export.graphs import make_graphs
 from sam_refine_export.graphs.onnx_graph import export_graph
 from sam_refine_export.graphs.samples import DECODER_CASES
@@ -192,7 +199,8 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
     monkeypatch.setattr(make_graphs, "export_graph", export_once)
     steps = []
     output = tmp_path / "models"
-    options = ExportOptions("vit_b", small_checkpoint, precision, "cpu", max_batch_size=4)
+    model = "vit_b" if precision == "fp32" else None  # which the checkpoint tells
+    options = ExportOptions(model, small_checkpoint, precision, "cpu", max_batch_size=4)
     card = export_repository(output, options, steps.append)
     assert capfd.readouterr() == ("", "")  # torch has a lot to say where it starts anew
     assert steps == [
@@ -203,6 +211,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
         "compare both with PyTorch",
     ]
     assert read_card(output) == card
+    assert card.model is Model.VIT_B
     assert card.source.sha256.keys() == {"small.pth"}
     assert (card.half_precision is not None) == (precision == "fp16")
     cases = [check.case for check in card.validation.values]
@@ -211,6 +220,8 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
     assert "max_batch_size: 4" in config
     assert "KIND_CPU" in config
     assert is_current(output, options)
+    assert is_current(output, replace(options, model=None))
+    assert not is_current(output, replace(options, model="vit_l"))
     assert not is_current(output, replace(options, max_batch_size=3))
     assert not is_current(output, replace(options, device="auto"))
     assert not is_current(
@@ -269,7 +280,7 @@ def test_export_repository_damaged_checkpoint_leaves_what_is_served(
     served = shutil.copytree(repository, tmp_path / "models")
     damaged = tmp_path / "damaged.pth"
     damaged.write_bytes(small_checkpoint.read_bytes()[:-1000])
-    with pytest.raises(ExportError, match=r"damaged\.pth cannot be read as a PyTorch checkpoint"):
+    with pytest.raises(ExportError, match=r"damaged\.pth is cut short: its end is missing"):
         export_repository(served, ExportOptions("vit_b", damaged))
     assert is_current(served)
 
@@ -321,6 +332,7 @@ def test_export_repository_checkpoint_replaced_meanwhile_is_an_error(
 
     def load_and_replace(model, path):
         checkpoint.write_bytes(b"another one")
+        return model, None
 
     monkeypatch.setattr(pipeline, "load_checkpoint", load_and_replace)
     with pytest.raises(ExportError, match=r"mine\.pth changed while it was read$"):

@@ -54,7 +54,7 @@ def test_published_graphs_have_a_checksum_for_each_of_their_files():
 @pytest.mark.parametrize("model", Model, ids=lambda model: model.value)
 def test_every_model_can_be_exported_or_says_what_it_needs(model):
     if model.variant.graphs:
-        assert ExportOptions(model).encoder_max_batch_size == model.variant.max_batch_size
+        assert ExportOptions(model).encoder_max_batch_size(model) == model.variant.max_batch_size
     else:
         with pytest.raises(ExportError, match=f"^model {model.value} needs a checkpoint: "):
             ExportOptions(model)

@@ -239,7 +239,7 @@ def test_image_that_fails_is_named_and_the_others_count(client):
         "small": "truth of 1.png must be (6, 11) like its image, got (5, 11)",
         "wrong": "truth of 1.png must have labels in [0, 3) or 255, which is void, got 7",
         "other": "logits must have 3 classes like the images before, got 4",
-        "flat": "logits must have shape (C, h, w), got (6, 11)",
+        "flat": "logits must have 3 classes like the images before, got 2",
         "missing": "none.png",
     }.items():
         assert message in found.failed[name]
@@ -264,7 +264,7 @@ def test_error_that_all_would_have_ends_it(client):
     ("arguments", "message"),
     [
         ({"samples": []}, "no image could be evaluated: there is none"),
-        ({"ignore_label": None}, "no image could be evaluated: 0.png: truth of 0.png must have"),
+        ({"ignore_label": 254}, "no image could be evaluated: 0.png: truth of 0.png must have"),
         ({"option_sets": {}}, "at least one set, got none"),
         ({"option_sets": {" ": HALF}}, "option_sets must have names that are not empty, got ' '"),
         ({"option_sets": {"a": {}}}, "option set 'a' must be RefineOptions, got dict"),

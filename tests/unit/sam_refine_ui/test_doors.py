@@ -1,8 +1,12 @@
 """Only what the page uses is open."""
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from sam_refine_ui.doors import is_open, is_own
+from sam_refine_ui.doors import UPLOAD, Doors, is_open, is_own, kept_bytes
 
 
 @pytest.mark.parametrize(
@@ -62,3 +66,27 @@ def test_page_calls_itself(host, origin, listens_on):
 )
 def test_another_site_does_not_call_the_page(host, origin, listens_on):
     assert not is_own(host, origin, listens_on)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page with room for 100 bytes of uploads, of which 60 are taken."""
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "image.png").write_bytes(bytes(60))
+    app = Starlette(
+        routes=[Route(UPLOAD, lambda request: PlainTextResponse("ok"), methods=["POST"])]
+    )
+    return TestClient(Doors(app, "127.0.0.1", tmp_path, 100), base_url="http://127.0.0.1")
+
+
+@pytest.mark.parametrize(("size", "status"), [(40, 200), (41, 413)])
+def test_uploads_are_bounded_in_all(page, size, status):
+    assert page.post(UPLOAD, content=bytes(size)).status_code == status
+
+
+def test_upload_of_unknown_size_is_refused(page):
+    assert page.post(UPLOAD, content=iter([b"x"])).status_code == 411
+
+
+def test_uploads_that_are_not_there_take_no_room(tmp_path):
+    assert kept_bytes(tmp_path / "missing") == 0

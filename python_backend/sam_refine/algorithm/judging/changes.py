@@ -13,23 +13,124 @@ moves its region to the right:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine.algorithm.judging.judge import Judge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid, depth_of
-from sam_refine.algorithm.judging.proposals import Proposal
+from sam_refine.algorithm.judging.proposals import MASKS, Proposal
 from sam_refine.algorithm.regions import Regions
 from sam_refine.algorithm.scores import ClassScores
-from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, RefineOptions
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
 from sam_refine.numerics.resize import resize_nearest
 
 MOST_SCORES: Final = 2**22
 """That are looked at in one go, of all classes and some pixels."""
+MOST_CHANGES: Final = 2**18
+"""That go to the judge in one go: 33 MiB of features."""
+
+
+class ProposedMap:
+    """The coarse map as proposals paint it one after the other, and what has painted each pixel.
+
+    As large as the image, however many proposals there are and however large they are.
+    """
+
+    def __init__(
+        self, labels_image: Labels, scores: ClassScores, regions: Regions, grid: MaskGrid
+    ) -> None:
+        """Of labels (H, W) int32 and their regions; nothing is painted yet."""
+        self.labels = labels_image.copy()
+        self._coarse = labels_image
+        self._scores = scores
+        self._grid = grid
+        self._region_image = resize_nearest(regions.region_map, scores.size_image)
+        self._painter = np.empty(labels_image.shape, np.int32)
+        self._logits = np.empty(labels_image.shape, np.float32)
+        self._votes = np.empty(labels_image.shape, np.uint8)
+        self._regions: list[int] = []
+        self._gains: list[float] = []
+        self._mask_features: list[Float32] = []
+
+    def paint(self, proposal: Proposal) -> None:
+        """Write what one proposal changes of what those before it have made of the map."""
+        window = proposal.window
+        part = self.labels[window]
+        has_class = part == proposal.class_id
+        mask = proposal.logits > 0
+        added = mask & ~has_class
+        removed = (self._region_image[window] == proposal.region) & ~mask & has_class
+        part[added] = proposal.class_id
+        if removed.any():
+            rows, columns = np.nonzero(removed)
+            rows += window.rows.start
+            columns += window.columns.start
+            part[removed] = np.concatenate(
+                [
+                    _best_besides(at, proposal.class_id)
+                    for at in _in_parts(self._scores, rows, columns)
+                ]
+            )
+        touched = added | removed
+        self._painter[window][touched] = len(self._regions)
+        self._logits[window][touched] = proposal.logits[touched]
+        self._votes[window][touched] = proposal.votes[touched]
+        self._regions.append(proposal.region)
+        self._gains.append(proposal.gain)
+        self._mask_features.append(proposal.features)
+
+    def changes(self, ignore_label: int | None) -> Changes:
+        """Where it differs from the coarse map; pixels of `ignore_label` never do."""
+        is_change = self.labels != self._coarse
+        if ignore_label is not None:
+            is_change &= self._coarse != ignore_label
+        rows, columns = np.nonzero(is_change)
+        return Changes(
+            rows,
+            columns,
+            self._coarse[rows, columns],
+            self.labels[rows, columns],
+            np.array(self._regions, np.int32)[self._painter[rows, columns]],
+            self._features_of,
+        )
+
+    @cached_property
+    def _depth(self) -> Float32:
+        return depth_of(resize_nearest(self.labels, self._grid.size_hw))
+
+    def _features_of(self, rows: Indices, columns: Indices, old: Int32, new: Int32) -> Float32:
+        """(m, len(CHANGE_FEATURES)) of changes at rows, columns (m,)."""
+        features = np.empty((len(rows), len(CHANGE_FEATURES)), np.float32)
+        if len(rows) == 0:
+            return features
+        by = self._painter[rows, columns]
+        cells = tuple(
+            place * size_mask // size_image
+            for place, size_mask, size_image in zip(
+                (rows, columns), self._grid.size_hw, self.labels.shape, strict=True
+            )
+        )
+        measured: dict[str, npt.NDArray[np.generic]] = {
+            **_scores_at(self._scores, rows, columns, old, new),
+            "logit": self._logits[rows, columns],
+            "consensus": self._votes[rows, columns] / np.float32(MASKS),
+            "depth_old": self._grid.depth[cells],
+            "depth_new": self._depth[cells],
+            "old_class": old,
+            "new_class": new,
+            "gain": np.array(self._gains, np.float32)[by],
+        }
+        for column, name in enumerate(CHANGE_FEATURES[: len(measured)]):
+            features[:, column] = measured[name]
+        shared = [MASK_FEATURES.index(name) for name in CHANGE_FEATURES[len(measured) :]]
+        features[:, len(measured) :] = np.stack(self._mask_features)[:, shared][by]
+        return features
 
 
 @dataclass(frozen=True)
@@ -45,111 +146,24 @@ class Changes:
     """(m,) labels proposed."""
     regions: Int32
     """(m,) index of the region whose mask proposes it."""
-    features: Float32
-    """(m, len(CHANGE_FEATURES))."""
+    _features_of: Callable[[Indices, Indices, Int32, Int32], Float32]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-
-def propose_changes(
-    proposals: list[Proposal],
-    labels_image: Labels,
-    scores: ClassScores,
-    regions: Regions,
-    grid: MaskGrid,
-    options: RefineOptions,
-) -> Changes:
-    """What the proposals would change of S, (H, W) int32, and what each change is like."""
-    areas = np.bincount(regions.region_map.ravel() + 1, minlength=len(regions) + 1)[1:]
-    ranked = sorted(proposals, key=lambda proposal: -areas[proposal.region])
-    region_image = resize_nearest(regions.region_map, scores.size_image)
-    proposed, painter = labels_image.copy(), np.full(labels_image.shape, -1, np.int32)
-    for index, proposal in enumerate(ranked):
-        _paint(proposed, painter, index, proposal, region_image, scores)
-    is_change = (proposed != labels_image) & (painter >= 0)
-    if options.ignore_label is not None:
-        is_change &= labels_image != options.ignore_label
-    rows, columns = np.nonzero(is_change)
-    old, new = labels_image[rows, columns], proposed[rows, columns]
-    by = painter[rows, columns]
-    return Changes(
-        rows,
-        columns,
-        old,
-        new,
-        np.array([proposal.region for proposal in ranked], np.int32)[by],
-        _features(ranked, rows, columns, old, new, by, proposed, scores, grid),
-    )
-
-
-def _paint(
-    proposed: Labels,
-    painter: Int32,
-    index: int,
-    proposal: Proposal,
-    region_image: Int32,
-    scores: ClassScores,
-) -> None:
-    """Write what one proposal changes of what those before it have made of the map."""
-    part = proposed[proposal.window]
-    has_class = part == proposal.class_id
-    mask = proposal.logits > 0
-    added = mask & ~has_class
-    removed = (region_image[proposal.window] == proposal.region) & ~mask & has_class
-    part[added] = proposal.class_id
-    if removed.any():
-        rows, columns = np.nonzero(removed)
-        rows += proposal.window.rows.start
-        columns += proposal.window.columns.start
-        part[removed] = np.concatenate(
-            [_best_besides(at, proposal.class_id) for at in _in_parts(scores, rows, columns)]
+    def features(self, which: slice | Indices = slice(None)) -> Float32:
+        """(n, len(CHANGE_FEATURES)) of some of them."""
+        return self._features_of(
+            self.rows[which], self.columns[which], self.old[which], self.new[which]
         )
-    painter[proposal.window][added | removed] = index
 
-
-def _features(
-    proposals: list[Proposal],
-    rows: Indices,
-    columns: Indices,
-    old: Int32,
-    new: Int32,
-    by: Int32,
-    proposed: Labels,
-    scores: ClassScores,
-    grid: MaskGrid,
-) -> Float32:
-    """(m, len(CHANGE_FEATURES)) of changes at rows, columns (m,), each by one of the proposals."""
-    if len(rows) == 0:
-        return np.empty((0, len(CHANGE_FEATURES)), np.float32)
-    logits, consensus = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-    for index, proposal in enumerate(proposals):
-        own = np.flatnonzero(by == index)
-        window = proposal.window
-        inside = rows[own] - window.rows.start, columns[own] - window.columns.start
-        logits[own], consensus[own] = proposal.logits[inside], proposal.consensus[inside]
-    size_mask = grid.size_hw
-    cells = (
-        rows * size_mask[0] // proposed.shape[0],
-        columns * size_mask[1] // proposed.shape[1],
-    )
-    measured: dict[str, npt.NDArray[np.generic]] = {
-        **_scores_at(scores, rows, columns, old, new),
-        "logit": logits,
-        "consensus": consensus,
-        "depth_old": grid.depth[cells],
-        "depth_new": depth_of(resize_nearest(proposed, size_mask))[cells],
-        "old_class": old,
-        "new_class": new,
-        "gain": np.array([proposal.gain for proposal in proposals], np.float32)[by],
-    }
-    features = np.empty((len(rows), len(CHANGE_FEATURES)), np.float32)
-    for column, name in enumerate(CHANGE_FEATURES[: len(measured)]):
-        features[:, column] = measured[name]
-    of_mask = np.stack([proposal.features for proposal in proposals])
-    shared = [MASK_FEATURES.index(name) for name in CHANGE_FEATURES[len(measured) :]]
-    features[:, len(measured) :] = of_mask[:, shared][by]
-    return features
+    def gains(self, judge: Judge) -> Float32:
+        """(m,) what a judge foretells of each; memory does not grow with their number."""
+        gains = np.empty(len(self), np.float32)
+        for start in range(0, len(self), MOST_CHANGES):
+            part = slice(start, start + MOST_CHANGES)
+            gains[part] = judge.change_gains(self.features(part))
+        return gains
 
 
 def _scores_at(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sam_refine.algorithm.judging.candidates import candidates_of
-from sam_refine.algorithm.judging.changes import propose_changes
+from sam_refine.algorithm.judging.changes import ProposedMap
 from sam_refine.algorithm.judging.judge import Judge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid, region_windows
 from sam_refine.algorithm.judging.merge import judged_map
@@ -26,7 +26,7 @@ from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, MaskChoice, Outcome, RefineOptions
-from sam_refine.numerics.arrays import Array, Float32, Labels, Window, to_numpy
+from sam_refine.numerics.arrays import Array, Float32, Indices, Labels, Window, to_numpy
 
 
 def refine_judged(
@@ -65,19 +65,17 @@ def refine_judged(
             prompts = all_masks(regions, grid_scores, options)
         with clock.stage("judge"):
             places = RegionPlaces.of(labels_image, scores, regions)
-        proposals: list[Proposal] = []
+            proposed = ProposedMap(labels_image, scores, regions, places.grid)
         batches = decode_batches(
             embedding, prompts, decode, batch_size(free_memory_bytes, bytes_per_prompt)
         )
         while (batch := _next(batches, clock)) is not None:
             with clock.stage("judge"):
-                proposals += propose(judge, places, regions, *batch, report)
+                for proposal in propose(judge, places, regions, *batch, report):
+                    proposed.paint(proposal)
         with clock.stage("judge"):
-            changes = propose_changes(
-                proposals, labels_image, scores, regions, places.grid, options
-            )
-            passed = judge.change_gains(changes.features) > options.min_gain
-            report.outcomes[[proposal.region for proposal in proposals]] = Outcome.NO_CHANGE
+            changes = proposed.changes(options.ignore_label)
+            passed = changes.gains(judge) > options.min_gain
             report.outcomes[changes.regions[passed]] = Outcome.REFINED
         with clock.stage("merge"):
             refined_map = judged_map(labels_image, scores, changes, passed, want_logits=want_logits)
@@ -93,9 +91,18 @@ def refine_judged(
     )
 
 
+def largest_first(regions: Regions) -> Indices:
+    """(Q,) the order in which regions are drawn, so that small ones stay on top of large ones."""
+    areas = np.bincount(regions.region_map.ravel() + 1, minlength=len(regions) + 1)[1:]
+    return np.argsort(-areas, kind="stable")
+
+
 def all_masks(regions: Regions, scores: GridScores, options: RefineOptions) -> Prompts:
-    """The prompts of Algorithm 4, for all four masks of each, whatever their predicted IoU."""
-    prompts = transform_prompts(regions, scores, options)
+    """The prompts of Algorithm 4, largest regions first, for all four masks of each.
+
+    Whatever the masks' predicted IoU.
+    """
+    prompts = transform_prompts(regions, scores, options).some(largest_first(regions))
     return replace(prompts, choice=MaskChoice.ALL, iou_threshold=-np.inf)
 
 
@@ -147,24 +154,27 @@ def propose(
     low_res_logits: Array,
     ious: Float32,
     report: RegionReport,
-) -> list[Proposal]:
-    """The proposals of some regions, of masks (n, 4, h_l, w_l) with predicted IoUs (n, 4)."""
+) -> Iterator[Proposal]:
+    """The proposals of some regions, of masks (n, 4, h_l, w_l) with predicted IoUs (n, 4).
+
+    `batch` is which of the regions, in the order of `largest_first`. Each proposal is as large as
+    its window of the image, so they come one at a time.
+    """
+    own = largest_first(regions)[batch].tolist()
     logits = to_numpy(low_res_logits)
-    report.ious[batch] = ious.max(axis=1)  # until a mask is chosen
-    indices = range(batch.start, batch.stop)
+    report.ious[own] = ious.max(axis=1)  # until a mask is chosen
     candidates = [
         candidates_of(places.grid, region, int(regions.classes[region]), masks, own_ious)
-        for region, masks, own_ious in zip(indices, logits, ious, strict=True)
+        for region, masks, own_ious in zip(own, logits, ious, strict=True)
     ]
     postprocessor = MaskPostprocessor.of(places.size_image, logits)
-    proposals = []
     for choice in choose_masks(candidates, judge):
         region = choice.candidates.region
-        class_id, index = int(regions.classes[region]), region - batch.start
+        class_id, index = int(regions.classes[region]), own.index(region)
         report.masks[region], report.gains[region] = choice.mask, choice.gain
         report.ious[region] = ious[index, choice.mask]
         report.outcomes[region] = Outcome.LOW_GAIN
         if choice.gain > judge.lowest_mask_gain:
+            report.outcomes[region] = Outcome.NO_CHANGE  # unless a change of it passes
             window = places.windows_image[region]
-            proposals.append(proposal_of(choice, class_id, logits[index], window, postprocessor))
-    return proposals
+            yield proposal_of(choice, class_id, logits[index], window, postprocessor)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from sam_refine.algorithm.judging.candidates import Candidates
 from sam_refine.algorithm.judging.judge import Judge
 from sam_refine.algorithm.postprocess import MaskPostprocessor
-from sam_refine.numerics.arrays import Float32, Window
+from sam_refine.numerics.arrays import Float32, UInt8, Window
+
+MASKS: Final = 4
+"""That SAM draws of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Proposal:
     """The part of the image that it can change."""
     logits: Float32
     """(h, w) in the window."""
-    consensus: Float32
-    """(h, w) share of the four masks that have a pixel."""
+    votes: UInt8
+    """(h, w) how many of the four masks have a pixel."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def proposal_of(
     chosen = low_res_logits[choice.mask]
     ((rows, columns),) = postprocessor.positive_windows(chosen[None]).tolist()
     window = _union(region_window, Window(slice(*rows), slice(*columns)))
-    consensus = np.zeros(window.size_hw, np.float32)
+    votes = np.zeros(window.size_hw, np.uint8)
     for other in low_res_logits:
-        consensus += postprocessor.logits(other, window) > 0
+        votes += postprocessor.logits(other, window) > 0
     return Proposal(
         choice.candidates.region,
         class_id,
@@ -82,7 +86,7 @@ def proposal_of(
         choice.candidates.features[choice.best],
         window,
         postprocessor.logits(chosen, window),
-        consensus / len(low_res_logits),
+        votes,
     )
 
 

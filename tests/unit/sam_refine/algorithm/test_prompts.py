@@ -81,7 +81,7 @@ def test_transform_prompts_without_mask_prompt_names_one_zero_mask():
 
 def test_batch_takes_only_the_mask_prompts_that_it_names(library):
     prompts = prompts_of([0, 1, 1, 3], library)
-    batch = prompts.batch(1, 4)
+    batch = prompts.some(slice(1, 4))
     assert type(batch.mask_prompts) is type(library(np.ones(1)))
     assert batch.mask_index.tolist() == [0, 0, 1]
     np.testing.assert_array_equal(

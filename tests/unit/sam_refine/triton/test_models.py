@@ -44,8 +44,12 @@ def calls():
 @pytest.fixture
 def embedder(tmp_path, monkeypatch, calls):
     monkeypatch.setattr("sam_refine.triton.models.open_server_directory", lambda: tmp_path)
-    args = {"model_repository": str(tmp_path / "models" / "sam_refine")}
-    return ImageEmbedder(args, Limits(max_cached_embeddings=2), RefineMetrics())
+    return embedder_of(tmp_path, allow_image_ids=0)
+
+
+def embedder_of(directory, **limits):
+    args = {"model_repository": str(directory / "models" / "sam_refine")}
+    return ImageEmbedder(args, Limits(max_cached_embeddings=2, **limits), RefineMetrics())
 
 
 def test_call_carries_the_request_s_id_and_asks_for_the_outputs_named(calls):
@@ -79,6 +83,16 @@ def test_image_is_encoded_once(embedder, calls):
     assert len(calls) == 1
     assert len(SERIES[LOOKUPS.name, (("result", "miss"),)]) == 1
     assert len(SERIES[LOOKUPS.name, (("result", "hit"),)]) == 2
+
+
+@pytest.mark.parametrize(("allow_image_ids", "encoded"), [(0, 2), (1, 1)])
+def test_name_stands_for_the_pixels_where_the_deployment_allows_it(
+    embedder, calls, tmp_path, allow_image_ids, encoded
+):
+    embedder = embedder_of(tmp_path, allow_image_ids=allow_image_ids)
+    for image in (IMAGE, IMAGE + np.uint8(1)):
+        embedder(Request(), image, "a still")
+    assert len(calls) == encoded
 
 
 def test_embeddings_stored_are_counted_up_to_the_capacity(embedder):

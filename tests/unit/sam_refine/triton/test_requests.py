@@ -11,6 +11,8 @@ from sam_refine.contract import (
     InvalidRequestError,
     LimitExceededError,
 )
+from sam_refine.service.room import NoRoomError
+from sam_refine.service.work_times import TooLateError
 from sam_refine.triton.requests import (
     CancelledError,
     FailureReason,
@@ -45,6 +47,8 @@ def test_answer_becomes_a_response_with_its_tensors():
         (LimitExceededError("at most 2"), "INVALID_ARG", "at most 2", "limit"),
         (CancelledError(), "CANCELLED", "the request was cancelled", "cancelled"),
         (ModelCallError("sam_embed: ?"), "INTERNAL", "sam_embed: ?", "model_failed"),
+        (TooLateError("takes 2 s"), "UNAVAIL", "takes 2 s", "too_late"),
+        (NoRoomError("needs 2 MiB"), "UNAVAIL", "needs 2 MiB", "out_of_memory"),
         (MemoryError(), "UNAVAIL", "not enough memory for this request", "out_of_memory"),
         (KeyError("/a/path"), "INTERNAL", "internal error; the server's log has it", "internal"),
     ],

@@ -12,7 +12,7 @@ from sam_refine_bulk import NoServerError, OutputError, Source, Work, state_of
 from sam_refine_bulk.executors.local import refine_in_processes
 from sam_refine_bulk.job import begin
 from sam_refine_bulk.metrics import Progress
-from support.bulk import computed, data_set, forbidden, killing, results
+from support.bulk.data_sets import computed, data_set, forbidden, killing, results
 
 pytestmark = pytest.mark.slow  # processes that import the client
 WORK = Work(part=6, concurrency=1)
@@ -20,7 +20,7 @@ WORK = Work(part=6, concurrency=1)
 
 def run(tmp_path, counts, open_client, observe, workers=2):
     source, output = data_set(tmp_path / "in", *counts), tmp_path / "out"
-    shards = begin(Source(str(source)), output, RefineOptions(), None, {}).shards
+    shards = begin(Source(str(source)), output, RefineOptions(), None, None, {}).shards
     refine_in_processes(shards, output, open_client, WORK, workers, observe)
     return output
 

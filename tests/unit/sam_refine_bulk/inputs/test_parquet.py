@@ -10,7 +10,7 @@ import pytest
 from sam_refine.contract import InvalidRequestError
 from sam_refine_bulk import DamagedShardError
 from sam_refine_bulk.inputs.parquet import Columns, ParquetShard
-from support.bulk import image, npy, scores
+from support.bulk.data_sets import image, npy, scores
 
 ROWS = 50
 
@@ -53,11 +53,6 @@ def test_images_of_huggingface_and_scores_as_lists(tmp_path):
         assert job["logits"].dtype == np.float32
 
 
-def test_webp_is_sent_as_pixels(tmp_path):
-    path = write(tmp_path / "a.parquet", columns([image(0, "WEBP")], rows=1))
-    assert read(path, order=[0])[0][1]["image"].shape == (4, 6, 3)
-
-
 def test_keys_are_those_of_a_column_and_one_that_comes_again_fails(tmp_path):
     path = write(tmp_path / "a.parquet", columns(rows=3, key=["x", "y", "x"]))
     assert [key for key, _ in read(path, order=[0, 1])] == ["x", "y"]
@@ -80,7 +75,6 @@ def test_columns_of_other_names_are_named(tmp_path):
     ("images", "logits", "message"),
     [
         ([None], [npy(scores(0))], "must have the bytes of an image, got none"),
-        ([b"no image"], [npy(scores(0))], "must have an undamaged image"),
         ([image(0)], pa.array([None], pa.binary()), "must have scores, got none"),
         ([image(0)], [b"no array"], "scores must be a .npy file"),
         ([image(0)], pa.array([[[[1.0, 2.0], [1.0]]]]), "must have scores as lists"),

@@ -10,7 +10,7 @@ import pytest
 from sam_refine.contract import InvalidRequestError
 from sam_refine_bulk import DamagedShardError
 from sam_refine_bulk.inputs.tar import TarShard
-from support.bulk import image, npy, sample, scores, write_tar
+from support.bulk.data_sets import image, npy, sample, scores, write_tar
 
 
 def keys(path):
@@ -48,25 +48,30 @@ def test_labels_go_with_their_image_and_other_members_are_left_alone(tmp_path):
     assert np.array_equal(job["labels"], labels)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "jpeg", "JPG"])
-def test_jpeg_is_sent_as_it_is(tmp_path, ending):
-    members = {f"a.{ending}": image(1, "JPEG"), "a.logits.npy": npy(scores(1))}
+@pytest.mark.parametrize("ending", ["jpg", "jpeg", "JPG", "webp", "tif"])
+def test_image_of_any_kind_is_given_to_the_client_as_it_is(tmp_path, ending):
+    members = {f"a.{ending}": b"content", "a.logits.npy": npy(scores(1))}
     (job,) = jobs(write_tar(tmp_path / "s.tar", members))
-    assert job["image"] == image(1, "JPEG")
+    assert job["image"] == b"content"
 
 
-def test_webp_which_no_server_reads_is_sent_as_pixels(tmp_path):
-    members = {"a.webp": image(1, "WEBP"), "a.logits.npy": npy(scores(1))}
-    (job,) = jobs(write_tar(tmp_path / "s.tar", members))
-    assert job["image"].shape == (4, 6, 3)
+def test_labels_alone_are_enough_and_a_picture_of_them_is_given_as_it_is(tmp_path):
+    members = {"a.png": image(1), "a.labels.png": b"content"}
+    assert jobs(write_tar(tmp_path / "s.tar", members)) == [
+        {"image": image(1), "labels": b"content"}
+    ]
 
 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.png": image(1)}, "must have scores as logits.npy, got none"),
+        ({"a.png": image(1)}, "must have scores as logits.npy or one labels.png, got none"),
         ({"a.logits.npy": npy(scores(1))}, "must have one image .*, got none"),
         (sample(1, "a") | {"a.jpg": image(1)}, "must have one image .*, got jpg and png"),
+        (
+            {"a.png": b"", "a.labels.png": b"", "a.labels.npy": b""},
+            "or one labels.png, got labels.png and labels.npy",
+        ),
         ({"a.png": image(1), "a.logits.npy": b"no"}, "a.logits.npy must be a .npy file"),
         (sample(1, "../../etc/a"), "must not lead out of the folder"),
         (sample(1, "/etc/a"), "must not lead out of the folder"),

@@ -10,13 +10,13 @@ from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_bulk import OtherJobError, Source, state_of
 from sam_refine_bulk.job import begin, resume
 from sam_refine_bulk.outputs.layout import Layout
-from support.bulk import data_set, image, npy, sample, scores, write_tar
+from support.bulk.data_sets import data_set, image, npy, sample, scores, write_tar
 
 MODEL = {"model_card": "abc"}
 
 
 def start(source, output, options=None, activation=None, model=MODEL):
-    return begin(Source(str(source)), output, options or RefineOptions(), activation, model)
+    return begin(Source(str(source)), output, options or RefineOptions(), activation, None, model)
 
 
 @pytest.fixture

@@ -1,70 +1,49 @@
-"""What is read from a caller's files, and what is refused by the file's name."""
+"""Class names and options of files, and what is said of files that are something else."""
 
 from __future__ import annotations
 
-import tracemalloc
+import re
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from sam_refine_client import InvalidRequestError
-from sam_refine_client.inputs.files import load_array, load_class_names, load_labels
-
-LABELS = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.inputs.files import load_class_names
 
 
-def test_labels_come_back_from_npy_palette_and_grey(tmp_path):
-    np.save(tmp_path / "a.npy", LABELS.astype(np.int64))
-    grey = Image.fromarray(LABELS)
-    grey.save(tmp_path / "grey.png")
-    grey.putpalette(list(range(256)) * 3)
-    grey.save(tmp_path / "palette.png")
-    Image.fromarray(LABELS.astype(np.uint16) * 256).save(tmp_path / "deep.png")
-    for name, factor in (("a.npy", 1), ("grey.png", 1), ("palette.png", 1), ("deep.png", 256)):
-        labels = load_labels(tmp_path / name)
-        np.testing.assert_array_equal(labels, LABELS.astype(np.int64) * factor)
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("names.txt", "sky\ntree é\n", ["sky", "tree é"]),
+        ("names.txt", "\ufeffsky\r\ntree\r\n\r\n", ["sky", "tree"]),
+        ("names.json", '["sky", "tree"]', ["sky", "tree"]),
+        ("names.json", '{"0": "sky", "1": "tree"}', ["sky", "tree"]),
+        ("names.json", '{"1": "tree", "0": "sky"}', ["sky", "tree"]),
+        ("names.json", '{"tree": 1, "sky": 0}', ["sky", "tree"]),
+        ("names.json", '{"0": "sky", "3": "tree"}', ["sky", "1", "2", "tree"]),
+        ("config.json", '{"id2label": {"0": "sky"}, "x": 1}', ["sky"]),
+        ("config.json", '{"label2id": {"sky": 0}}', ["sky"]),
+        ("coco.json", '{"categories": [{"id": 1, "name": "tree"}], "images": []}', ["0", "tree"]),
+    ],
+)
+def test_class_names_are_read_in_the_order_of_ids(tmp_path, name, text, names):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert load_class_names(tmp_path / name) == names
 
 
-def test_colour_picture_is_no_label_map(tmp_path):
-    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
-    with pytest.raises(InvalidRequestError, match=r"a\.png must have a palette.*the mode RGB"):
-        load_labels(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("read", [load_array, load_labels])
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\xff\xd8\xff\xe0 something else"])
-def test_damaged_array_is_refused_by_its_name(tmp_path, read, content):
-    (tmp_path / "a.npy").write_bytes(content)
-    with pytest.raises(InvalidRequestError, match=r"a\.npy must be a \.npy file of numbers"):
-        read(tmp_path / "a.npy")
-
-
-def test_objects_are_never_unpickled(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(InvalidRequestError, match=r"a\.npy must be a \.npy file of numbers"):
-        load_array(tmp_path / "a.npy")
-
-
-def test_archive_of_arrays_is_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", a=LABELS)
-    with pytest.raises(InvalidRequestError, match="got an archive of arrays"):
-        load_array(tmp_path / "a.npz")
-
-
-def test_class_names_are_lines_of_text(tmp_path):
-    (tmp_path / "names.txt").write_text("sky\ntree é\n", encoding="utf-8")
-    assert load_class_names(tmp_path / "names.txt") == ["sky", "tree é"]
-    (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidRequestError, match=r"names\.txt must be a text file in UTF-8"):
-        load_class_names(tmp_path / "names.txt")
-
-
-def test_labels_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
-    path = tmp_path / "bomb.png"
-    Image.new("L", (8193, 8192)).save(path)
-    tracemalloc.start()
-    with pytest.raises(InvalidRequestError, match="at most 67108864 pixels, got 8192 x 8193"):
-        load_labels(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**22
-    tracemalloc.stop()
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\xff\xfe\x00", "must be a text file in UTF-8"),
+        ("a.txt", b"sky\n\ntree\n", "must have a name on each line, got none on line 2"),
+        ("a.json", b"{", "must be JSON"),
+        ("a.json", b"[1, 2]", "must have a list of names, or an object of names by id"),
+        ("a.json", b"{}", "must have a list of names, or an object of names by id"),
+        ("a.json", b'{"a": "b"}', "must have a list of names, or an object of names by id"),
+        ("a.json", b'{"sky": 0, "tree": 0}', "must have one name for each id, got two for 0"),
+        ("a.json", b'{"99999999": "sky"}', "must have class ids from 0, got '99999999'"),
+    ],
+)
+def test_class_names_that_are_none_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        load_class_names(tmp_path / name)

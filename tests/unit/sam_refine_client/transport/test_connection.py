@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import math
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,12 +15,14 @@ from sam_refine_client import (
     DeadlineError,
     InvalidRequestError,
     Keepalive,
+    ProtocolError,
     RefineClient,
     RefineError,
     Retries,
     Tls,
     UnreachableError,
 )
+from sam_refine_client.transport.connection import proxy_variable
 from support.certificates import Authority, server_credentials
 from support.fake_triton import PATIENCE_S, FakeTriton, Wire, hang, silent_listener
 
@@ -144,8 +147,60 @@ HINT = "and ready (`sam-refine health`), and do TLS and certificates fit on both
 
 def test_web_server_is_no_server_of_ours(client_of, small, web_server):
     error = error_within(client_of, f"127.0.0.1:{web_server}", small, PATIENCE_S, retries=ONCE)
+    assert type(error) is ProtocolError
+    assert error.message == "what answers there speaks HTTP/1, not gRPC"
+    assert str(error).endswith("8001 unless told otherwise: 8000 is HTTP, 8002 has metrics")
+
+
+def test_web_server_that_hangs_up_on_grpc_is_found_out(client_of, small):
+    """As Triton's port of HTTP does: it says nothing to what is no HTTP/1."""
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    if connection.recv(4096).startswith(b"GET /"):
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        error = error_within(client_of, address, small, PATIENCE_S)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert type(error) is ProtocolError
+    assert error.message == "what answers there speaks HTTP/1, not gRPC"
+
+
+@pytest.mark.parametrize(
+    ("urls", "environment", "variable"),
+    [
+        (["triton.example:8001"], {}, None),
+        (["triton.example:8001"], {"https_proxy": "http://p:3128"}, "https_proxy"),
+        (["triton.example:8001"], {"http_proxy": "http://p", "grpc_proxy": "http://p"}, "grpc_pr"),
+        (["127.0.0.1:8001"], {"http_proxy": "http://p"}, None),
+        (["a.example:1"], {"http_proxy": "http://p", "no_proxy": "b, .example"}, None),
+        (["a.example:1", "b:1"], {"http_proxy": "http://p", "no_proxy": ".example"}, "http_proxy"),
+    ],
+)
+def test_proxy_is_the_one_that_grpc_would_take(monkeypatch, urls, environment, variable):
+    for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = proxy_variable(urls)
+    assert found == variable or found.startswith(variable)
+
+
+def test_unreachable_server_behind_a_proxy_is_told_of_it(monkeypatch, client_of, small):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    error = error_within(client_of, "192.0.2.1:8001", small, PATIENCE_S, retries=ONCE)
     assert type(error) is UnreachableError
-    assert str(error).endswith(HINT)
+    assert "calls go by the proxy that http_proxy names: set no_proxy to" in str(error)
 
 
 def test_listener_that_says_nothing_is_not_waited_for_beyond_the_deadline(client_of, small):

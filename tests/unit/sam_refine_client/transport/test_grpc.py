@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam_refine.contract import SAM_EMBED, SAM_REFINE
+from sam_refine.contract.serving.turns import too_late
 from sam_refine_client import (
     ConnectionOptions,
     DeadlineError,
@@ -74,6 +77,52 @@ def test_single_attempt_is_the_only_one(client_of, small):
         pytest.raises(OverloadedError),
     ):
         client.refine(**small)
+    assert len(server.calls()) == 1
+
+
+def test_server_with_too_little_shared_memory_is_not_asked_until_the_deadline(client_of, small):
+    text = "Failed to increase the shared memory pool size for key 'x' to 9 bytes"
+    no_room = status(grpc.StatusCode.INTERNAL, text)
+    with (
+        FakeTriton(right, *[no_room] * 9) as server,
+        client_of(server.address, connection=retries(None, 0.001)) as client,
+    ):
+        client.refine(**small)
+        with pytest.raises(OverloadedError, match=r"^Failed to increase the shared memory pool"):
+            client.refine(**small, timeout_s=PATIENCE_S)
+    assert len(server.calls()) == 1 + 8
+
+
+def test_deadline_is_divided_between_queue_and_work(client_of, small):
+    with FakeTriton() as server, client_of(server.address) as client:
+        client.refine(**small, timeout_s=PATIENCE_S)
+        client.refine(**small)
+    with_deadline, without_one = (call.request.parameters for call in server.calls())
+    wait_s = with_deadline["timeout"].int64_param / 1e6
+    work_s = with_deadline["work_time_s"].double_param
+    assert wait_s == pytest.approx(work_s, rel=0.01)
+    assert PATIENCE_S / 2 < wait_s + work_s <= PATIENCE_S
+    assert with_deadline["priority"].uint64_param == 1
+    assert {"timeout", "work_time_s"}.isdisjoint(without_one)
+
+
+def test_work_that_needs_more_than_its_half_gets_it(client_of, small):
+    needed_s = 0.75 * PATIENCE_S
+    refusal = status(grpc.StatusCode.UNAVAILABLE, too_late(needed_s, PATIENCE_S / 2))
+    with FakeTriton(refusal) as server, client_of(server.address) as client:
+        client.refine(**small, timeout_s=PATIENCE_S)
+    _, second = (call.request.parameters for call in server.calls())
+    assert second["work_time_s"].double_param == pytest.approx(needed_s)
+
+
+def test_work_that_needs_more_than_is_left_is_not_asked_for_again(client_of, small):
+    refusal = status(grpc.StatusCode.UNAVAILABLE, too_late(2 * PATIENCE_S, 1))
+    with (
+        FakeTriton(refusal) as server,
+        client_of(server.address) as client,
+        pytest.raises(DeadlineError, match=r"^the work takes about 120\.000 s, but work_time_s"),
+    ):
+        client.refine(**small, timeout_s=PATIENCE_S)
     assert len(server.calls()) == 1
 
 
@@ -319,8 +368,10 @@ def test_wrong_answers_are_all_listed(client_of, small):
 
 
 def test_sizes_that_the_request_does_not_tell_must_agree(client_of, small):
-    """The client does not decode a JPEG: what comes for it must be of one size all the same."""
-    small["image"] = b"a JPEG"
+    """A JPEG is sent as it is: what comes for it must be of one size all the same."""
+    file = io.BytesIO()
+    Image.fromarray(small["image"]).save(file, "JPEG")
+    small["image"] = file.getvalue()
     other = changed("COARSE_LABELS_UINT8", lambda array: array[1:])
     with (
         FakeTriton(right, of_first_output(shape=[-1, 90]), other) as server,

@@ -24,10 +24,10 @@ def test_fitted_encoder_batches_as_far_as_it_was_exported_for():
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
 
 
-def test_fitted_decoder_has_no_batch_axis_of_triton():
+def test_fitted_decoder_has_no_batch_axis_of_triton_and_a_bounded_queue():
     config = fit(SAM_MASK_DECODER, max_batch_size=3)
     assert config.max_batch_size == 0
-    assert not config.HasField("dynamic_batching")
+    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
 
 
 @pytest.mark.parametrize("spec", [SAM_IMAGE_ENCODER, SAM_MASK_DECODER], ids=lambda spec: spec.name)

@@ -1,12 +1,26 @@
+import argparse
+import pathlib
 import pickle
+import sys
+import types
 from collections import OrderedDict
 from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sam_refine_export import ExportError
 from sam_refine_export.weights.checkpoint import read_state
+
+
+class OfAnotherSystem:
+    """A path as Windows pickles it."""
+
+    def __reduce__(self):
+        return (pathlib.WindowsPath, ("C:\\", "runs", "1"))
 
 
 class Harmful:
@@ -98,43 +112,91 @@ def test_read_state_cut_anywhere_is_refused(tmp_path, zipped):
     content = path.read_bytes()
     for size in range(0, len(content), 37):
         path.write_bytes(content[:size])
-        with pytest.raises(ExportError, match=r"some\.pth cannot be read as a PyTorch checkpoint$"):
+        with pytest.raises(
+            ExportError, match=r"some\.pth (is|cannot be read as a PyTorch)"
+        ) as caught:
             read_state(path)
+        if zipped and size >= 37:
+            assert "is cut short: its end is missing" in str(caught.value)
 
 
-def write_text(path):
-    path.write_text("no checkpoint", encoding="utf-8")
-
-
-def write_cut(path):
-    torch.save({"a": torch.zeros(1000)}, path)
-    path.write_bytes(path.read_bytes()[:1000])
+def write_bad_name(path):
+    torch.save({"image_encoder": torch.zeros(1)}, path)
+    path.write_bytes(path.read_bytes().replace(b"image_encoder", b"image\xffencoder"))
 
 
 def write_code(path):
     path.write_bytes(pickle.dumps(OrderedDict(a=Harmful()), protocol=2))
 
 
-@pytest.mark.parametrize("write", [write_text, write_cut, write_code])
-def test_read_state_unreadable_file_is_refused(tmp_path, write):
-    path = tmp_path / "bad.pth"
-    write(path)
-    with pytest.raises(ExportError, match=r"bad\.pth cannot be read as a PyTorch checkpoint"):
-        read_state(path)
+def write_code_beside_tensors(path):
+    torch.save({"model": {"a": torch.ones(3)}, "callback": Harmful()}, path)
+
+
+def write_whole_module(path):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), path)
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("write", "message"),
     [
-        [1, 2],
-        {"model": {"a": torch.zeros(1)}},
-        {1: torch.zeros(1)},
-        {"sparse": torch.zeros(3).to_sparse()},
-        {"without_values": torch.zeros(3, device="meta")},
+        (
+            write_code,
+            "cannot be read as a PyTorch checkpoint: it is damaged, is something else, or",
+        ),
+        (
+            write_code_beside_tensors,
+            r"holds code beside tensors, which is not run: builtins\.exec\.",
+        ),
+        (write_whole_module, r".* not run: torch\.nn\.modules.*Linear.* save the parameters alone"),
     ],
 )
-def test_read_state_other_content_is_refused(tmp_path, content):
-    path = tmp_path / "other.pth"
-    torch.save(content, path)
-    with pytest.raises(ExportError, match="holds no plain mapping of names to tensors"):
+def test_read_state_what_is_no_tensors_is_refused_and_not_run(tmp_path, write, message):
+    path = tmp_path / "bad.pth"
+    write(path)
+    with pytest.raises(ExportError, match=rf"bad\.pth {message}"):
+        read_state(path)
+
+
+def test_read_state_checkpoint_of_ultralytics_is_said_to_be_one(tmp_path, monkeypatch):
+    tasks = types.ModuleType("ultralytics.nn.tasks")
+    network = type("SegmentationModel", (), {"__module__": tasks.__name__})
+    monkeypatch.setattr(tasks, network.__name__, network, raising=False)
+    for name in ("ultralytics", "ultralytics.nn", tasks.__name__):
+        monkeypatch.setitem(sys.modules, name, tasks)
+    torch.save({"model": network(), "epoch": -1}, tmp_path / "FastSAM-s.pt")
+    with pytest.raises(ExportError, match=r"is a checkpoint of Ultralytics \(YOLO, FastSAM\)"):
+        read_state(tmp_path / "FastSAM-s.pt")
+
+
+def test_read_state_paths_of_other_systems_are_no_code(tmp_path):
+    path = tmp_path / "training.pth"
+    torch.save({"model": {"a": torch.ones(3)}, "best": OfAnotherSystem()}, path)
+    assert torch.equal(read_state(path)["a"], torch.ones(3))
+
+
+def test_read_state_plain_values_of_training_are_no_code(tmp_path):
+    path = tmp_path / "training.pth"
+    options = argparse.Namespace(lr=1e-4, output=Path("runs/1"))
+    state = {"a": torch.ones(3)}
+    torch.save({"model": state, "args": options, "best": np.float64(0.9), "epoch": 3}, path)
+    assert torch.equal(read_state(path)["a"], torch.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_read_state_safetensors_are_read(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(3, dtype=dtype)}, path)
+    renamed = path.rename(tmp_path / "model.bin")
+    for _ in range(2):  # known by its content, and by its name
+        assert torch.equal(read_state(renamed)["a"], torch.ones(3, dtype=dtype))
+        renamed = renamed.rename(path)
+
+
+@pytest.mark.parametrize("size", [4, 40, 100])
+def test_read_state_safetensors_cut_are_refused(tmp_path, size):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(30)}, path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ExportError, match=r"safetensors cannot be read as a safetensors file: "):
         read_state(path)

@@ -16,7 +16,7 @@ def save_changed(small_checkpoint, path, change):
 
 
 def test_load_checkpoint_fitting_gives_its_parameters(small_checkpoint):
-    networks = load_checkpoint(Model.VIT_B, small_checkpoint)
+    _, networks = load_checkpoint(Model.VIT_B, small_checkpoint)
     state = torch.load(small_checkpoint, weights_only=True)
     for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
         network = getattr(networks, name)
@@ -70,9 +70,27 @@ def test_load_checkpoint_of_the_smallest_size_says_so(small_checkpoint):
         load_checkpoint(Model.VIT_L, small_checkpoint)
 
 
+def test_load_checkpoint_without_a_model_takes_the_one_it_is_of(small_checkpoint):
+    assert load_checkpoint(None, small_checkpoint)[0] is Model.VIT_B
+
+
+def test_load_checkpoint_of_an_unknown_encoder_is_refused(small_checkpoint, tmp_path):
+    def deepen(state):
+        state["image_encoder.blocks.7.norm1.weight"] = torch.ones(32)
+
+    path = save_changed(small_checkpoint, tmp_path / "deep.pth", deepen)
+    message = (
+        r"deep\.pth is a SAM with an image encoder that is none of the known: MobileSAM, SAM V"
+    )
+    for model in (None, Model.VIT_B):
+        with pytest.raises(ExportError, match=message):
+            load_checkpoint(model, path)
+
+
 def test_load_checkpoint_of_mobile_sam_says_so(tmp_path):
     path = tmp_path / "mobile_sam.pt"
-    torch.save({"image_encoder.patch_embed.seq.0.c.weight": torch.ones(32, 3, 3, 3)}, path)
+    names = ("image_encoder.layers.0", "prompt_encoder.no_mask_embed", "mask_decoder.iou_token")
+    torch.save({f"{name}.weight": torch.ones(1) for name in names}, path)
     with pytest.raises(ExportError, match=r"this is a checkpoint of mobile \(--model mobile\)$"):
         load_checkpoint(Model.VIT_B, path)
 
@@ -89,7 +107,7 @@ def change_dtype(dtype):
 def test_load_checkpoint_other_floating_dtype_becomes_float32(small_checkpoint, tmp_path, dtype):
     path = save_changed(small_checkpoint, tmp_path / "cast.pth", change_dtype(dtype))
     state = torch.load(small_checkpoint, weights_only=True)
-    networks = load_checkpoint(Model.VIT_B, path)
+    _, networks = load_checkpoint(Model.VIT_B, path)
     for key, tensor in networks.mask_decoder.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, state[f"mask_decoder.{key}"].to(dtype).float())

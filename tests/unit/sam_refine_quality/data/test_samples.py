@@ -33,7 +33,7 @@ def test_samples_of_a_folder_are_its_images_with_the_files_of_their_names(folder
     assert sample.name == str(sample.image) == found[1].name
     assert sample.logits.shape == (2, 4, 6)
     assert (sample.truth == 1).all()
-    assert (sample.labels == 11).all()
+    assert sample.labels == folder / "labels/b.npy"
     assert sample.activation == "softmax"
     assert sample.truth_name == str(folder / "truth/b.png")
 
@@ -57,5 +57,5 @@ def test_one_image_goes_with_files(folder):
 def test_sample_without_its_truth_is_refused_when_it_is_read(folder):
     (folder / "truth/b.png").unlink()
     _, missing, _ = find(folder)
-    with pytest.raises(InvalidRequestError, match=r"truth must have b\.npy or b\.png, got none"):
+    with pytest.raises(InvalidRequestError, match=r"truth must have b\.npy or .*, got none"):
         missing.read()

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sam_refine.algorithm.judging import changes as changes_module
-from sam_refine.algorithm.judging.changes import propose_changes
+from sam_refine.algorithm.judging.changes import ProposedMap
+from sam_refine.algorithm.judging.judge import RuleJudge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid
 from sam_refine.algorithm.judging.proposals import Proposal
 from sam_refine.algorithm.regions import split_regions
@@ -19,9 +20,8 @@ def proposal(region, class_id, mask, *, gain=0.5, window=None):
     window = window or full_window(mask.shape)
     logits = np.where(mask, 6, -6).astype(np.float32)[window]
     features = np.arange(len(MASK_FEATURES), dtype=np.float32) + 100 * region
-    return Proposal(
-        region, class_id, 0, gain, features, window, logits, np.full(logits.shape, 0.75, np.float32)
-    )
+    votes = np.full(logits.shape, 3, np.uint8)
+    return Proposal(region, class_id, 0, gain, features, window, logits, votes)
 
 
 def one_hot(labels, classes=3):
@@ -36,7 +36,10 @@ def propose(labels, proposals_of, options=OPTIONS, scores=None):
     scores = ClassScores(one_hot(labels) if scores is None else scores, labels.shape)
     regions = split_regions(labels, GridScores(scores, labels.shape), options, 100)
     grid = MaskGrid.of(labels, scores, regions)
-    return propose_changes(proposals_of(regions), labels, scores, regions, grid, options)
+    proposed = ProposedMap(labels, scores, regions, grid)
+    for each in proposals_of(regions):
+        proposed.paint(each)
+    return proposed.changes(options.ignore_label)
 
 
 def painted(labels, changes):
@@ -56,26 +59,38 @@ def test_changes_as_they_are_drawn():
     np.testing.assert_array_equal(where, drawn == "x")
 
 
-def test_large_regions_first_so_small_ones_stay_on_top():
+def test_what_is_painted_later_is_on_top():
     labels = np.zeros((8, 12), np.int32)
     labels[1:7, 1:7], labels[3:5, 8:10] = 1, 2
     both = np.zeros(labels.shape, bool)
     both[2:6, 6:9] = True
 
     def proposals(regions):
-        masks = {
-            region: both | (regions.region_map == region)
-            for region in range(len(regions))
-            if regions.classes[region]
-        }
-        return [proposal(region, int(regions.classes[region]), masks[region]) for region in masks]
+        return [
+            proposal(
+                region,
+                int(regions.classes[region]),
+                both | (regions.region_map == region),
+            )
+            for region in range(1, len(regions))
+        ]
 
-    for turned in (list, lambda several: several[::-1]):
+    for turned, on_top in ((list, 2), (lambda several: several[::-1], 1)):
         changes = propose(labels, lambda regions, turned=turned: turned(proposals(regions)))
         after = painted(labels, changes)
-        assert (after[both] == 2).all()
-        assert (after[labels == 1] == np.where(both, 2, 1)[labels == 1]).all()
-        assert set(changes.regions.tolist()) == {2}
+        assert (after[both] == on_top).all()
+        assert on_top in changes.regions
+
+
+def test_gains_are_the_judge_s_however_many_go_to_it_at_a_time(monkeypatch):
+    labels, mask, *_ = columns_drawn_in(changes_module)
+    changes = propose(
+        labels.astype(np.int32), lambda regions: [proposal(1, 1, mask == "#", gain=0.25)]
+    )
+    expected = RuleJudge().change_gains(changes.features())
+    monkeypatch.setattr(changes_module, "MOST_CHANGES", 3)
+    assert len(changes) > 3
+    np.testing.assert_array_equal(changes.gains(RuleJudge()), expected)
 
 
 def test_what_a_region_loses_goes_to_the_best_class_besides():
@@ -104,8 +119,9 @@ def test_a_window_is_as_good_as_the_whole_image():
         propose(labels, lambda regions, window=each: [proposal(1, 1, mask == "#", window=window)])
         for each in (None, window)
     )
-    for name in ("rows", "columns", "old", "new", "regions", "features"):
+    for name in ("rows", "columns", "old", "new", "regions"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(part, name))
+    np.testing.assert_array_equal(whole.features(), part.features())
 
 
 @pytest.mark.parametrize("most_scores", [2**22, 4])
@@ -119,7 +135,7 @@ def test_features_are_what_they_are_said_to_be(most_scores, monkeypatch):
     )
     assert len(changes) > 0
     for y, x, old, new, features in zip(
-        changes.rows, changes.columns, changes.old, changes.new, changes.features, strict=True
+        changes.rows, changes.columns, changes.old, changes.new, changes.features(), strict=True
     ):
         found = dict(zip(CHANGE_FEATURES, features, strict=True))
         ranked = np.sort(scores[:, y, x])
@@ -138,7 +154,7 @@ def test_features_are_what_they_are_said_to_be(most_scores, monkeypatch):
 def test_no_proposals_no_changes():
     changes = propose(np.zeros((4, 8), np.int32), lambda regions: [])
     assert len(changes) == 0
-    assert changes.features.shape == (0, len(CHANGE_FEATURES))
+    assert changes.features().shape == (0, len(CHANGE_FEATURES))
 
 
 def test_of_one_class_nothing_can_change():

@@ -62,13 +62,13 @@ class Fixed:
 
 
 def run(judge, scores=None, labels=None, options=OPTIONS, free=FREE, **arguments):
+    arguments = {"decode": thing_decode} | arguments
     return refine_judged(
         scores or shifted_scores(),
         labels,
         options,
         judge,
         embed=lambda: np.zeros((1, 256, 64, 64), np.float32),
-        decode=thing_decode,
         free_memory_bytes=free,
         **arguments,
     )
@@ -120,6 +120,19 @@ def test_a_region_smaller_than_a_cell_is_left_alone():
     region = of_class(refinement, 1)
     assert refinement.regions.outcomes[region] == Outcome.NO_MASK
     assert refinement.regions.masks[region] == -1
+
+
+def test_small_regions_are_drawn_after_large_ones():
+    areas = []
+
+    def decode(embedding, prompts):
+        corners = prompts.point_coords[:, 1:]
+        areas.extend(np.prod(corners[:, 1] - corners[:, 0], axis=1).tolist())
+        return thing_decode(embedding, prompts)
+
+    run(Fixed(), decode=decode)
+    assert len(areas) == 3
+    assert areas == sorted(areas, reverse=True)
 
 
 def test_the_batch_size_is_no_part_of_the_answer():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sam_refine_client.files.colours import class_palette
-from sam_refine_ui.coarse.scribbles import labels_of_scribbles
+from sam_refine_ui.scribbles import labels_of_scribbles
 
 BRUSHES = class_palette(8)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from sam_refine_ui.coarse.soft_scores import RADII, score_size, scores_of_labels
+from sam_refine_client.reading.soft_scores import RADII, score_size, scores_of_labels
 
 
 def square(side=96, inner=(32, 64)):
@@ -55,7 +55,7 @@ def test_scores_are_highest_in_the_middle_and_fall_towards_and_past_the_border()
 
 @pytest.mark.parametrize("radius", RADII)
 def test_scores_are_the_mean_of_box_means(radius, monkeypatch):
-    monkeypatch.setattr("sam_refine_ui.coarse.soft_scores.RADII", (radius,))
+    monkeypatch.setattr("sam_refine_client.reading.soft_scores.RADII", (radius,))
     labels = np.random.default_rng(radius).integers(0, 2, (23, 31)).astype(np.int32)
     padded = np.pad((labels == 1).astype(float), radius, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)

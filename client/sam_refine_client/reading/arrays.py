@@ -1,0 +1,112 @@
+"""Arrays of any library as numpy's. None of the libraries is ever imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_refine.contract import InvalidRequestError
+
+ArrayLike: TypeAlias = Any
+"""A numpy array; a torch tensor on any device, of any dtype; what numpy can make an array of."""
+AnyArray: TypeAlias = npt.NDArray[Any]
+
+_HOLDERS: Final = ("logits", "seg_logits", "out")
+"""Where Hugging Face, mmsegmentation and torchvision put the scores in what a network returns."""
+
+
+def unwrapped(name: str, given: Any) -> Any:
+    """The array in what a network returned: an object or a dict with `.logits`, or the like.
+
+    Raises `InvalidRequestError` for an object or dict that has no such thing.
+    """
+    if isinstance(given, Mapping):
+        for holder in _HOLDERS:
+            if holder in given:
+                return unwrapped(name, given[holder])
+        keys = ", ".join(map(str, given)) or "nothing"
+        raise InvalidRequestError(
+            f"{name} must be an array, got a {type(given).__name__} of {keys}; give the one that "
+            f'has the class scores: {name}=outputs["..."]'
+        )
+    if is_array(given):
+        return given
+    for holder in _HOLDERS:
+        found = getattr(given, holder, None)
+        if found is not None:
+            return unwrapped(name, found)
+    data = getattr(given, "data", None)  # mmsegmentation's PixelData
+    if data is not None and is_array(data):
+        return data
+    for queries in ("class_queries_logits", "masks_queries_logits"):
+        if hasattr(given, queries):
+            raise InvalidRequestError(
+                f"{name} must be class scores (C, h, w), got queries; make a map of them, and give "
+                "it as labels: processor.post_process_semantic_segmentation(outputs, "
+                "target_sizes=[(H, W)])[0]"
+            )
+    return given
+
+
+def is_array(given: Any) -> bool:
+    """Whether it is an array of some library."""
+    return not isinstance(given, str | bytes) and (
+        isinstance(given, np.ndarray) or hasattr(given, "__array__") or hasattr(given, "detach")
+    )
+
+
+def numpy_of(name: str, given: ArrayLike) -> AnyArray:
+    """A numpy array as it is; a torch tensor brought to the CPU, bfloat16 as float32.
+
+    Raises `InvalidRequestError` for what is no array.
+    """
+    if isinstance(given, np.ndarray):
+        return given
+    if type(given).__module__.partition(".")[0] == "torch" and hasattr(given, "detach"):
+        tensor = given.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":
+            tensor = tensor.float()
+        converted: AnyArray = tensor.resolve_conj().resolve_neg().numpy()
+        return converted
+    if type(given).__module__.partition(".")[0] == "cupy":
+        on_cpu: AnyArray = given.get()
+        return on_cpu
+    if is_array(given):
+        array = np.asarray(given)
+        return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
+    if isinstance(given, list | tuple) and len(given) == 1 and is_array(given[0]):
+        return numpy_of(name, given[0])
+    hint = ""
+    if isinstance(given, list | tuple):
+        hint = (
+            f"; of several give one: {name}[0]"
+            if any(map(is_array, given))
+            else (f"; give np.asarray({name})")
+        )
+    raise InvalidRequestError(
+        f"{name} must be a numpy array or a torch tensor, got {type(given).__name__}{hint}"
+    )
+
+
+def without_batch(name: str, array: AnyArray, axes: int) -> AnyArray:
+    """The array without leading axes of 1 beyond `axes`.
+
+    Raises `InvalidRequestError` for a batch of several.
+    """
+    while array.ndim > axes and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim > axes and array.ndim == axes + 1 and array.shape[0] > 1:
+        raise InvalidRequestError(
+            f"{name} must be of one image, got a batch of {array.shape[0]}, {array.shape}; give "
+            f"each its own call: {name}[i]"
+        )
+    return array
+
+
+def check_filled(name: str, array: AnyArray) -> None:
+    """Raise `InvalidRequestError` for an array without values."""
+    if array.size == 0:
+        raise InvalidRequestError(f"{name} must have values, got the shape {array.shape}")

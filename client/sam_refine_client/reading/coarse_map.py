@@ -1,0 +1,151 @@
+"""The coarse map of an image as the client sends it: of scores, of labels, or of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine_client.arrays import Labels
+from sam_refine_client.reading.arrays import ArrayLike
+from sam_refine_client.reading.labels import LabelsLike, ReadLabels, read_labels
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.palettes import PaletteLike
+from sam_refine_client.reading.scores import Activation, Scores, read_scores
+from sam_refine_client.reading.soft_scores import scores_of_labels
+
+MOST_CLASSES: Final = 256
+"""Of a label map without scores: those of more are instances rather than classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseMap:
+    """Scores, and labels if these are not the argmax of the scores.
+
+    The classes of labels without scores are renumbered without gaps for the way there.
+    """
+
+    scores: Scores
+    """(C, h, w)."""
+    labels: Labels | None = None
+    """(H, W) in [0, C), or `sent_void`."""
+    sent_void: int | None = None
+    """The label of void on the way to the server; None: the caller's own, or none."""
+    void: int | None = None
+    """The label of void in what the caller gets; None if there is none."""
+    class_ids: tuple[int, ...] | None = None
+    """The caller's ids of classes 0 to C - 1; None: the same."""
+
+    def options(self, options: RefineOptions) -> RefineOptions:
+        """The caller's options, with the `ignore_label` that this map needs."""
+        if self.labels is None:
+            return options
+        return replace(options, ignore_label=self.sent_void)
+
+    def own(self, labels: Labels) -> Labels:
+        """Labels that came back, by the caller's ids."""
+        if self.class_ids is None and self.sent_void == self.void:
+            return labels
+        ids = self.class_ids or tuple(range(len(self.scores)))
+        if self.sent_void is None or self.void is None:
+            table = np.array(ids, np.int32)
+        else:
+            table = np.full(max(len(ids), self.sent_void + 1), self.void, np.int32)
+            table[: len(ids)] = ids
+            table[self.sent_void] = self.void
+        return table[labels]
+
+    def own_class(self, class_id: int) -> int:
+        """The caller's id of a class."""
+        return class_id if self.class_ids is None else self.class_ids[class_id]
+
+
+def read_coarse_map(
+    logits: ArrayLike | None,
+    labels: LabelsLike | None,
+    notes: Notes,
+    *,
+    size_hw: tuple[int, int],
+    activation: Activation | str | None = None,
+    palette: PaletteLike | None = None,
+    ignore_label: int | None = None,
+    classes: int | None = None,
+    image_name: str | None = None,
+) -> CoarseMap:
+    """The coarse map of an image of (H, W): `read_scores` of logits, `read_labels` of labels.
+
+    Labels without scores get soft ones (`scores_of_labels`). Their classes are those that are in
+    the map, unless `classes` says how many there are. Raises `InvalidRequestError`, and `OSError`
+    for a file that cannot be read.
+    """
+    if logits is None and labels is None:
+        raise InvalidRequestError(
+            "give logits, which are class scores (C, h, w), or labels (H, W), or both; got none"
+        )
+    if labels is None:
+        if palette is not None:
+            raise InvalidRequestError("palette goes with labels in colours, got no labels")
+        return CoarseMap(read_scores(logits, notes, size_hw=size_hw, activation=activation))
+    scores = None
+    if logits is not None:
+        scores = read_scores(logits, notes, size_hw=size_hw, activation=activation)
+        classes = len(scores)
+    elif activation not in (None, Activation.NONE):
+        raise InvalidRequestError("activation goes with logits, got labels without scores")
+    read = read_labels(
+        labels,
+        notes,
+        size_hw=size_hw,
+        palette=palette,
+        void=ignore_label,
+        classes=classes,
+        image_name=image_name,
+    )
+    if classes is None:
+        return _of_labels_alone(read, notes)
+    values = _in_classes(read, classes, notes)
+    if scores is None:
+        scores = scores_of_labels(values, classes)
+    return CoarseMap(scores, values, read.void, read.void)
+
+
+def _of_labels_alone(read: ReadLabels, notes: Notes) -> CoarseMap:
+    ids = [label for label in np.unique(read.values).tolist() if label != read.void]
+    if not 1 <= len(ids) <= MOST_CLASSES:
+        hint = "; are they instances, not classes?" if ids else ""
+        raise InvalidRequestError(
+            f"labels without scores must have 1 to {MOST_CLASSES} different labels, got "
+            f"{len(ids)}{hint}"
+        )
+    if len(ids) == 2 and ids[0] == 0 and ids[1] in (255, 65535):
+        notes.add(f"labels of 0 and {ids[1]} are taken as a mask: two classes, and no void")
+    is_void = (
+        np.zeros(read.values.shape, np.bool_) if read.void is None else (read.values == read.void)
+    )
+    numbered = np.searchsorted(ids, read.values).astype(np.int32)
+    numbered[is_void] = len(ids)
+    scores = scores_of_labels(numbered, len(ids))
+    has_void = bool(is_void.any())
+    class_ids = None if ids == list(range(len(ids))) else tuple(ids)
+    return CoarseMap(scores, numbered, len(ids) if has_void else None, read.void, class_ids)
+
+
+def _in_classes(read: ReadLabels, classes: int, notes: Notes) -> Labels:
+    """Labels in [0, C) or void; of a mask of 0 and 255 the latter is class 1."""
+    values, ids = read.values, np.unique(read.values).tolist()
+    if classes == 2 and read.void is None and ids in ([0, 255], [255], [0, 65535], [65535]):
+        notes.add(f"labels of 0 and {ids[-1]} are taken as a mask: {ids[-1]} is class 1")
+        return (values > 0).astype(np.int32)
+    wrong = [label for label in ids if not 0 <= label < classes and label != read.void]
+    if wrong:
+        hint = ""
+        if ids[0] == 1 and ids[-1] == classes and read.void is None:
+            hint = "; if they count from 1, give labels - 1"
+        pixels = int(np.isin(values, wrong).sum())
+        raise InvalidRequestError(
+            f"labels must lie in [0, {classes}), of which there are scores, or be ignore_label, "
+            f"got {wrong[0]} ({pixels} pixels in all are outside){hint}"
+        )
+    return values

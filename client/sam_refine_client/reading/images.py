@@ -1,0 +1,316 @@
+"""Images in all the forms in which callers have them, as RGB of 8 bits.
+
+A JPEG or PNG file that the server reads as the client does is sent as it is. All else becomes an
+array here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.arrays import UInt8
+from sam_refine_client.reading.arrays import (
+    AnyArray,
+    check_filled,
+    is_array,
+    numpy_of,
+    without_batch,
+)
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.pixels import (
+    ORIENTATION,
+    TURNED_A_QUARTER,
+    PictureFile,
+    content_of,
+    deep_pixels,
+    is_cut_to_a_byte,
+    opened,
+    orientation_of,
+    values_of,
+)
+
+ImageLike: TypeAlias = AnyArray | Image.Image | bytes | str | PathLike[str]
+"""RGB (H, W, 3) uint8 or another array of an image, a PIL image, or a file as bytes or path."""
+
+_AS_THEY_ARE: Final = ("JPEG", "PNG")
+"""Files that the server decodes."""
+_CHANNELS: Final = (1, 2, 3, 4)
+_LARGEST_LOW: Final = 2.0
+"""Floats up to 1 are shares, floats beyond this are values up to 255; between they are neither."""
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image as it goes to the server."""
+
+    size_hw: tuple[int, int]
+    pixels: UInt8 | None = None
+    """(H, W, 3) RGB."""
+    file: bytes | None = None
+    """JPEG or PNG, instead of the pixels."""
+
+
+def read_image(
+    image: ImageLike, notes: Notes, *, like_hw: tuple[int, int] | None = None
+) -> ReadImage:
+    """An image for the server. `like_hw` is the size (H, W) of its label map, if that is known.
+
+    The pixels of a file are taken as they are stored, its EXIF orientation aside: unless the label
+    map fits the upright picture only. Raises `InvalidRequestError` for what is no image, and
+    `OSError` for a file that cannot be read.
+    """
+    if isinstance(image, Image.Image):
+        return _read_picture(image, notes, like_hw)
+    if isinstance(image, str | PathLike):
+        path = fspath(image)
+        return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _read_file("image", bytes(image), notes, like_hw)
+    if isinstance(image, np.ndarray) or is_array(image):
+        pixels = rgb_of_array(numpy_of("image", image), notes)
+        return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
+    raise InvalidRequestError(
+        f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+    )
+
+
+def rgb_of(image: ImageLike, like_hw: tuple[int, int] | None = None) -> UInt8:
+    """(H, W, 3) uint8: the pixels as `read_image` takes them; raises as it does."""
+    read = read_image(image, Notes(), like_hw=like_hw)
+    if read.pixels is not None:
+        return read.pixels
+    assert read.file is not None
+    with opened("image", read.file) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def upright_rgb_of(name: str, path: Path, notes: Notes) -> UInt8:
+    """(H, W, 3) uint8 of a file, turned as its EXIF data say, which is how browsers show it."""
+    with opened(name, path) as picture:
+        turn = _turn(picture)
+        is_turned = orientation_of(picture) != 1 and picture.format != "TIFF"
+    pixels = _rgb_of_file(name, path, notes)
+    if not is_turned:
+        return pixels
+    notes.add(f"{name} is turned upright, as its EXIF data say and browsers show it")
+    return np.ascontiguousarray(turn(pixels))
+
+
+def check_rgb(image: UInt8) -> None:
+    """Raise `InvalidRequestError` for an array that is not (H, W, 3) uint8 with pixels."""
+    if image.dtype != np.uint8:
+        raise InvalidRequestError(f"image must be uint8, got {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InvalidRequestError(
+            f"image must have shape (H, W, 3), H and W at least 1, got {image.shape}"
+        )
+
+
+# --- Files and PIL images --------------------------------------------------------------------
+
+
+def _read_file(name: str, file: bytes, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+    with opened(name, file) as picture:
+        size_hw = picture.height, picture.width
+        is_sent = picture.format in _AS_THEY_ARE and _is_byte_deep(picture)
+        turn = _turn_to_fit(name, picture, notes, like_hw)
+        if is_sent and turn is None:
+            _note_loss(name, picture, notes)
+            return ReadImage(size_hw, file=file)
+    return _turned(_rgb_of_file(name, file, notes), turn)
+
+
+def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+    """A PIL image; one that is not decoded yet is read as its file would be."""
+    turn = _turn_to_fit("image", picture, notes, like_hw)
+    if not is_cut_to_a_byte(picture):
+        return _turned(_rgb_of_picture("image", picture, notes), turn)
+    content = content_of(picture)
+    if content is None:
+        raise InvalidRequestError(
+            "image must have 8 bits per channel, got a PIL image of 16; give its path"
+        )
+    return _turned(rgb_of_array(deep_pixels("image", content), notes), turn)
+
+
+Turn: TypeAlias = Callable[[UInt8], UInt8]
+
+
+def _turned(pixels: UInt8, turn: Turn | None) -> ReadImage:
+    if turn is not None:
+        pixels = np.ascontiguousarray(turn(pixels))
+    return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
+
+
+def _turn_to_fit(
+    name: str, picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None
+) -> Turn | None:
+    """What turns a picture as its EXIF data say, where its label map fits it only so."""
+    orientation = orientation_of(picture)
+    if orientation == 1:
+        return None
+    if picture.format == "TIFF":  # which Pillow turns as it decodes it
+        notes.add(f"{name} is turned upright, as its TIFF orientation {orientation} says")
+        return None
+    size_hw = picture.height, picture.width
+    if orientation in TURNED_A_QUARTER and like_hw == size_hw[::-1] != size_hw:
+        notes.add(
+            f"{name} is turned upright, as its EXIF data say, because the labels have that size"
+        )
+        return _turn(picture)
+    notes.add(
+        f"{name} has the EXIF orientation {orientation}: its pixels are taken as they are stored; "
+        "if your network saw it upright, give "
+        "image=PIL.ImageOps.exif_transpose(PIL.Image.open(...))"
+    )
+    return None
+
+
+def _rgb_of_file(name: str, file: PictureFile, notes: Notes) -> UInt8:
+    with opened(name, file) as picture:
+        if not is_cut_to_a_byte(picture):
+            return _rgb_of_picture(name, picture, notes)
+    return rgb_of_array(deep_pixels(name, file), notes, name)
+
+
+def _rgb_of_picture(name: str, picture: Image.Image, notes: Notes) -> UInt8:
+    if not _is_byte_deep(picture):
+        return rgb_of_array(values_of(picture), notes, name)
+    try:
+        pixels: UInt8 = np.asarray(picture.convert("RGB"))
+    except ValueError as error:  # such as premultiplied alpha
+        raise InvalidRequestError(
+            f"{name} must be a picture that can be made RGB, got the mode {picture.mode}; give "
+            "an array (H, W, 3) uint8"
+        ) from error
+    _note_loss(name, picture, notes)
+    check_rgb(pixels)
+    return pixels
+
+
+def _is_byte_deep(picture: Image.Image) -> bool:
+    return not (picture.mode.startswith(("I", "F")) or is_cut_to_a_byte(picture))
+
+
+def _note_loss(name: str, picture: Image.Image, notes: Notes) -> None:
+    """Say what of a picture does not go to SAM."""
+    if getattr(picture, "n_frames", 1) > 1:
+        notes.add(f"{name} has {picture.n_frames} frames: the first is taken")  # type: ignore[attr-defined]
+    if picture.mode == "CMYK":
+        notes.add(f"{name} is CMYK: made RGB without its colour profile")
+    has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+    if has_alpha and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        notes.add(_NO_ALPHA.format(name=name))
+
+
+_NO_ALPHA: Final = (
+    "{name} has transparent pixels: their colours are taken as they are stored, alpha is dropped"
+)
+
+
+def _turn(picture: Image.Image) -> Turn:
+    """What turns pixels as the picture's EXIF data say."""
+    orientation = orientation_of(picture)
+
+    def turn(pixels: UInt8) -> UInt8:
+        stored = Image.fromarray(pixels)
+        stored.getexif()[ORIENTATION] = orientation
+        return np.asarray(ImageOps.exif_transpose(stored))
+
+    return turn
+
+
+# --- Arrays ----------------------------------------------------------------------------------
+
+
+def rgb_of_array(array: AnyArray, notes: Notes, name: str = "image") -> UInt8:
+    """(H, W, 3) uint8 of an array of an image: an RGB one as it is.
+
+    Grey (H, W) or (H, W, 1), with or without alpha, channels first, an axis of 1 before them;
+    floats in [0, 1] or [0, 255]; integers of 8 bits, or of 10 to 16, which are scaled by the bits
+    in use. Raises `InvalidRequestError` for anything else.
+    """
+    check_filled(name, array)
+    array = _channels_last(name, without_batch(name, array, 3))
+    if array.shape[2] in (2, 4):
+        alpha, array = array[..., -1], array[..., :-1]
+        if alpha.min() < alpha.max() or alpha.max() == 0:
+            notes.add(_NO_ALPHA.format(name=name))
+    if array.dtype != np.uint8:
+        array = _as_bytes(name, array, notes)
+    pixels: UInt8 = array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+    return pixels
+
+
+def _channels_last(name: str, array: AnyArray) -> AnyArray:
+    if array.ndim == 2:
+        return array[..., None]
+    if array.ndim == 3:
+        if array.shape[2] in _CHANNELS:
+            return array
+        if array.shape[0] in (1, 3, 4):
+            return array.transpose(1, 2, 0)
+    raise InvalidRequestError(
+        f"{name} must have shape (H, W, 3), H and W at least 1, got {array.shape}"
+    )
+
+
+def _as_bytes(name: str, array: AnyArray, notes: Notes) -> UInt8:
+    if array.dtype.kind == "f":
+        return _of_floats(name, array)
+    if array.dtype.kind not in "iu":
+        hint = "; a mask goes to labels=" if array.dtype == np.bool_ else ""
+        raise InvalidRequestError(f"{name} must be uint8, got {array.dtype}{hint}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise InvalidRequestError(
+            f"{name} must have values in [0, 255], or in [0, 65535] of 16 bits, got {low} to {high}"
+        )
+    is_deep = array.dtype.itemsize == 2 or high > 255
+    if not is_deep:
+        narrow: UInt8 = array.astype(np.uint8)
+        return narrow
+    bits = next(each for each in (8, 10, 12, 14, 16) if high < 2**each)
+    if bits < 16:
+        notes.add(
+            f"{name} has 16 bits per channel, of which {bits} are in use (at most {high}): scaled "
+            f"by 255 / {2**bits - 1}; if that is wrong, give an array (H, W, 3) uint8"
+        )
+    largest = 2**bits - 1
+    scaled = (array.astype(np.uint32) * 255 + largest // 2) // largest
+    narrowed: UInt8 = scaled.astype(np.uint8)
+    return narrowed
+
+
+def _of_floats(name: str, array: AnyArray) -> UInt8:
+    low, high = float(array.min()), float(array.max())
+    rule = f"{name} of floats must be in [0, 1], or in [0, 255]"
+    if not np.isfinite([low, high]).all():
+        raise InvalidRequestError(f"{rule}, got NaN or infinite values")
+    if low < 0:
+        raise InvalidRequestError(
+            f"{rule}, got {low:g} to {high:g}; if it was normalised, undo that: image * std + mean"
+        )
+    if high > 255:
+        raise InvalidRequestError(f"{rule}, got up to {high:g}; give {name} / {name}.max()")
+    if 1 < high <= _LARGEST_LOW:
+        raise InvalidRequestError(f"{rule}, got up to {high:g}; give np.clip({name}, 0, 1)")
+    factor = 255 if high <= 1 else 1
+    rounded: UInt8 = np.rint(array.astype(np.float32) * factor).astype(np.uint8)
+    return rounded
+
+
+def image_name_of(image: Any) -> str | None:
+    """The file name of an image, if it has one."""
+    if isinstance(image, str | PathLike):
+        return Path(fspath(image)).name
+    name = getattr(image, "filename", None)
+    return Path(name).name if isinstance(name, str) and name else None

@@ -1,0 +1,407 @@
+"""Label maps of anything that callers have: (H, W) of class ids, and the label of void."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.reading.arrays import (
+    AnyArray,
+    check_filled,
+    is_array,
+    numpy_of,
+    without_batch,
+)
+from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.palettes import (
+    Palette,
+    PaletteLike,
+    labels_of_colours,
+    note_other_order,
+    read_palette,
+)
+from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
+from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
+
+LabelsLike: TypeAlias = Any
+"""An array of any library, a PIL image, a file's path or content, COCO's annotations, or a mask for
+each class by its id or name."""
+
+LABEL_SUFFIXES: Final = (".npy", ".npz", ".png", ".bmp", ".tif", ".tiff", ".gif", ".pt", ".json")
+VOID: Final = 255
+WIDE_VOID: Final = 65535
+"""How void is written where 255 may be a class."""
+_LOSSY: Final = ("JPEG", "WEBP", "JPEG2000", "MPO")
+_INT32: Final = np.iinfo(np.int32)
+_STRETCHES: Final = {85: 2, 17: 4}
+"""What Pillow multiplies labels by that a PNG has in so many bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadLabels:
+    """A label map, and its void."""
+
+    values: Labels
+    """(H, W)."""
+    void: int | None = None
+    """The label of pixels of no class, if there are such or the caller named it."""
+
+
+def read_labels(
+    labels: LabelsLike,
+    notes: Notes,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    palette: PaletteLike | None = None,
+    void: int | None = None,
+    classes: int | None = None,
+    image_name: str | None = None,
+    name: str = "labels",
+) -> ReadLabels:
+    """Class ids (H, W) of a label map, of the image's `size_hw` if that is known.
+
+    `void` is the caller's `ignore_label`. Where there is none, -1 is void, and 255 where it cannot
+    be a class: there are `classes` of them, or other labels beside it and 0. Void that is below 0
+    becomes 255, or 65535 where 255 may be a class. `palette` has the colours of a coloured map.
+    `image_name` finds the image in a COCO file. Raises `InvalidRequestError`, and `OSError` for a
+    file that cannot be read.
+    """
+    table = None if palette is None else read_palette(palette)
+    array, name = _values(labels, notes, table, size_hw, image_name, name)
+    if table is not None and table.has_void and void is None:
+        void = VOID
+    values = _class_ids(name, array)
+    if size_hw is not None and values.shape != size_hw:
+        raise InvalidRequestError(
+            f"{name} must have the image's size, {size_hw[0]} x {size_hw[1]}, got "
+            f"{values.shape[0]} x {values.shape[1]}; give np.asarray(PIL.Image.fromarray(labels)"
+            f".resize(({size_hw[1]}, {size_hw[0]}), PIL.Image.Resampling.NEAREST))"
+        )
+    return _with_void(name, values, notes, void, classes)
+
+
+def load_labels(
+    path: Path,
+    notes: Notes,
+    *,
+    palette: PaletteLike | None = None,
+    size_hw: tuple[int, int] | None = None,
+    image_name: str | None = None,
+) -> Labels:
+    """(H, W) of a label file as it has them, of whatever size, void and all.
+
+    Arguments are those of `read_labels`, which says what is void; raises as it does.
+    """
+    table = None if palette is None else read_palette(palette)
+    array, name = _values(path, notes, table, size_hw, image_name, str(path))
+    return _class_ids(name, array)
+
+
+def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:
+    """(H, W) of a label map before it is read, if that is easily told."""
+    if isinstance(labels, Image.Image):
+        return labels.height, labels.width
+    if isinstance(labels, Mapping):
+        return None
+    if isinstance(labels, str | PathLike):
+        path = Path(fspath(labels))
+        if path.suffix.lower() in (".json", *SCORE_SUFFIXES):
+            return None
+        with opened(path.name, path) as picture:
+            return picture.height, picture.width
+    shape = tuple(getattr(labels, "shape", ()))
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return (int(shape[0]), int(shape[1])) if len(shape) in (2, 3) else None
+
+
+def stretched(labels: Labels, size_hw: tuple[int, int], notes: Notes) -> Labels:
+    """Labels of another size (h, w) and the same proportions as an image's, by nearest neighbour.
+
+    It makes no new values. Raises `InvalidRequestError` for other proportions.
+    """
+    (height, width), (own_height, own_width) = size_hw, labels.shape
+    if labels.shape == size_hw:
+        return labels
+    stretch = (height * own_width) / (own_height * width)
+    if not 1 / _MOST_STRETCHED <= stretch <= _MOST_STRETCHED:
+        raise InvalidRequestError(
+            f"the label map must have the photo's shape, got {own_width} x {own_height} "
+            f"for a photo of {width} x {height}"
+        )
+    notes.add(
+        f"the label map of {own_width} x {own_height} is stretched to the photo's "
+        f"{width} x {height}"
+    )
+    rows = (np.arange(height) * own_height // height)[:, None]
+    columns = np.arange(width) * own_width // width
+    larger: Labels = labels[rows, columns]
+    return larger
+
+
+_MOST_STRETCHED: Final = 1.05
+"""A label map whose proportions differ by more than this belongs to another image."""
+
+
+# --- What holds them -------------------------------------------------------------------------
+
+
+def _values(
+    labels: LabelsLike,
+    notes: Notes,
+    palette: Palette | None,
+    size_hw: tuple[int, int] | None,
+    image_name: str | None,
+    name: str,
+) -> tuple[AnyArray, str]:
+    """(H, W) of numbers, and what errors call them."""
+    if looks_like_coco(labels):
+        return labels_of_coco(labels, size_hw, image_name, notes), name
+    if isinstance(labels, Mapping):
+        return _of_masks(labels, notes, name), name
+    if isinstance(labels, str | PathLike):
+        path = Path(fspath(labels))
+        name = str(path) if name == "labels" else name
+        if path.suffix.lower() in SCORE_SUFFIXES:
+            return _plane(name, numpy_of(name, load_array(path)), palette, notes), name
+        _check_lossless(name, path)
+        pixels = _table_pixels(name, path, palette, notes)
+        return _plane(name, pixels, palette, notes), name
+    if isinstance(labels, bytes):
+        _check_lossless(name, labels)
+        return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
+    if isinstance(labels, Image.Image):
+        return _plane(name, _picture_values(labels, palette), palette, notes), name
+    if hasattr(labels, "logits") and not is_array(labels):
+        raise InvalidRequestError(
+            f"{name} must be a label map, got what has logits; give it as logits"
+        )
+    return _plane(name, numpy_of(name, labels), palette, notes), name
+
+
+def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
+    """(H, W) of a mask for each class: by ids, or by names, which are numbered from 1.
+
+    What no mask covers is class 0, or void if there is a mask of it.
+    """
+    if not masks:
+        raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
+    has_ids = all(isinstance(key, int) and not isinstance(key, bool) for key in masks)
+    ids = {key: key if has_ids else number for number, key in enumerate(masks, start=1)}
+    labels: Labels | None = None
+    overlap = 0
+    for key, mask in masks.items():
+        if mask is None:  # a class that this image has not
+            continue
+        array, _ = _values(mask, notes, None, None, None, f"{name} of {key}")
+        where = _class_ids(name, array) > 0
+        if labels is None:
+            labels = np.full(where.shape, -1 if 0 in ids.values() else 0, np.int32)
+            taken = np.zeros(where.shape, np.bool_)
+        if where.shape != labels.shape:
+            raise InvalidRequestError(
+                f"{name} must be masks of one size, got {labels.shape} and {where.shape} of {key}"
+            )
+        overlap += int((taken & where).sum())
+        taken |= where
+        labels[where] = ids[key]
+    if labels is None:
+        raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
+    if not has_ids:
+        numbers = ", ".join(f"{number} {key}" for key, number in ids.items())
+        notes.add(f"{name}: the classes are numbered, 0 the rest, {numbers}")
+    if overlap:
+        notes.add(f"{name}: masks overlap at {overlap} pixels, where the later class counts")
+    return labels
+
+
+def _check_lossless(name: str, file: Any) -> None:
+    with opened(name, file) as picture:
+        if picture.format in _LOSSY:
+            raise InvalidRequestError(
+                f"{name} must be a PNG, whose values are exact, got {picture.format}, which "
+                "changes them at every border; save label maps as PNG"
+            )
+
+
+def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -> AnyArray:
+    """The values of a file; with a palette of the caller's, the colours of its indices."""
+    with opened(name, file) as picture:
+        if picture.mode != "P":
+            is_indexed, table = False, None
+        else:
+            is_indexed, table = True, picture.getpalette("RGB")
+            if palette is not None:
+                return np.asarray(picture.convert("RGB"))
+    pixels = raw_pixels(name, file)
+    if is_indexed and table is not None:
+        _look_at_table(name, pixels, table, notes)
+    return pixels
+
+
+def _look_at_table(name: str, indices: AnyArray, table: list[int], notes: Notes) -> None:
+    used = np.unique(indices)
+    colours = np.array(table, np.int64).reshape(-1, 3)
+    used = used[used < len(colours)]
+    red, green, blue = colours[used].T
+    note_other_order(name, red << 16 | green << 8 | blue, used, notes)
+
+
+def _picture_values(picture: Image.Image, palette: Palette | None) -> AnyArray:
+    if picture.mode == "P" and palette is not None:
+        return np.asarray(picture.convert("RGB"))
+    return values_of(picture)
+
+
+def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) -> AnyArray:
+    """(H, W) of an array of labels, with axes of 1, of equal channels, or of colours."""
+    check_filled(name, array)
+    array = without_batch(name, array, 3)
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 2:
+        return array
+    if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
+        return _of_channels(name, array, palette, notes)
+    if array.ndim == 3 and (
+        array.dtype == np.bool_ or set(np.unique(array[:, :64, :64])) <= {0, 1}
+    ):
+        raise InvalidRequestError(
+            f"{name} must have shape (H, W), got {array.shape}, one mask for each class; give "
+            "labels.argmax(0), or for masks that leave pixels out "
+            "(labels * np.arange(1, len(labels) + 1)[:, None, None]).max(0)"
+        )
+    hint = "; if they are scores, give them as logits" if array.dtype.kind == "f" else ""
+    raise InvalidRequestError(f"{name} must have shape (H, W), got {array.shape}{hint}")
+
+
+def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Notes) -> AnyArray:
+    """(H, W) of a map (H, W, 2 to 4): alpha is dropped, equal channels are one."""
+    if array.shape[2] in (2, 4):
+        alpha, array = array[..., -1], array[..., :-1]
+        if alpha.min() != alpha.max():
+            notes.add(f"{name}: labels of transparent pixels count all the same")
+    is_grey = array.shape[2] == 1 or bool((array == array[..., :1]).all())
+    if is_grey and palette is None:
+        if array.shape[2] > 1:
+            notes.add(f"{name}: of three equal channels one is taken as the labels")
+        return array[..., 0]
+    if int(array.min()) < 0 or int(array.max()) > 255:
+        raise InvalidRequestError(
+            f"{name} in colours must have 8 bits per channel, got up to {array.max()}"
+        )
+    pixels: UInt8 = array.astype(np.uint8)
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return labels_of_colours(name, pixels, palette, notes)
+
+
+# --- Which labels ----------------------------------------------------------------------------
+
+
+def _class_ids(name: str, array: AnyArray) -> npt.NDArray[np.int32]:
+    """Integers (H, W) of numbers that are whole."""
+    if array.dtype == np.bool_:
+        return array.astype(np.int32)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise InvalidRequestError(
+                f"{name} must be whole numbers, got NaN or infinite ones; if that is void, give "
+                "np.where(np.isfinite(labels), labels, -1).astype(np.int32)"
+            )
+        if not np.array_equal(array, np.rint(array)):
+            raise InvalidRequestError(
+                f"{name} must be an array of integers, got {array.dtype} with fractions; if they "
+                "are scores, give them as logits"
+            )
+    elif array.dtype.kind not in "iu":
+        raise InvalidRequestError(f"{name} must be an array of integers, got {array.dtype}")
+    low, high = array.min(), array.max()
+    if not _INT32.min <= low <= high <= _INT32.max:
+        raise InvalidRequestError(f"{name} must fit int32, got {low} to {high}")
+    return array.astype(np.int32)
+
+
+def _with_void(
+    name: str, values: Labels, notes: Notes, void: int | None, classes: int | None
+) -> ReadLabels:
+    """The map with its void as it is written: 255, or 65535, where it is below 0."""
+    present = np.unique(values).tolist()
+    negative = [label for label in present if label < 0 and label != void]
+    if negative and negative != [-1]:
+        raise InvalidRequestError(
+            f"{name} must be class ids from 0, or -1 for void, got {negative[0]}"
+        )
+    ids = [label for label in present if label >= 0]
+    written = _written_void(ids, void, classes)
+    is_negative = [label for label in present if label < 0]
+    if is_negative or (void is not None and void < 0):
+        if is_negative:
+            values = np.where(values < 0, np.int32(written), values)
+            notes.add(
+                f"{name}: {is_negative[0]} is void, such pixels keep it; it is written as {written}"
+            )
+            return ReadLabels(values, written)
+        return ReadLabels(values)  # the caller says that 255 is none
+    if void is not None:
+        return ReadLabels(values, void)
+    if _is_void(ids, VOID, classes) or _is_void(ids, WIDE_VOID, classes):
+        found = VOID if _is_void(ids, VOID, classes) else WIDE_VOID
+        notes.add(
+            f"{name}: {found} is taken as void, such pixels keep it; say so by "
+            f"ignore_label={found}, or ignore_label=-1 if it is a class"
+        )
+        return ReadLabels(values, found)
+    _note_stretched(name, ids, classes, notes)
+    return ReadLabels(values)
+
+
+def _written_void(ids: list[int], void: int | None, classes: int | None) -> int:
+    if void is not None and void >= 0:
+        return void
+    most = max([classes or 0, *(label + 1 for label in ids if label not in (VOID, WIDE_VOID))])
+    is_class = VOID in ids and (void is not None or not _is_void(ids, VOID, classes))
+    return WIDE_VOID if most > VOID or is_class else VOID
+
+
+def _is_void(ids: list[int], label: int, classes: int | None) -> bool:
+    """Whether a label can only be void, or hardly anything else."""
+    if label not in ids:
+        return False
+    if classes is not None:
+        return label >= classes and not (classes == 2 and ids in ([0, label], [label]))
+    others = [each for each in ids if each != label]
+    if others in ([], [0]) or label - 1 in others:
+        return False  # a mask; or one of many classes
+    return not _are_even_steps(ids) and max(others) < label
+
+
+def _are_even_steps(ids: list[int]) -> bool:
+    """Whether labels are grey levels that somebody spread from 0 to 255."""
+    steps = np.diff(ids)
+    return len(ids) >= 3 and ids[0] == 0 and int(np.ptp(steps)) <= 1
+
+
+def _note_stretched(name: str, ids: list[int], classes: int | None, notes: Notes) -> None:
+    """Say where labels look like those that Pillow has multiplied."""
+    if len(ids) < 3:
+        return
+    for factor, bits in _STRETCHES.items():
+        if all(label % factor == 0 for label in ids):
+            notes.add(
+                f"{name}: all are multiples of {factor}, as Pillow makes of a PNG of {bits} bits; "
+                f"if they come from one, give its path, or labels // {factor}"
+            )
+            return

@@ -1,0 +1,308 @@
+"""Class scores of anything that a network returned, as (C, h, w) of numbers that are finite."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError, choice
+from sam_refine_client.reading.arrays import (
+    AnyArray,
+    ArrayLike,
+    check_filled,
+    numpy_of,
+    unwrapped,
+    without_batch,
+)
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.score_files import load_array
+
+Scores: TypeAlias = npt.NDArray[np.floating[Any]]
+
+
+class Activation(str, Enum):
+    """Turns a network's raw output into scores, place by place, over the classes."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+    NONE = "none"
+    """They are scores already, whatever they look like: no warning."""
+
+
+_SAMPLED: Final = 256
+"""Places along each axis that are looked at, where a guess is all that is wanted."""
+_SUM_IS_OFF: Final = 0.05
+"""How far from 1 the scores of a place may sum up: those of half precision, of many classes."""
+_FEW: Final = 0.01
+"""The share of places that may be off, all the same."""
+_FITS: Final = math.log(1.1)
+"""Proportions that differ by less than this are the image's."""
+_OTHER: Final = math.log(1.5)
+"""Proportions that differ by more than this are hardly the image's."""
+_CORNER: Final = 64
+"""Places along each axis of the part whose changes are looked at."""
+_ROUGHER: Final = 4
+"""How many times as much scores change from class to class than from place to place."""
+
+
+def read_scores(
+    logits: ArrayLike,
+    notes: Notes,
+    *,
+    size_hw: tuple[int, int],
+    activation: Activation | str | None = None,
+    name: str = "logits",
+) -> Scores:
+    """Class scores (C, h, w), C at least 2 and (h, w) at most the image's `size_hw`.
+
+    `logits` are an array of any library, an object or a dict that has one as `.logits`, or a file
+    as `load_array` reads it; with an axis of 1 before them or not. `activation` makes scores of raw
+    output. One channel of shares p becomes the two classes (1 - p, p). Raises
+    `InvalidRequestError`, and `OSError` for a file that cannot be read.
+    """
+    if activation is not None:
+        rule = "one of softmax, sigmoid, none"
+        activation = choice("activation", activation, Activation, rule)
+    if isinstance(logits, str | PathLike):
+        logits = load_array(Path(logits))
+    array = numpy_of(name, unwrapped(name, logits))
+    check_filled(name, array)
+    _check_floats(name, array)
+    array = without_batch(name, array, 3)
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3:
+        raise InvalidRequestError(
+            f"{name} must have shape (C, h, w), got {array.shape}; if they are labels, give them "
+            "as labels"
+        )
+    scores: Scores = _classes_first(name, array, size_hw, notes)
+    scores = _activated(name, scores, activation, notes)
+    _check_finite(name, scores, activation)
+    if len(scores) == 1:
+        scores = _both_of_one(name, scores, notes)
+    elif activation is None:
+        _note_raw(name, scores, notes)
+    return _shrunk(name, scores, size_hw, notes)
+
+
+def _check_floats(name: str, array: AnyArray) -> None:
+    """Raise `InvalidRequestError` for numbers that are labels, or shares times 255."""
+    if array.dtype.kind == "f":
+        return
+    if array.dtype.kind not in "biu":
+        raise InvalidRequestError(f"{name} must be an array of numbers, got {array.dtype}")
+    planes = array.reshape(1, 1) if array.ndim < 2 else array
+    has_one_plane = math.prod(planes.shape[:-2]) == 1
+    if has_one_plane:
+        raise InvalidRequestError(
+            f"{name} must be class scores, got one plane of {array.dtype}, {array.shape}: these "
+            "are labels; give it as labels"
+        )
+    if array.dtype == np.bool_ or int(array.max()) <= 1:
+        raise InvalidRequestError(
+            f"{name} must be class scores, got {array.dtype} of 0 and 1, one mask for each class; "
+            f"give labels={name}.argmax(0), or {name}.astype(np.float32)"
+        )
+    hint = " / 255" if 1 < int(array.max()) <= 255 and int(array.min()) >= 0 else ""
+    raise InvalidRequestError(
+        f"{name} must be class scores of floats, got {array.dtype} of {array.min()} to "
+        f"{array.max()}; give {name}.astype(np.float32){hint}"
+    )
+
+
+# --- Which axis is which ---------------------------------------------------------------------
+
+
+def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: Notes) -> AnyArray:
+    """(C, h, w) of it or of (h, w, C), by sums over the classes and by the image's proportions."""
+    first, middle, last = array.shape
+    as_given, as_last = _misfit((middle, last), size_hw), _misfit((first, middle), size_hw)
+    is_last_by_sums = _sums_are_one(array, 2) and not _sums_are_one(array, 0)
+    classes_axis = 2 if is_last_by_sums else 0 if _sums_are_one(array, 0) else _roughest(array)
+    is_other = as_given > _OTHER
+    transposed = f"{name}.transpose(2, 0, 1)"
+    if is_last_by_sums and as_last < _OTHER:
+        notes.add(
+            f"{name} {array.shape} are taken as (h, w, C), because they sum to 1 over the last "
+            f"axis; give {transposed}"
+        )
+        return array.transpose(2, 0, 1)
+    if is_other and as_last < _FITS and classes_axis != 0:
+        if last == 1 or classes_axis == 2 or as_given > 2 * _OTHER:
+            notes.add(
+                f"{name} {array.shape} are taken as (h, w, C), because only so they have the "
+                f"proportions of the image, {size_hw}; give {transposed}"
+            )
+            return array.transpose(2, 0, 1)
+        raise InvalidRequestError(
+            f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
+            f"which is like (h, w, C); give {transposed}"
+        )
+    if is_other and _misfit((last, middle), size_hw) < _FITS:
+        raise InvalidRequestError(
+            f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
+            f"which is like (C, w, h); give {name}.transpose(0, 2, 1)"
+        )
+    if classes_axis == 2:
+        notes.add(
+            f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
+            f"than along the first, as (h, w, C) would; if they are that, give {transposed}"
+        )
+    elif is_other:
+        notes.add(
+            f"{name} {array.shape} have other proportions than the image of {size_hw}: they are "
+            "stretched to it; are they of this image, and (C, h, w)?"
+        )
+    return array
+
+
+def _misfit(scores_hw: tuple[int, int], image_hw: tuple[int, int]) -> float:
+    """How far proportions differ, as a logarithm, beyond what a row or column explains."""
+    (h, w), (height, width) = scores_hw, image_hw
+    off = abs(math.log((h * width) / (w * height)))
+    return max(0.0, off - math.log1p(1 / h) - math.log1p(1 / w))
+
+
+def _sample(array: AnyArray) -> npt.NDArray[np.float32]:
+    """Some of the values, evenly spread along the last two axes."""
+    steps = [max(1, side // _SAMPLED) for side in array.shape[1:]]
+    return np.asarray(array[:, :: steps[0], :: steps[1]], np.float32)
+
+
+def _sums_are_one(array: AnyArray, axis: int) -> bool:
+    """Whether values in [0, 1] sum to 1 along an axis of more than one."""
+    if array.shape[axis] < 2:
+        return False
+    others = [each for each in range(3) if each != axis]
+    steps = [max(1, array.shape[each] // _SAMPLED) for each in others]
+    index: list[Any] = [slice(None)] * 3
+    index[others[0]], index[others[1]] = slice(None, None, steps[0]), slice(None, None, steps[1])
+    part = np.asarray(array[tuple(index)], np.float32)
+    if not (part.min() >= 0 and part.max() <= 1 + _SUM_IS_OFF):
+        return False
+    return bool(np.mean(np.abs(part.sum(axis) - 1) > _SUM_IS_OFF) <= _FEW)
+
+
+def _roughest(array: AnyArray) -> int | None:
+    """Along which axis, the first or the last, values change far more: that is the classes'."""
+    if min(array.shape[1:]) < 4 or array.shape[0] < 2:
+        return None
+    part = np.asarray(array[:_CORNER, :_CORNER, :_CORNER], np.float32)
+    if not np.isfinite(part).all():
+        return None
+    first, last = (float(np.abs(np.diff(part, axis=axis)).mean()) for axis in (0, 2))
+    return 2 if last > _ROUGHER * first else 0 if first > _ROUGHER * last else None
+
+
+# --- From raw output to scores ---------------------------------------------------------------
+
+
+def _activated(name: str, scores: Scores, activation: Activation | None, notes: Notes) -> Scores:
+    if activation is None or activation is Activation.NONE:
+        return scores
+    if activation is Activation.SOFTMAX and len(scores) == 1:
+        raise InvalidRequestError(
+            f"a softmax of one channel is 1 everywhere, got {name} {scores.shape}; for a binary "
+            "head give activation=sigmoid"
+        )
+    if activation is Activation.SOFTMAX and _sums_are_one(scores, 0):
+        notes.add(
+            f"{name} sum to 1 over the classes already, and activation=softmax makes all scores "
+            "nearly equal; leave activation out"
+        )
+    scores = scores.astype(np.float32)  # a copy
+    if activation is Activation.SIGMOID:
+        np.exp(-np.clip(scores, -88, None), out=scores)
+        scores += 1
+        np.reciprocal(scores, out=scores)
+        return scores
+    with np.errstate(invalid="ignore"):  # where all classes are -inf; found later
+        scores -= scores.max(axis=0)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=0)
+    return scores
+
+
+def _check_finite(name: str, scores: Scores, activation: Activation | None) -> None:
+    low, high = float(scores.min()), float(scores.max())
+    if math.isfinite(low) and math.isfinite(high):
+        return
+    wrong = scores.size - int(np.isfinite(scores).sum())
+    is_masked = low == -math.inf and math.isfinite(high) and activation is None
+    advice = (
+        "give activation=softmax, which makes 0 of -inf"
+        if is_masked
+        else "where do they come from? np.isfinite finds the places"
+    )
+    raise InvalidRequestError(
+        f"{name} must be finite, got {wrong} values that are NaN or infinite; {advice}"
+    )
+
+
+def _both_of_one(name: str, scores: Scores, notes: Notes) -> Scores:
+    """The two classes of one channel of shares."""
+    low, high = float(scores.min()), float(scores.max())
+    if low < 0 or high > 1 + 1e-3:
+        part = _sample(scores)
+        if high > 1 and np.array_equal(part, np.rint(part)):
+            raise InvalidRequestError(
+                f"{name} must be class scores, got one channel of whole numbers up to {high:g}: "
+                f"these are labels; give labels={name}.astype(int)"
+            )
+        raise InvalidRequestError(
+            f"{name} of one channel must be in [0, 1], got {low:g} to {high:g}; raw output of a "
+            "binary head needs activation=sigmoid"
+        )
+    notes.add(
+        f"{name} of one channel are taken as shares p of class 1: the scores are (1 - p, p); if "
+        "they are something else, give (C, h, w)"
+    )
+    shares = np.clip(scores.astype(np.float32), 0, 1)
+    return np.concatenate([1 - shares, shares])
+
+
+def _note_raw(name: str, scores: Scores, notes: Notes) -> None:
+    """Say where scores look like raw output: below 0, or sums far from 1."""
+    low, high = float(scores.min()), float(scores.max())
+    if low < 0:
+        notes.add(
+            f"{name} look like raw output, because they go from {low:.3g} to {high:.3g}: give "
+            "activation=softmax (or sigmoid), or none if they are scores"
+        )
+        return
+    sums = _sample(scores).sum(axis=0)
+    if np.mean(np.abs(sums - 1) > _SUM_IS_OFF) <= _FEW:
+        return
+    ends = f"{float(sums.min()):.3g}", f"{float(sums.max()):.3g}"
+    found = f"they sum to {' to '.join(dict.fromkeys(ends))} over the classes"
+    kind = "raw output" if high > 1 + 1e-3 else "no probabilities of a softmax"
+    notes.add(
+        f"{name} look like {kind}, because {found}: give activation=softmax (or sigmoid) for raw "
+        "output, or none if they are scores"
+    )
+
+
+def _shrunk(name: str, scores: Scores, size_hw: tuple[int, int], notes: Notes) -> Scores:
+    """Scores no larger than the image: the mean of what lies in each of the fewer places."""
+    size = min(scores.shape[1], size_hw[0]), min(scores.shape[2], size_hw[1])
+    if size == scores.shape[1:]:
+        return scores
+    notes.add(
+        f"{name} of {scores.shape[1]} x {scores.shape[2]} are larger than the image of "
+        f"{size_hw[0]} x {size_hw[1]}: shrunk to it by area"
+    )
+    planes = [
+        np.asarray(
+            Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BOX)
+        )
+        for plane in scores
+    ]
+    return np.stack(planes)

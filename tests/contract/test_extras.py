@@ -1,0 +1,55 @@
+"""Extras that go together: what a Triton stub runs in keeps numpy 1, whatever else is installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DEVELOPMENT = {"all", "bench", "test"}
+
+
+def requirements(extra: str) -> set[str]:
+    """Of an extra and those that it names."""
+    found: set[str] = set()
+    for requirement in EXTRAS[extra]:
+        if requirement.startswith("sam-refine["):
+            names = requirement.removeprefix("sam-refine[").rstrip("]").split(",")
+            found = found.union(*map(requirements, names))
+        else:
+            found.add(requirement)
+    return found
+
+
+@pytest.mark.parametrize("extra", ["backend", "local", "serve", "tune", "all", "bench", "test"])
+def test_extra_that_runs_the_backend_wants_numpy_1(extra):
+    assert "numpy>=1.24,<2" in requirements(extra)
+
+
+def test_all_has_every_extra_that_runs_without_a_gpu():
+    named = set(EXTRAS["all"][0].removeprefix("sam-refine[").rstrip("]").split(","))
+    implied = {"backend", "local", "supervisor"}  # of serve and tune
+    assert named | implied == set(EXTRAS) - DEVELOPMENT - {"gpu"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extras", ["serve,ui,cli"])
+def test_page_and_server_in_one_environment_keep_numpy_1(extras, tmp_path):
+    """As pip resolves it: the page alone would bring numpy 2."""
+    report = tmp_path / "report.json"
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    options = ["--only-binary=:all:", "--report", str(report), "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([*pip, *options, f"{ROOT}[{extras}]"], check=True, cwd=tmp_path)
+    found = {
+        package["metadata"]["name"]: package["metadata"]["version"]
+        for package in json.loads(report.read_text())["install"]
+    }
+    assert found["numpy"].startswith("1.")
+    assert {"gradio", "nvidia-pytriton", "typer"} <= set(found)

@@ -1,0 +1,251 @@
+"""Label maps in all forms become the same ids, with their void, or are refused."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.reading.labels import labels_size_of, read_labels, stretched
+from sam_refine_client.reading.notes import Notes
+from support.inputs.forms import png
+
+LABELS = np.array([[0, 0, 1, 1], [0, 3, 3, 1], [2, 2, 3, 1]])
+MASK = LABELS > 1
+
+
+def read(labels, **arguments):
+    notes = Notes()
+    found = read_labels(labels, notes, **arguments)
+    return found, notes.sentences
+
+
+def saved(picture, kind="PNG"):
+    file = io.BytesIO()
+    picture.save(file, kind)
+    return file.getvalue()
+
+
+def palette_png(labels=LABELS, colours=((9, 9, 9), (1, 2, 3), (5, 4, 3), (0, 0, 7))):
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette([value for colour in colours for value in colour])
+    return picture
+
+
+# --- Taken -----------------------------------------------------------------------------------
+
+CERTAIN = {
+    **{dtype: LABELS.astype(dtype) for dtype in ("uint8", "int16", "int64", "uint64", "float32")},
+    "tensor": torch.from_numpy(LABELS),
+    "float tensor with gradient": torch.from_numpy(LABELS).float().requires_grad_(),
+    "(1, H, W)": LABELS[None],
+    "(1, 1, H, W)": torch.from_numpy(LABELS)[None, None],
+    "(H, W, 1)": LABELS[..., None],
+    "PIL": Image.fromarray(LABELS.astype(np.uint8)),
+    "PIL, 32 bits": Image.fromarray(LABELS.astype(np.int32)),
+    "PIL, palette": palette_png(),
+    "PNG of 8 bits": png(LABELS, 8),
+    "PNG of 2 bits": png(LABELS, 2),
+    "PNG of 4 bits": png(LABELS, 4),
+    "PNG of 16 bits": png(LABELS, 16),
+    "PNG with a palette": saved(palette_png()),
+    "PIL image of 4 bits, not decoded yet": Image.open(io.BytesIO(png(LABELS, 4))),
+    "TIFF": saved(Image.fromarray(LABELS.astype(np.uint8)), "TIFF"),
+    "BMP": saved(Image.fromarray(LABELS.astype(np.uint8)), "BMP"),
+}
+
+
+@pytest.mark.parametrize("form", CERTAIN)
+def test_labels_whose_meaning_is_certain_are_taken_and_nothing_said(form):
+    found, said = read(CERTAIN[form], size_hw=(3, 4))
+    assert said == ()
+    assert (found.values.dtype, found.void) == (np.int32, None)
+    np.testing.assert_array_equal(found.values, LABELS)
+
+
+@pytest.mark.parametrize("mask", [MASK, torch.from_numpy(MASK), png(MASK.astype(int), 1)])
+def test_mask_is_labels_0_and_1(mask):
+    found, said = read(mask)
+    assert said == ()
+    np.testing.assert_array_equal(found.values, MASK)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.pt", "a.png", "A.PNG"])
+def test_labels_of_files_are_those_that_were_saved(tmp_path, name):
+    path = tmp_path / name
+    {
+        ".npy": lambda: np.save(path, LABELS),
+        ".npz": lambda: np.savez(path, LABELS),
+        ".pt": lambda: torch.save(torch.from_numpy(LABELS), path),
+        ".png": lambda: path.write_bytes(png(LABELS, 4)),
+    }[path.suffix.lower()]()
+    for given in (path, str(path)):
+        np.testing.assert_array_equal(read(given)[0].values, LABELS)
+
+
+def test_wide_labels_of_a_png_of_16_bits_are_as_they_are():
+    found, _ = read(png(LABELS * 1000, 16))
+    np.testing.assert_array_equal(found.values, LABELS * 1000)
+
+
+# --- Void ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("void", [None, -1, 255])
+@pytest.mark.parametrize("classes", [None, 4])
+def test_minus_1_is_void_written_as_255_and_said(void, classes):
+    found, said = read(LABELS - (LABELS == 3) * 4, void=void, classes=classes)
+    assert said == ("labels: -1 is void, such pixels keep it; it is written as 255",)
+    assert found.void == 255
+    np.testing.assert_array_equal(found.values, np.where(LABELS == 3, 255, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(np.array([[-1, 0, 300]]), None), (np.array([[-1, 0, 255]]), None),
+     (np.array([[-1, 0, 1]]), 256), (np.array([[-1, 254, 255]]), None)],
+)  # fmt: skip
+def test_minus_1_is_written_as_65535_where_255_may_be_a_class(labels, classes):
+    found, (said,) = read(labels, classes=classes)
+    assert said.endswith("written as 65535")
+    np.testing.assert_array_equal(found.values, np.where(labels < 0, 65535, labels))
+
+
+def test_any_label_below_0_that_the_caller_names_is_void():
+    found, (said,) = read(np.array([[-100, 0, 1]]), void=-100)
+    assert said.startswith("labels: -100 is void")
+    assert (found.values.tolist(), found.void) == ([[255, 0, 1]], 255)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "void"),
+    [
+        ([0, 1, 2, 255], None, 255),
+        ([1, 255], None, 255),
+        ([0, 1, 65535], None, 65535),
+        ([0, 255], 19, 255),
+        ([0, 1, 255], 2, 255),
+        ([0, 255], None, None),  # a mask
+        ([255], None, None),
+        ([0, 127, 255], None, None),  # grey levels
+        ([0, 85, 170, 255], None, None),
+        ([*range(256)], None, None),
+        ([0, 255], 2, None),
+        ([0, 255], 256, None),
+    ],
+)
+def test_255_is_void_where_it_can_hardly_be_a_class_and_that_is_said(labels, classes, void):
+    found, said = read(np.array([labels]), classes=classes)
+    assert found.void == void
+    sentence = (
+        f"labels: {void} is taken as void, such pixels keep it; say so by ignore_label={void}, "
+        "or ignore_label=-1 if it is a class"
+    )
+    expected = [] if void is None else [sentence]
+    assert [each for each in said if "taken as void" in each] == expected
+    assert found.values.tolist() == [labels]
+
+
+def test_ignore_label_of_the_caller_says_which_label_is_void():
+    labels = np.array([[0, 1, 2, 255]])
+    assert read(labels, void=255)[0].void == 255
+    assert read(labels, void=2)[0].void == 2
+    found, said = read(labels, void=-1)
+    assert (found.void, said) == (None, ())
+
+
+# --- Doubtful --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "bits"), [(17, 4), (85, 2)])
+def test_labels_that_pillow_stretched_are_said(factor, bits):
+    found, said = read(LABELS * factor, classes=256)
+    assert f"all are multiples of {factor}, as Pillow makes of a PNG of {bits} bits" in said[-1]
+    np.testing.assert_array_equal(found.values, LABELS * factor)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_three_equal_channels_are_one(deep):
+    three = np.dstack([LABELS] * 3)
+    found, (said,) = read(png(three, 16) if deep else three)
+    assert "of three equal channels one is taken" in said
+    np.testing.assert_array_equal(found.values, LABELS)
+
+
+def test_transparent_pixels_have_their_labels_and_that_is_said():
+    found, (said,) = read(png(np.dstack([LABELS, MASK * 255]), 8))
+    assert "labels of transparent pixels count all the same" in said
+    np.testing.assert_array_equal(found.values, LABELS)
+
+
+def test_masks_by_id_and_name_are_classes():
+    found, said = read({2: MASK, 1: LABELS == 1, 7: None})
+    assert said == ()
+    np.testing.assert_array_equal(found.values, np.where(MASK, 2, LABELS == 1))
+    found, said = read({"cup": (LABELS == 1) * 255, "spoon": MASK})
+    assert said == ("labels: the classes are numbered, 0 the rest, 1 cup, 2 spoon",)
+    np.testing.assert_array_equal(found.values, np.where(MASK, 2, LABELS == 1))
+
+
+def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void():
+    found, said = read({0: LABELS == 0, 1: LABELS < 2, 2: LABELS == 2})
+    assert said[0] == "labels: masks overlap at 3 pixels, where the later class counts"
+    expected = np.where(LABELS < 2, 1, np.where(LABELS == 2, 2, 255))
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.void == 255
+
+
+# --- Refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        (LABELS - 2, {}, "labels must be class ids from 0, or -1 for void, got -2"),
+        (LABELS + 0.5, {}, "with fractions; if they are scores, give them as logits"),
+        (np.where(MASK, np.nan, 1), {}, "np.where(np.isfinite(labels), labels, -1)"),
+        (LABELS * 1j, {}, "labels must be an array of integers, got complex128"),
+        (LABELS + 2**40, {}, "labels must fit int32"),
+        (LABELS[0], {}, "labels must have shape (H, W), got (4,)"),
+        (LABELS[:0], {}, "labels must have values, got the shape (0, 4)"),
+        (np.stack([LABELS, LABELS, LABELS])[:, None], {}, "got a batch of 3"),
+        (np.stack([i == LABELS for i in range(4)]), {}, "give labels.argmax(0)"),
+        (np.random.default_rng(0).random((5, 3, 4)), {}, "if they are scores, give them as logits"),
+        (LABELS, {"size_hw": (6, 8)}, "6 x 8, got 3 x 4; give np.asarray(PIL.Image.fromarray(lab"),
+        ({}, {}, "must have a mask for at least one class, got none"),
+        ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
+        (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
+        (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
+        (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got 10 bytes"),
+        (5, {}, "labels must be a numpy array or a torch tensor, got int"),
+    ],
+)
+def test_labels_that_are_wrong_are_refused_with_what_to_do(labels, arguments, message):
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        read(labels, **arguments)
+
+
+def test_size_is_told_before_labels_are_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(LABELS, 4))
+    for labels in (LABELS, LABELS[None], Image.fromarray(LABELS.astype(np.uint8)),
+                   tmp_path / "a.png", torch.from_numpy(LABELS)):  # fmt: skip
+        assert labels_size_of(labels) == (3, 4)
+    assert labels_size_of(tmp_path / "a.npy") is None
+    assert labels_size_of({1: MASK}) is None
+
+
+def test_labels_of_the_same_proportions_are_stretched_and_others_refused():
+    notes = Notes()
+    assert stretched(LABELS, (3, 4), notes) is LABELS
+    assert notes.sentences == ()
+    np.testing.assert_array_equal(
+        stretched(LABELS, (6, 8), notes), LABELS.repeat(2, axis=0).repeat(2, axis=1)
+    )
+    assert notes.sentences == ("the label map of 4 x 3 is stretched to the photo's 8 x 6",)
+    with pytest.raises(InvalidRequestError, match="got 4 x 3 for a photo of 8 x 3"):
+        stretched(LABELS, (3, 8), notes)

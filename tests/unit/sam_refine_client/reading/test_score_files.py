@@ -1,0 +1,90 @@
+"""Arrays of files: the one that is in them, never unpickled."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.score_files import load_array
+from sam_refine_client.reading.scores import read_scores
+
+SCORES = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
+TENSOR = torch.from_numpy(SCORES)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.npy", lambda path: np.save(path, SCORES)),
+        ("A.NPY", lambda path: np.save(path.open("wb"), SCORES)),
+        ("a.npz", lambda path: np.savez(path, SCORES)),
+        ("a.npz", lambda path: np.savez_compressed(path, logits=SCORES)),
+        ("a.pt", lambda path: torch.save(TENSOR, path)),
+        ("a.pth", lambda path: torch.save({"logits": TENSOR}, path)),
+        ("a.pt", lambda path: torch.save({"logits": TENSOR, "epoch": 3}, path)),
+        ("a.pt", lambda path: torch.save({"anything": TENSOR}, path)),
+        ("a.pt", lambda path: torch.save(TENSOR[None].requires_grad_(), path)),
+    ],
+)
+def test_array_of_a_file_is_the_scores(tmp_path, name, write):
+    write(tmp_path / name)
+    scores = read_scores(str(tmp_path / name), Notes(), size_hw=(8, 10), activation="none")
+    np.testing.assert_array_equal(scores, SCORES)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.npz", lambda path: np.savez(path, a=SCORES, b=SCORES), "one array, got 2: a, b; save"),
+        ("a.npz", lambda path: np.savez(path), "must have one array, got 0: none"),
+        ("a.npz", lambda path: path.write_bytes(b"PK no"), "must be a .npy file of numbers"),
+        ("a.npy", lambda path: path.write_bytes(b"no"), "must be a .npy file of numbers"),
+        ("a.npy", lambda path: path.write_bytes(b""), "must be a .npy file of numbers"),
+        ("a.npy", lambda path: np.save(path, np.array([Evil()])), "it holds objects"),
+        ("a.pt", lambda path: torch.save(Evil(), path), "nothing that runs code"),
+        ("a.pt", lambda path: path.write_bytes(b"no"), "must be what torch.save wrote of a tensor"),
+        ("a.pt", lambda path: torch.save([TENSOR, TENSOR], path), "must have a tensor, got list"),
+        ("a.pt", lambda path: torch.save({"a": TENSOR, "b": 1}, path), "got a dict of a, b"),
+    ],
+)
+def test_file_without_one_array_is_refused_and_not_run(tmp_path, name, write, message, capsys):
+    write(tmp_path / name)
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        read_scores(tmp_path / name, Notes(), size_hw=(8, 10))
+    assert "run" not in capsys.readouterr().out
+
+
+def test_file_that_claims_to_be_larger_than_it_is_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, SCORES)
+    path.write_bytes(path.read_bytes().replace(b"(3, 4, 5)", b"(99,99,9)"))
+    with pytest.raises(InvalidRequestError, match=r"must be a \.npy file of numbers"):
+        load_array(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [("a.pt", "torch", "torch"), ("a.safetensors", "safetensors.numpy", "safetensors")],
+)
+def test_missing_package_is_said_with_what_to_do(tmp_path, monkeypatch, name, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InvalidRequestError, match=f"pip install {package}; or save it as .npy"):
+        load_array(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.pt"])
+def test_missing_file_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=name):
+        load_array(tmp_path / name)

@@ -1,0 +1,215 @@
+"""Class scores of anything that a network returned, with the right values, or refused."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.scores import read_scores
+
+SIZE = (40, 60)
+RAW = np.random.default_rng(0).normal(size=(3, 10, 15)).astype(np.float32) * 3
+
+
+def softmax(array, axis=0):
+    shares = np.exp(array - array.max(axis, keepdims=True))
+    return (shares / shares.sum(axis, keepdims=True)).astype(np.float32)
+
+
+SCORES = softmax(RAW)
+SHARES = (1 / (1 + np.exp(-RAW[0]))).astype(np.float32)
+BINARY = np.stack([1 - SHARES, SHARES])
+TENSOR = torch.from_numpy(SCORES)
+
+
+def read(logits, **arguments):
+    notes = Notes()
+    found = read_scores(logits, notes, **{"size_hw": SIZE, **arguments})
+    return found, notes.sentences
+
+
+# --- Taken -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("logits", "tolerance"),
+    [
+        (SCORES, 0),
+        (SCORES.astype(np.float64), 1e-7),
+        (SCORES[None], 0),
+        (SCORES[None, None], 0),
+        (TENSOR, 0),
+        (TENSOR.clone().requires_grad_(), 0),
+        (TENSOR.half(), 1e-3),
+        (TENSOR.bfloat16(), 1e-2),
+        (TENSOR.permute(1, 2, 0).contiguous().permute(2, 0, 1), 0),
+        ([TENSOR], 0),
+        (SimpleNamespace(logits=TENSOR[None], loss=None), 0),
+        (SimpleNamespace(seg_logits=SimpleNamespace(data=TENSOR)), 0),
+        ({"logits": TENSOR[None], "hidden_states": None}, 0),
+        ({"out": TENSOR[None], "aux": TENSOR[None]}, 0),
+    ],
+)
+def test_scores_in_whatever_holds_them_are_taken_and_nothing_said(logits, tolerance):
+    found, said = read(logits)
+    assert said == ()
+    np.testing.assert_allclose(found, SCORES, atol=tolerance)
+
+
+@pytest.mark.parametrize("given", [RAW, torch.from_numpy(RAW).half()[None]])
+def test_activation_makes_scores_of_raw_output(given):
+    found, said = read(given, activation="softmax")
+    assert said == ()
+    np.testing.assert_allclose(found, SCORES, atol=2e-3)
+    found, said = read(given, activation="sigmoid")
+    assert said == ()
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-RAW)), atol=2e-3)
+
+
+def test_softmax_makes_nothing_of_classes_that_are_switched_off():
+    off = np.concatenate([RAW, np.full((1, 10, 15), -np.inf, np.float32)])
+    found, said = read(off, activation="softmax")
+    assert said == ()
+    np.testing.assert_allclose(found[:3], SCORES, atol=1e-6)
+    assert (found[3] == 0).all()
+
+
+def test_scores_of_another_square_network_are_left_as_they_are():
+    found, said = read(np.repeat(SCORES, 5, axis=2)[:, :10, :10], size_hw=(100, 140))
+    assert (found.shape, said) == ((3, 10, 10), ())
+
+
+# --- Doubtful --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [RAW, np.log(SCORES), RAW.astype(np.float16), SCORES - 0.5])
+def test_scores_below_0_name_activation_and_are_taken(raw):
+    found, (said,) = read(raw)
+    assert re.match("logits look like raw output, because they go from -.*: give activation=", said)
+    np.testing.assert_array_equal(found, raw)
+
+
+@pytest.mark.parametrize("factor", [0.5, 4.0])
+def test_scores_whose_sums_are_not_1_name_activation_and_are_taken(factor):
+    _, (said,) = read(SCORES * factor)
+    assert f"because they sum to {factor:g} over the classes: give activation=softmax" in said
+
+
+@pytest.mark.parametrize("raw", [RAW, SCORES * 3])
+def test_activation_none_says_that_they_are_scores(raw):
+    found, said = read(raw, activation="none")
+    assert said == ()
+    np.testing.assert_array_equal(found, raw)
+
+
+def test_softmax_of_a_softmax_is_said():
+    _, (said,) = read(SCORES, activation="softmax")
+    assert "sum to 1 over the classes already" in said
+    assert "leave activation out" in said
+
+
+@pytest.mark.parametrize(
+    ("one", "activation"),
+    [(SHARES, None), (SHARES[None], None), (SHARES[None, None], None), (SHARES[..., None], None),
+     (RAW[:1], "sigmoid"), (torch.from_numpy(RAW[0])[None, None], "sigmoid")],
+)  # fmt: skip
+def test_one_channel_of_shares_is_two_classes_and_said(one, activation):
+    found, said = read(one, activation=activation)
+    assert said[-1].startswith("logits of one channel are taken as shares p of class 1")
+    np.testing.assert_allclose(found, BINARY, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_channels_last_that_sum_to_1_are_transposed_and_said(batch):
+    last = SCORES.transpose(1, 2, 0)
+    found, (said,) = read(last[None] if batch else last)
+    assert said.endswith("give logits.transpose(2, 0, 1)")
+    np.testing.assert_array_equal(found, SCORES)
+
+
+def test_channels_last_that_can_be_nothing_else_are_transposed_and_said():
+    found, (said,) = read(RAW.transpose(1, 2, 0), activation="softmax")
+    assert "because only so they have the proportions of the image, (40, 60)" in said
+    np.testing.assert_allclose(found, SCORES, atol=1e-6)
+
+
+def test_channels_last_of_full_size_are_transposed():
+    large = np.repeat(np.repeat(SCORES, 4, 1), 4, 2)
+    found, said = read(large.transpose(1, 2, 0))
+    assert len(said) == 1
+    np.testing.assert_array_equal(found, large)
+
+
+def test_smooth_planes_say_that_channels_may_come_last():
+    """128 x 128 of 150 classes for an image of 480 x 640: the proportions fit either way."""
+    planes = np.random.default_rng(1).normal(size=(150, 1, 1)).astype(np.float32)
+    smooth = planes + 0.01 * np.random.default_rng(2).normal(size=(150, 128, 128))
+    arguments = {"size_hw": (480, 640), "activation": "softmax"}
+    found, said = read(smooth, **arguments)
+    assert (found.shape, said) == ((150, 128, 128), ())
+    _, (said,) = read(smooth.transpose(1, 2, 0), **arguments)
+    assert "change more along the last axis" in said
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((10, 15), SCORES), ((5, 15), SCORES.reshape(3, 5, 2, 15).mean(2)),
+     ((5, 5), SCORES.reshape(3, 5, 2, 5, 3).mean((2, 4)))],
+)  # fmt: skip
+def test_scores_larger_than_the_image_are_shrunk_by_area_and_said(size, expected):
+    found, said = read(SCORES, size_hw=size)
+    large = f"logits of 10 x 15 are larger than the image of {size[0]} x {size[1]}"
+    sentences = [] if size == (10, 15) else [f"{large}: shrunk to it by area"]
+    assert [each for each in said if "shrunk" in each] == sentences
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_other_proportions_are_said():
+    _, (said,) = read(SCORES[:, :3])
+    assert "other proportions than the image of (40, 60)" in said
+
+
+# --- Refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("logits", "arguments", "message"),
+    [
+        (RAW[:1], {}, "raw output of a binary head needs activation=sigmoid"),
+        (RAW[:1], {"activation": "softmax"}, "for a binary head give activation=sigmoid"),
+        (RAW.argmax(0), {}, "these are labels; give it as labels"),
+        (RAW.argmax(0)[None], {}, "got one plane of int64, (1, 10, 15): these are labels"),
+        (RAW.argmax(0)[None, None].astype(np.uint8), {}, "these are labels; give it as labels"),
+        (RAW[0] > 0, {}, "got one plane of bool, (10, 15): these are labels"),
+        (RAW.argmax(0)[None] * 1.0, {}, "these are labels; give labels=logits.astype(int)"),
+        (RAW > 0, {}, "one mask for each class; give labels=logits.argmax(0)"),
+        ((SCORES * 255).astype(np.uint8), {}, "give logits.astype(np.float32) / 255"),
+        ((RAW * 99).astype(np.int8), {}, "give logits.astype(np.float32)"),
+        (RAW * 1j, {}, "logits must be an array of numbers, got complex64"),
+        (RAW.astype(object), {}, "logits must be an array of numbers, got object"),
+        (np.full_like(RAW, np.nan), {}, "logits must be finite, got 450 values"),
+        (np.where(RAW < 0, -np.inf, RAW), {}, "give activation=softmax, which makes 0 of -inf"),
+        (np.full_like(RAW, -np.inf), {"activation": "softmax"}, "logits must be finite, got 450"),
+        (RAW[:, :0], {}, "logits must have values, got the shape (3, 0, 15)"),
+        (RAW[:0], {}, "logits must have values"),
+        (np.stack([RAW, RAW]), {}, "got a batch of 2, (2, 3, 10, 15); give each its own call"),
+        (RAW[0, 0], {}, "logits must have shape (C, h, w), got (15,)"),
+        (RAW.transpose(0, 2, 1), {}, "like (C, w, h); give logits.transpose(0, 2, 1)"),
+        (np.zeros((10, 15, 9), np.float32), {}, "like (h, w, C); give logits.transpose(2, 0, 1)"),
+        ([[[1.0]]], {}, "must be a numpy array or a torch tensor, got list; give np.asarray"),
+        ([RAW, RAW], {}, "got list; of several give one: logits[0]"),
+        ({"scores": RAW}, {}, 'got a dict of scores; give the one that has the class scores'),
+        (SimpleNamespace(masks_queries_logits=RAW), {}, "post_process_semantic_segmentation"),
+        (RAW, {"activation": "relu"}, "activation must be one of softmax, sigmoid, none"),
+    ],
+)  # fmt: skip
+def test_scores_that_are_wrong_are_refused_with_what_to_do(logits, arguments, message):
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        read(logits, **arguments)

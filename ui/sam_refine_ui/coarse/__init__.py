@@ -1,1 +1,0 @@
-"""What people bring to the page, turned into a coarse map."""
