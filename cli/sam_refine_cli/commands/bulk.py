@@ -200,6 +200,11 @@ def run(
 
         sam-refine bulk data/ refined/ --rank 3 --world-size 100
 
+    `bulk` means `bulk run`, unless a subcommand follows; spell it out for a
+    folder that is called as one of these:
+
+        sam-refine bulk run status/ refined/
+
     Ends with 0 where all went well, 1 where an image failed or a shard is
     damaged, 2 for wrong usage.
     """
