@@ -7,14 +7,17 @@ from functools import wraps
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from sam_refine_cli.commands import (
+    bulk,
     demo,
     embed,
     evaluate,
     export,
     health,
     info,
+    plan,
     refine,
     serve,
     tune,
@@ -66,7 +69,13 @@ def _main(
         raise typer.Exit(2)
 
 
-def _add(command: Callable[..., None], help_panel: str) -> None:
+def _add(
+    command: Callable[..., None],
+    help_panel: str | None = None,
+    *,
+    to: typer.Typer = app,
+    name: str | None = None,
+) -> None:
     @wraps(command)
     def run(**values: Any) -> None:
         try:
@@ -75,7 +84,7 @@ def _add(command: Callable[..., None], help_panel: str) -> None:
             print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
-    app.command(rich_help_panel=help_panel)(run)
+    to.command(name, rich_help_panel=help_panel)(run)
 
 
 for _command in (
@@ -87,6 +96,32 @@ for _command in (
     info.info,
 ):
     _add(_command, "Call a server")
+
+
+class _RunByDefault(TyperGroup):
+    """`bulk IN OUT` is `bulk run IN OUT`; a folder named as a subcommand is given as ./status."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+_bulk = typer.Typer(
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    help="Refine a data set of any size, shard by shard: `sam-refine bulk IN OUT`.",
+)
+for _name, _command in (
+    ("run", bulk.run),
+    ("status", bulk.status),
+    ("retry-failed", bulk.retry_failed),
+    ("verify", bulk.verify),
+):
+    _add(_command, to=_bulk, name=_name)
+app.add_typer(_bulk, name="bulk", rich_help_panel="Data sets of millions")
+_add(plan.plan, "Data sets of millions")
+
 for _command in (export.export, serve.serve, demo.demo, ui.ui):
     _add(_command, "Models, server, page")
 

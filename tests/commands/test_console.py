@@ -107,9 +107,9 @@ def test_json_in_a_narrow_pipe_is_one_line():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_in_a_narrow_pipe_names_every_option_and_has_an_example(command):
-    done = run(command, "--help", env=os.environ | NARROW)
+    done = run(*command.split(), "--help", env=os.environ | NARROW)
     assert done.returncode == 0
     assert f" sam-refine {command}" in done.stdout.partition("Usage")[2].partition("\n")[2]
     options = option_names(command)
-    assert len(options) > 1
+    assert options
     assert [name for name in options if name not in done.stdout] == []

@@ -10,8 +10,8 @@ import pytest
 import tomllib
 
 ROOT = Path(__file__).parents[2]
-TOP_FOLDERS = ("benchmarks", "cli", "client", "deploy", "docs", "export", "model_repository",
-               "python_backend", "quality", "tests", "ui")  # fmt: skip
+TOP_FOLDERS = ("benchmarks", "bulk", "cli", "client", "deploy", "docs", "export",
+               "model_repository", "python_backend", "quality", "tests", "ui")  # fmt: skip
 MOST_MODULES = 12
 
 

@@ -27,7 +27,13 @@ COMMANDS = (
     "serve",
     "demo",
     "ui",
+    "bulk run",
+    "bulk retry-failed",
+    "bulk status",
+    "bulk verify",
+    "plan",
 )
+"""The subcommands; of `bulk` those below it."""
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -59,8 +65,16 @@ def one_line(stderr: str) -> str:
 def option_names(command: str) -> list[str]:
     """The long names of a subcommand's options."""
     program: Any = get_command(app)
-    parameters = program.commands[command].params
+    parameters = command_of(program, command.split()).params
     return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
+
+
+def command_of(program: Any, words: list[str]) -> Any:
+    """The command that a line begins with; `bulk IN OUT` is `bulk run IN OUT`."""
+    found = program.commands[words[0]]
+    if hasattr(found, "commands"):
+        return found.commands[words[1] if words[1] in found.commands else "run"]
+    return found
 
 
 @contextmanager

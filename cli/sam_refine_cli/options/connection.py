@@ -143,7 +143,7 @@ CONNECTION: Final = OptionGroup(
                 typer.Option(
                     metavar="HOST:PORT",
                     envvar="SAM_REFINE_URL",
-                    help="gRPC address of the server. May be given again for more servers.",
+                    help="gRPC address of the server; several with commas, or given again.",
                     show_default=DEFAULT_URL,
                     rich_help_panel=_PANEL,
                 ),

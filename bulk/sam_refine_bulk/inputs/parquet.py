@@ -1,0 +1,173 @@
+"""Parquet: a row is a sample. Needs the extra `bulk`'s pyarrow.
+
+The image is the bytes of a picture's file, or as HuggingFace's data sets have it, a struct with
+`bytes`. Scores are the bytes of a .npy file, or lists of lists of lists of numbers (C, h, w), as
+`Array3D` is stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_bulk.errors import DamagedShardError
+from sam_refine_bulk.inputs.samples import (
+    Index,
+    Job,
+    Sample,
+    array_of,
+    checked,
+    fingerprint_of,
+)
+
+IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
+SCORES_COLUMNS: Final = ("logits", "scores", "logits.npy")
+KEY_COLUMNS: Final = ("key", "__key__", "id", "file_name", "filename")
+_ROWS_AT_A_TIME: Final = 16
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns have what; None takes the first of the usual names."""
+
+    image: str | None = None
+    scores: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class ParquetShard:
+    """One Parquet file of a data set."""
+
+    name: str
+    path: Path
+    columns: Columns
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        return ()
+
+    @contextmanager
+    def open(self) -> Iterator[Index]:
+        """Its samples, readable inside the block. Raises `DamagedShardError`, `OSError`."""
+        try:
+            with pq.ParquetFile(self.path) as file:
+                names = file.schema_arrow.names
+                image = _column(self.path, "image", self.columns.image, IMAGE_COLUMNS, names)
+                scores = _column(self.path, "scores", self.columns.scores, SCORES_COLUMNS, names)
+                keys = _keys(file, self.columns.key, self.path)
+                rows = _Rows(file, image, scores)
+                seen: Counter[str] = Counter()
+                samples = []
+                for row, key in enumerate(keys):
+                    samples.append(checked(Sample(key, partial(rows.job, row), seen[key])))
+                    seen[key] += 1
+                size = self.path.stat().st_size
+                yield Index(samples, fingerprint_of([size, image, scores, *keys]))
+        except pa.ArrowException as error:
+            raise DamagedShardError(f"{self.path} is no whole Parquet file: {error}") from error
+
+
+def _column(
+    path: Path, what: str, wanted: str | None, usual: Sequence[str], names: Sequence[str]
+) -> str:
+    found = [name for name in ((wanted,) if wanted else usual) if name in names]
+    if not found:
+        rule = wanted or ", ".join(usual)
+        raise DamagedShardError(
+            f"{path} has no column of {what} ({rule}), it has {', '.join(names)}; name it with "
+            f"--{what}-column"
+        )
+    return found[0]
+
+
+def _keys(file: pq.ParquetFile, wanted: str | None, path: Path) -> list[str]:
+    """A key for each row: of its column, or the number of the row."""
+    names = file.schema_arrow.names
+    if wanted is not None and wanted not in names:
+        raise DamagedShardError(f"{path} has no column {wanted}, it has {', '.join(names)}")
+    column = wanted or next((name for name in KEY_COLUMNS if name in names), None)
+    if column is None:
+        return [f"{row:08}" for row in range(file.metadata.num_rows)]
+    values = file.read(columns=[column]).column(column).to_pylist()
+    return ["" if value is None else str(value) for value in values]
+
+
+class _Rows:
+    """Rows in their order, a few in memory; one that is asked for again is read again."""
+
+    def __init__(self, file: pq.ParquetFile, image: str, scores: str) -> None:
+        self._file = file
+        self._columns = [image, scores]
+        self._batches: Iterator[Any] = iter(())
+        self._batch: Any = None
+        self._start = self._end = 0
+
+    def job(self, row: int) -> Job:
+        if not self._start <= row < self._end:
+            self._seek(row)
+        image, scores = (self._batch.column(name)[row - self._start] for name in self._columns)
+        return {"image": _image(image), "logits": _scores(scores)}
+
+    def _seek(self, row: int) -> None:
+        if row != self._end:
+            first, group = 0, 0
+            while row >= first + self._file.metadata.row_group(group).num_rows:
+                first += self._file.metadata.row_group(group).num_rows
+                group += 1
+            self._end = first
+            self._batches = self._read(range(group, self._file.num_row_groups))
+        elif self._batch is None:
+            self._batches = self._read(range(self._file.num_row_groups))
+        while row >= self._end:
+            self._batch = next(self._batches)
+            self._start, self._end = self._end, self._end + len(self._batch)
+
+    def _read(self, groups: range) -> Iterator[Any]:
+        batches: Iterator[Any] = self._file.iter_batches(
+            _ROWS_AT_A_TIME, row_groups=list(groups), columns=self._columns
+        )
+        return batches
+
+
+def _image(value: Any) -> bytes:
+    if pa.types.is_struct(value.type):
+        value = value["bytes"] if value.is_valid and "bytes" in value.type.names else None
+    content = None if value is None else value.as_py()
+    if not isinstance(content, bytes):
+        raise InvalidRequestError("must have the bytes of an image, got none")
+    return content
+
+
+def _scores(value: Any) -> npt.NDArray[Any]:
+    if not value.is_valid:
+        raise InvalidRequestError("must have scores, got none")
+    if pa.types.is_binary(value.type) or pa.types.is_large_binary(value.type):
+        return array_of(value.as_py(), "scores")
+    shape: list[int] = []
+    values = value.values if _is_list(value.type) else pa.array([])
+    while _is_list(values.type):
+        shape.append(len(values))
+        values = values.flatten()
+    shape.append(len(values))  # C, C * h, C * h * w
+    sizes = [whole // max(above, 1) for above, whole in zip([1, *shape], shape, strict=False)]
+    if len(shape) != 3 or int(np.prod(sizes)) != len(values) or values.null_count:
+        raise InvalidRequestError("must have scores as lists (C, h, w) or as the bytes of a .npy")
+    numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return numbers.reshape(sizes)
+
+
+def _is_list(kind: Any) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
