@@ -241,6 +241,30 @@ def test_embeddings_of_a_folder_refine_it(server, images):
     assert max(record["timings_ms"]["embed"] for record in records(done)) < 1
 
 
+def test_images_of_a_folder_are_embedded_several_at_a_time(images):
+    def together(server, request, context):
+        server.wait_for(3)
+        return right(server, request, context)
+
+    embed = ["embed", images / "images", "--out", images / "out", "--json"]
+    with FakeTriton(*[together] * 3) as server:
+        done = run(*embed, "--concurrency", 3, "--url", server.address)
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in records(done)] == ["ok"] * 3
+    assert {path.name for path in (images / "out").iterdir()} == {"a.npz", "b.npz", "c.npz"}
+
+
+def test_embed_goes_on_after_an_error_of_the_server_and_then_with_the_rest(images):
+    embed = ["embed", images / "images", "--out", images / "out", "--json", "--concurrency", 1]
+    with FakeTriton(right, status(grpc.StatusCode.INTERNAL)) as server:
+        done = run(*embed, "--url", server.address)
+        assert done.returncode == 1
+        assert [record["status"] for record in records(done)] == ["ok", "failed", "ok"]
+        again = run(*embed, "--skip-existing", "--url", server.address)
+    assert [record["status"] for record in records(again)].count("skipped") == 2
+    assert (images / "out/b.npz").exists()
+
+
 def test_folder_whose_server_is_gone_ends_at_once(images):
     done = run(*folder_arguments(images), "--url", "127.0.0.1:1", "--attempts", 1)
     assert done.returncode == 1
@@ -483,11 +507,11 @@ def test_without_its_extra_says_what_to_install(monkeypatch, tmp_path, command, 
 @pytest.mark.parametrize("command", ["refine", "embed"])
 def test_interrupted_folder_ends_at_once_and_says_how_far_it_came(images, command):
     arguments = {
-        "refine": [*folder_arguments(images), "--concurrency", 1, *LABELS_ONLY],
+        "refine": [*folder_arguments(images), *LABELS_ONLY],
         "embed": ["embed", images / "images", "--out", images / "out"],
     }[command]
     with FakeTriton(right, hang) as server:
-        process = start(*arguments, "--url", server.address, "--json")
+        process = start(*arguments, "--concurrency", 1, "--url", server.address, "--json")
         assert json.loads(process.stdout.readline())["status"] == "ok"
         seen = server.wait_for(2)
         process.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import OUTPUTS, REGIONS, choice
+from sam_refine.contract import OUTPUTS, REGIONS, InvalidRequestError, choice
 from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.whole_files import write_whole
 
@@ -95,6 +95,23 @@ def file_of(directory: Path, format_: SaveFormat, stem: str | None = None) -> Pa
     if stem is not None:
         name = f"{stem}.png" if format_ is SaveFormat.LABELS else f"{stem}.{name}"
     return directory / name
+
+
+def save_merged_coco(parts: Sequence[Path], path: Path) -> None:
+    """Write one COCO file of the COCO files of single images, in their order.
+
+    Raises `InvalidRequestError` where they do not go together or one is no COCO file, `OSError`.
+    """
+    from sam_refine_client.files.coco import merged
+
+    contents = []
+    for part in parts:
+        try:
+            contents.append(json.loads(part.read_text(encoding="ascii")))
+        except ValueError as error:
+            raise InvalidRequestError(f"{part} must be JSON: {error}; remove it") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole({path: _json(merged(contents))})
 
 
 def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:
