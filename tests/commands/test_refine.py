@@ -94,6 +94,33 @@ def test_flat_labels_of_folders_within_a_folder_made_again_where_something_chang
     assert "take another folder, or leave --skip-existing out" in one_line(other.stderr)
 
 
+@pytest.mark.parametrize("layout", ["flat", "folders"])
+def test_one_coco_file_of_a_folder_has_all_its_images_also_where_a_run_goes_on(images, layout):
+    arguments = [
+        *folder_arguments(images), "--layout", layout, "--coco", images / "all.json",
+        "--concurrency", 1,
+    ]  # fmt: skip
+
+    def names():
+        return [
+            each["file_name"] for each in json.loads((images / "all.json").read_text())["images"]
+        ]
+
+    with FakeTriton(right, status(grpc.StatusCode.INTERNAL)) as server:
+        assert run(*arguments, "--url", server.address).returncode == 1
+        assert names() == ["a.jpg", "c.png"]
+        done = run(*arguments, "--skip-existing", "--json", "--url", server.address)
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in records(done)] == ["skipped", "skipped", "ok"]
+    assert names() == ["a.jpg", "b.JPEG", "c.png"]
+    annotations = json.loads((images / "all.json").read_text())["annotations"]
+    assert [(each["image_id"], each["category_id"]) for each in annotations] == [
+        (1, 1),
+        (2, 1),
+        (3, 1),
+    ]
+
+
 # --- One image, a real server ----------------------------------------------------------------
 
 

@@ -162,6 +162,16 @@ def refine(
             rich_help_panel="Output",
         ),
     ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a folder of images: one COCO file of all, with the mask of each class; each "
+            "image's own coco_rle.json is written, too (extra coco).",
+            dir_okay=False,
+            rich_help_panel="Output",
+        ),
+    ] = None,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -229,8 +239,11 @@ def refine(
         check_has_map(logits, labels, palette)
         if image.is_dir() and image_id is not None:
             raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
+        if coco is not None and not image.is_dir():
+            raise InvalidRequestError("--coco is for a folder; for one image --format coco_rle")
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client.files.run_manifest import check_goes_on, write_manifest
+    from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
     from sam_refine_client.inputs.images import find_images
@@ -243,8 +256,10 @@ def refine(
         image_id,
         None if palette is None else read_palette_option(palette),
     )
-    if layout is Layout.FLAT and not format_:
+    if not format_ and (layout is Layout.FLAT or coco is not None):
         format_ = [Format.LABELS]
+    if coco is not None:
+        format_ = list(dict.fromkeys([*(format_ or ()), Format.COCO_RLE]))
     settings = {
         "sam-refine": version("sam-refine"),
         "options": options.to_parameters(),
@@ -271,9 +286,11 @@ def refine(
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
         todo = []
+        finished = set()
         for each in images:
             if skip_existing and has_results(each, coarse_maps, out, layout, format_):
                 report.skipped(each.path)
+                finished.add(each)
             else:
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
@@ -283,17 +300,24 @@ def refine(
                 if each.is_of_folder and totals.images == 0:
                     write_manifest(out, settings)
                 directory, stem = place_of(each, out, layout)
-                paths = result.save(directory, stem=stem, image=each.path, **files)
+                name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
+                paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue
             totals.add(result)
+            finished.add(each)
             report.warned(each.path, result.warnings)
             report.done(each.path, paths, facts_of(result))
             if not (json or each.is_of_folder):
                 print_result(result)
                 for path in paths:
                     stdout.print(f"{path}")
+        if coco is not None:
+            with errors_in_one_line(InvalidRequestError, OSError):
+                save_merged_coco(
+                    coco_parts([each for each in images if each in finished], out, layout), coco
+                )
         report.finish(out, totals.facts())
 
 
@@ -338,6 +362,14 @@ def has_results(
         return is_up_to_date(results, coarse_maps.files(image))
     except InvalidRequestError:  # said when its turn comes
         return False
+
+
+def coco_parts(images: list[ImageFile], out: Path, layout: Layout) -> list[Path]:
+    """The COCO file of each image."""
+    from sam_refine_client.files.saving import SaveFormat, file_of
+
+    places = [place_of(each, out, layout) for each in images]
+    return [file_of(directory, SaveFormat.COCO_RLE, stem) for directory, stem in places]
 
 
 def card_digest(repository: Path | None) -> str | None:

@@ -69,7 +69,14 @@ def labels_of(image: ImageFile, place: Path) -> LabelsLike:
     if _has_class_folders(place) and not image.folder:
         return _masks_of(image, _inside(place))
     path = image.companion(place, LABEL_SUFFIXES)
-    return dataset_of(path, image.path.name) if path.suffix.lower() == ".json" else path
+    if path.suffix.lower() != ".json":
+        return path
+    if path == place and not image.has_own_stem:
+        raise InvalidRequestError(
+            f"{place} has images by their file names, and {image.path.name} is in several folders; "
+            "refine each folder by itself"
+        )
+    return dataset_of(path, image.path.name)
 
 
 def _inside(place: Path) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ class ImageFile:
     """Its folder within the one that was searched: "aachen"; "" for that one itself."""
     cut_suffix: str = ""
     """The end of its stem that other files do not have: "_leftImg8bit"."""
+    has_own_stem: bool = True
+    """Whether no other folder has an image of its stem; else a stem alone finds nothing of it."""
 
     @property
     def stem(self) -> str:
@@ -44,10 +47,15 @@ class ImageFile:
             return self._of_pattern(place)
         if not place.is_dir():
             return place
-        names = dict.fromkeys((self.name, self.stem))
+        names = dict.fromkeys((self.name, self.stem) if self.has_own_stem else (self.name,))
         endings = dict.fromkeys(each for suffix in suffixes for each in (suffix, suffix.upper()))
         for name in names:
-            found = [path for each in endings if (path := place / f"{name}{each}").is_file()]
+            paths = (place / f"{name}{each}" for each in endings)
+            # One file has two names where the file system does not tell cases apart.
+            by_id = {
+                (path.stat().st_dev, path.stat().st_ino): path for path in paths if path.is_file()
+            }
+            found = list(by_id.values())
             if len(found) == 1:
                 return found[0]
             if found:
@@ -65,6 +73,12 @@ class ImageFile:
                 f"{place} may have {{stem}}, {{folder}} and {{name}} in it and nothing else in "
                 f"braces, got {error}"
             ) from error
+        needed = ("{stem}", "{name}") if self.has_own_stem else ("{folder}", "{name}")
+        if self.is_of_folder and not any(each in str(place) for each in needed):
+            raise InvalidRequestError(
+                f"{place} is the same file for several images, such as {self.path}; it must have "
+                f"{' or '.join(needed)} in it"
+            )
         if not path.is_file():
             raise InvalidRequestError(f"{self.path} must have {path} beside it, got none")
         return path
@@ -104,7 +118,8 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
             raise InvalidRequestError(
                 f"{path} must have one image of a name, got {other.name} and {image.path.name}"
             )
-    return images
+    folders_of_stem = Counter(image.stem for image in images)
+    return [replace(image, has_own_stem=folders_of_stem[image.stem] == 1) for image in images]
 
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:

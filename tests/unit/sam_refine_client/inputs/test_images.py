@@ -93,3 +93,38 @@ def test_what_is_missing_is_named(tmp_path, place, sentence):
     (tmp_path / "scores").mkdir()
     with pytest.raises(InvalidRequestError, match=sentence):
         IMAGE.companion(tmp_path / place, (".npy", ".npz"))
+
+
+def test_file_of_a_stem_alone_goes_with_no_image_of_several_folders(tmp_path):
+    tree(tmp_path, "img/x/a.jpg", "img/y/a.jpg", "img/y/b.jpg", "scores/a.npy", "scores/b.npy")
+    x, y, b = find_images(tmp_path / "img", recursive=True)
+    for image in (x, y):
+        with pytest.raises(InvalidRequestError, match=rf"must have {image.name}\.npy, got none"):
+            image.companion(tmp_path / "scores", (".npy",))
+    assert b.companion(tmp_path / "scores", (".npy",)) == tmp_path / "scores/b.npy"
+    tree(tmp_path, "scores/x/a.npy")
+    assert x.companion(tmp_path / "scores", (".npy",)) == tmp_path / "scores/x/a.npy"
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "needed"),
+    [
+        (("x/a.jpg", "y/a.jpg"), "{stem}.npy", "{folder} or {name}"),
+        (("x/a.jpg", "x/b.jpg"), "{folder}.npy", "{stem} or {name}"),
+    ],
+)
+def test_pattern_that_names_one_file_for_several_images_is_refused(
+    tmp_path, names, pattern, needed
+):
+    tree(tmp_path / "img", *names)
+    tree(tmp_path, "a.npy", "x.npy")
+    first, _ = find_images(tmp_path / "img", recursive=True)
+    with pytest.raises(InvalidRequestError, match=f"same file for several .* must have {needed}"):
+        first.companion(tmp_path / pattern, (".npy",))
+
+
+def test_one_file_of_two_names_is_found_as_one(tmp_path):
+    """As where the file system does not tell cases apart."""
+    tree(tmp_path, "a.npy")
+    (tmp_path / "a.NPY").hardlink_to(tmp_path / "a.npy")
+    assert ImageFile(Path("a.jpg"), True).companion(tmp_path, (".npy",)).is_file()
