@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
 
 from support.certificates import Authority
 from support.chart.balanced import TLS_FILES, balancing
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.triton
 IMAGE = np.zeros((2000, 3000, 3), np.uint8)
 """18 MB: more than Envoy keeps of a request unless it is told to."""
 CALLERS = 6
-VALUES = {"plain": {}, "tls": {"tls": {"enabled": True, "secretName": "tls", "mutual": True}}}
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +50,27 @@ def secret(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", VALUES)
-def test_no_request_is_lost_where_a_server_is_killed(kind, models, secret, tmp_path):
-    values = VALUES[kind]
+def flags_of(values, secret):
+    """The chart's own arguments for Triton; connections are asked to end every second."""
     (container,) = render(values)["Deployment", ""]["spec"]["template"]["spec"]["containers"]
-    flags = [word.replace("/tls/", f"{secret}/") for word in container["args"] if "/tls/" in word
-             or "-use-ssl" in word]  # fmt: skip
-    assert len(flags) == {"plain": 0, "tls": 5}[kind]
-    options = {"extra_arguments": flags}
+    of_triton = container["args"][container["args"].index("--") + 1 :]
+    assert "--grpc-max-connection-age=600000" in of_triton
+    return [word.replace("/tls/", f"{secret}/").replace("=600000", "=1000") for word in of_triton]
+
+
+def test_no_request_is_lost_where_a_server_is_killed(models, secret, tmp_path):
+    options = {"extra_arguments": flags_of({}, secret)}
     with (
         supervised(models, tmp_path / "first.log", options=options) as first,
         supervised(models, tmp_path / "second.log", options=options) as second,
-        balancing([first, second], secret, values) as envoy,
+        balancing([first, second], secret, {}) as envoy,
     ):
         is_killed = threading.Event()
 
         def call_until_killed():
             """Answers, with a last one that began after the kill."""
             answers = 0
-            with client_of(envoy, secret if flags else None) as client:
+            with client_of(envoy) as client:
                 is_last = False
                 while not is_last:
                     is_last = is_killed.is_set()
@@ -90,10 +92,33 @@ def test_no_request_is_lost_where_a_server_is_killed(kind, models, secret, tmp_p
         status, metrics = get(f"http://127.0.0.1:{envoy.health_port}/metrics")
         assert status == 200
         assert 'envoy_cluster_upstream_rq_retry{envoy_cluster_name="servers"}' in metrics
+    assert "Deprecated" not in (secret / "envoy.log").read_text()
 
 
-def client_of(envoy, secret):
-    """NVIDIA's own, which never tries again."""
+def test_mutual_tls_goes_from_the_caller_to_the_server(models, secret, tmp_path):
+    values = {"tls": {"enabled": True, "secretName": "tls", "mutual": True}}
+    flags = flags_of(values, secret)
+    assert len(flags) == 6
+    options = {"extra_arguments": flags}
+    with (
+        supervised(models, tmp_path / "serve.log", options=options) as server,
+        balancing([server], secret, values) as envoy,
+    ):
+        with client_of(envoy, secret) as client:
+            answer(client)
+        with client_of(envoy) as client, pytest.raises(InferenceServerException):
+            client.is_server_live()
+        (root, name) = secret / TLS_FILES[2], f"{RELEASE}-headless"
+        nameless = grpc.InferenceServerClient(
+            f"127.0.0.1:{envoy.port}", ssl=True, root_certificates=str(root),
+            channel_args=[("grpc.ssl_target_name_override", name)],
+        )  # fmt: skip
+        with nameless as client, pytest.raises(InferenceServerException):
+            client.is_server_live()
+
+
+def client_of(envoy, secret=None):
+    """NVIDIA's own, which never tries again; with the files of a secret, by TLS."""
     url = f"127.0.0.1:{envoy.port}"
     if secret is None:
         return grpc.InferenceServerClient(url)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from support.chart.rendered import CHART, RefusedError, render
+from support.chart.rendered import CHART, RefusedError, notes, render
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -133,6 +133,25 @@ def test_schema_refuses_a_value_that_cannot_be(path, wrong):
     assert target[name] != wrong
     target[name] = wrong
     assert complaints(values) != []
+
+
+def test_notes_say_where_the_service_is_and_what_is_missing():
+    text = notes()
+    assert "gRPC at sam-refine.maps:8001.\n" in text
+    assert 'RefineClient("sam-refine-headless.maps:8001")' in text
+    assert "Nobody is told of failures" in text
+    assert "networkPolicy.enabled is false" not in text
+    everything = {
+        "envoy": {"enabled": True}, "tls": {"enabled": True, "secretName": "tls"},
+        "serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True},
+        "networkPolicy": {"enabled": False}, "autoscaling": {"mode": "hpa"},
+    }  # fmt: skip
+    text = notes(everything)
+    assert "sam-refine.maps:8001, with TLS.\n" in text
+    assert "headless" not in text
+    assert "Nobody is told of failures" not in text
+    assert "networkPolicy.enabled is false" in text
+    assert "sam_refine_queue_ratio" in text
 
 
 @pytest.mark.parametrize("major", [3, 4])

@@ -42,4 +42,14 @@ def _render(values: str, major: int) -> dict[tuple[str, str], Resource]:
     return named
 
 
+def notes(values: dict[str, Any] | None = None) -> str:
+    """What helm says after an installation."""
+    command = [str(helm(4)), "install", RELEASE, str(CHART), "--namespace", NAMESPACE]
+    done = subprocess.run(
+        [*command, "--dry-run=client", "--values", "-"],
+        input=json.dumps(values or {}), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
