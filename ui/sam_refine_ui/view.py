@@ -45,9 +45,8 @@ def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, I
 def changes(photo: UInt8, result: RefineResult) -> Image.Image:
     """The photo (H, W, 3) faded to grey, with the pixels that changed in their new class' colour.
 
-    Changed pixels of a class that is black or has no colour are white. It is cropped to
-    what changed, with a margin, so that little change can be seen; the whole photo if nothing
-    changed.
+    Changed pixels of a class without a colour are white. It is cropped to what changed, with a
+    margin, so that little change can be seen; the whole photo if nothing changed.
     """
     coarse_labels, labels = maps(result)
     changed = coarse_labels != labels
@@ -55,8 +54,7 @@ def changes(photo: UInt8, result: RefineResult) -> Image.Image:
     picture = np.repeat((grey // FADED)[..., None], 3, axis=-1)
     for class_id in np.unique(labels[changed]).tolist():
         colour = colour_of(class_id, class_palette(MAX_COLOURS))
-        shown = (255, 255, 255) if colour is None or not np.any(colour) else colour
-        picture[changed & (labels == class_id)] = shown
+        picture[changed & (labels == class_id)] = 255 if colour is None else colour
     if not changed.any():
         return Image.fromarray(picture)
     top, bottom = _span(changed.any(1))

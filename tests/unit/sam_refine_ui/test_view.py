@@ -63,9 +63,10 @@ def test_changes_are_in_the_colour_of_the_new_class_on_a_darker_photo(result):
     np.testing.assert_array_equal(unchanged, np.full((6, 6, 3), 128 // view.FADED))
 
 
-def test_changes_to_the_black_class_are_white(result):
-    swapped = replace(result, labels=result.coarse_labels, coarse_labels=result.labels)
-    assert (np.asarray(view.changes(PHOTO, swapped))[:, 4:6] == 255).all()
+def test_changes_to_a_class_without_a_colour_are_white(result):
+    labels = np.where(result.labels == 2, -1, 0).astype(np.int32)
+    changed = replace(result, labels=labels)
+    assert (np.asarray(view.changes(PHOTO, changed))[:, 4:] == 255).all()
 
 
 def test_changes_are_cropped_to_where_they_are_and_whole_where_there_are_none(result):
