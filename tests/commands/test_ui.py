@@ -29,7 +29,7 @@ PHOTO = DEMO_DATA / "photo.jpg"
 EXAMPLE = DEMO_DATA.parent / "portrait"
 PHOTO_PLACE, PAINTING, LABELS, SCORES = 1, 2, 3, 5
 """Places among what Refine is given."""
-MESSAGE, SLIDER, LEGEND, NUMBERS, FILES, TABLE = 0, 3, 4, 5, 6, 7
+MESSAGE, RESULT, SLIDER, CHANGES, LEGEND, NUMBERS, FILES, TABLE = 0, 2, 3, 4, 5, 6, 7, 8
 """Places among what it fills."""
 
 
@@ -78,6 +78,17 @@ class Page:
                     assert event["success"], event
                     return event["output"]["data"]
         return pytest.fail("the page went away")
+
+    def state(self):
+        """What the page says about the server when it is opened, and ever again."""
+        load, tick = (
+            next(call for call in self._calls if event in [name for _, name in call["targets"]])
+            for event in ("load", "tick")
+        )
+        assert load["outputs"] == tick["outputs"]
+        answer = self._http.post("/gradio_api/run/predict", json=self._body(tick, []))
+        answer.raise_for_status()
+        return answer.json()["data"][0]
 
     def change(self, label, value):
         """What the outputs of a component become when its value is another one."""
@@ -159,6 +170,7 @@ def test_example_is_refined_as_by_the_client(server, address, client):
     expected = client.refine(EXAMPLE / "photo.jpg", logits=scores)
     page = Page(address)
     assert f"127.0.0.1:{server.grpc_port}" in page.html
+    assert "Ready: press Refine." in page.state()
     _, _, *example = page.press("Show the example", [])
     outputs = page.press("Refine", example)
     np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
@@ -170,6 +182,7 @@ def test_example_is_refined_as_by_the_client(server, address, client):
     before, after = (picture(page, file) for file in outputs[SLIDER])
     assert before.shape == after.shape
     assert 0.001 < np.mean((before != after).any(-1)) < 0.2
+    assert picture(page, outputs[CHANGES]).max() == 255
 
 
 @pytest.mark.triton
@@ -191,6 +204,7 @@ def test_painting_is_refined_towards_what_was_painted_over(address, client):
     layer = Image.new("RGBA", (300, 200))  # half the photo's size, as that of a large photo
     colour = *class_palette(3)[2].tolist(), 255
     ImageDraw.Draw(layer).ellipse([40, 45, 235, 190], fill=colour)  # about the saucer
+    page.open_tab("Paint the map")
     values = page.values("Refine")
     values[PHOTO_PLACE] = page.upload("photo.jpg", PHOTO.read_bytes())
     layers = [page.upload("layer.png", png(np.asarray(layer)))]
@@ -222,7 +236,10 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
     values[LABELS] = page.upload("mask.png", png(np.asarray(Image.open(PHOTO))))
     message, *others = page.press("Refine", values)
     assert "mask.png in colours need palette=, a file of colours" in message["value"]
-    assert all(output["__type__"] == "update" and "value" not in output for output in others)
+    assert others[RESULT - 1]["visible"] is False
+    assert not any(others[SLIDER - 1] or ())
+    assert others[CHANGES - 1] is None
+    assert not others[FILES - 1]
 
 
 def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path):
@@ -231,6 +248,7 @@ def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path)
         address,
     ):
         page = Page(address)
+        assert "Not reachable: no answer" in page.state()
         _, _, *example = page.press("Show the example", [])
         message, *_ = page.press("Refine", example)
         assert "is the server running there" in message["value"]

@@ -33,7 +33,8 @@ NOT_SAID: Final = "not said"
 EDITOR_SIDE_PX: Final = 1024
 """Longest side of the picture that is painted on; the photo itself is refined at its own size."""
 TIMEOUT_S: Final = 300.0
-RESULT_OUTPUTS: Final = 7
+STATE_TIMEOUT_S: Final = 5.0
+RESULT_OUTPUTS: Final = 8
 """How many values `Actions.refine` returns after the message."""
 
 
@@ -79,6 +80,10 @@ class Actions:
             *values_of(DEFAULTS),
         ]
 
+    def server_state(self) -> str:
+        """HTML: whether what refines is ready, now. No image is sent for it."""
+        return view.state(self.client.health(canary=False, timeout_s=STATE_TIMEOUT_S))
+
     def refine(
         self,
         source: Source,
@@ -92,7 +97,10 @@ class Actions:
         palette: str,
         *knobs: Any,
     ) -> list[Any]:
-        """The message and what `view` makes of the result; after an error only the message."""
+        """The message and what `view` makes of the result.
+
+        After an error there is only the message: the last result goes, lest it pass for this one's.
+        """
         notes = Notes()
         try:
             if photo is None:
@@ -112,7 +120,8 @@ class Actions:
             result = self.client.refine(image, **given, options=options, timeout_s=TIMEOUT_S)
             took_s = time.monotonic() - started_s
         except (InvalidRequestError, RefineError, OSError) as error:
-            return [_message(error, labels, scores), *[gr.skip()] * RESULT_OUTPUTS]
+            shutil.rmtree(self.results, ignore_errors=True)
+            return [_message(error, labels, scores), *_no_result()]
         for warning in result.warnings:
             notes.add(warning)
         class_names = split_names(names)
@@ -127,11 +136,17 @@ class Actions:
             gr.Markdown(visible=False),
             gr.Column(visible=True),
             view.before_and_after(image, result),
+            view.changes(image, result),
             view.legend(result, class_names),
             view.numbers(result, took_s),
             [str(path) for path in files],
             view.rows(result.regions or (), class_names),
         ]
+
+
+def _no_result() -> list[Any]:
+    """The hint again, the column of the result hidden, and nothing in it."""
+    return [gr.Markdown(visible=True), gr.Column(visible=False), *[None] * (RESULT_OUTPUTS - 2)]
 
 
 def _to_paint_on(photo: str | None) -> dict[str, Any] | None:

@@ -21,6 +21,8 @@ from sam_refine_ui.knobs import KNOBS, component, preset_choice, values_of
 _PRIVATE: Final[Any] = {"api_visibility": "private"}
 """Only the page itself needs these calls."""
 _ONE_AT_A_TIME: Final[Any] = {**_PRIVATE, "concurrency_id": "refine", "concurrency_limit": 1}
+STATE_EVERY_S: Final = 10.0
+"""How often the page asks whether the server is ready."""
 
 CSS: Final = """
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; }
@@ -36,6 +38,8 @@ CSS: Final = """
   border: 1px solid var(--error-border-color); }
 [role=note] { padding: 10px 14px; border-radius: 6px;
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
+[role=status] { font-weight: 700; overflow-wrap: anywhere; }
+[role=status].wrong { color: var(--error-text-color); }
 .stages { margin-top: 8px; }
 #files .label-clear-button { display: none; }
 """
@@ -61,14 +65,17 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
+                load = gr.Button("Show the example")
                 given = _given()
-            with gr.Column(scale=3, min_width=320):
-                with gr.Row():
-                    refine = gr.Button("Refine", variant="primary")
-                    load = gr.Button("Show the example")
+                state = gr.HTML()
+                refine = gr.Button("Refine", variant="primary")
                 message = gr.HTML(visible=False)
+            with gr.Column(scale=3, min_width=320):
                 results = _results()
 
+        asked: Any = {"queue": False, "show_progress": "hidden", **_PRIVATE}
+        page.load(actions.server_state, [], state, **asked)
+        gr.Timer(STATE_EVERY_S).tick(actions.server_state, [], state, **asked)
         for source, tab in given.tabs.items():
             tab.select(partial(_same, source), [], given.source, queue=False, **_PRIVATE)
         given.names.change(brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
@@ -136,14 +143,6 @@ def _given() -> _Given:
     )
     photo.preprocess = _path_of  # type: ignore[method-assign]
     with gr.Tabs(overflow_behavior="wrap") as all_tabs:
-        with gr.Tab("Paint the map", id=Source.PAINTED.value) as painted_tab:
-            gr.Markdown(
-                "Paint roughly over each thing, with one colour for each class; what stays "
-                "unpainted is class 0, the background. The map is turned into scores that are high "
-                "well inside a thing and fall towards its border and beyond."
-            )
-            painting = _editor()
-            brushes = gr.HTML(brush_legend(""))
         with gr.Tab("Label map", id=Source.LABELS.value) as labels_tab:
             gr.Markdown(
                 "Pixel values are class ids. The map is turned into scores in the same way as a "
@@ -175,6 +174,14 @@ def _given() -> _Given:
                 info="softmax or sigmoid if these are raw outputs of a network, none if they are "
                 "scores already.",
             )
+        with gr.Tab("Paint the map", id=Source.PAINTED.value) as painted_tab:
+            gr.Markdown(
+                "Paint roughly over each thing, with one colour for each class; what stays "
+                "unpainted is class 0, the background. The map is turned into scores that are high "
+                "well inside a thing and fall towards its border and beyond."
+            )
+            painting = _editor()
+            brushes = gr.HTML(brush_legend(""))
     names = gr.Textbox(
         "",
         label="Class names",
@@ -186,7 +193,7 @@ def _given() -> _Given:
     with gr.Accordion("Options", open=False):
         knobs = [component(knob) for knob in KNOBS]
     return _Given(
-        source=gr.State(Source.PAINTED),
+        source=gr.State(Source.LABELS),
         photo=photo,
         all_tabs=all_tabs,
         tabs=dict(zip(Source, (painted_tab, labels_tab, scores_tab), strict=True)),
@@ -220,13 +227,20 @@ def _results() -> list[gr.blocks.Block]:
             buttons=["fullscreen"],
             format="png",
         )
+        changes = gr.Image(
+            label="Changed pixels, in the colour of their new class (enlarged to where they are)",
+            interactive=False,
+            buttons=["fullscreen"],
+            format="png",
+            height=360,
+        )
         legend = gr.HTML()
         numbers = gr.HTML()
         files = gr.File(label="Files", file_count="multiple", interactive=False, elem_id="files")
         table = gr.Dataframe(
             headers=list(view.TABLE_HEADINGS), label="Regions", interactive=False, max_height=360
         )
-    return [hint, shown, slider, legend, numbers, files, table]
+    return [hint, shown, slider, changes, legend, numbers, files, table]
 
 
 def _file(label: str, *suffixes: str) -> gr.File:

@@ -7,22 +7,65 @@ from html import escape
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from sam_refine_client import RefineResult, Region
+from sam_refine_client import Health, RefineResult, Region
 from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.files.colours import MAX_COLOURS, class_palette, colour_of
 from sam_refine_client.files.pictures import overlay
 from sam_refine_ui.classes import class_name, css_colour
 
 TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
 MOST_ROWS: Final = 500
 """Limit of the table; the files have all regions."""
+FADED: Final = 3
+"""By what the photo under the changed pixels is darkened."""
+MARGIN_PX: Final = 16
+"""What is left around the changed pixels."""
+
+
+def state(health: Health) -> str:
+    """HTML: one sentence that says whether the server can refine, and what is wrong if not."""
+    if health.is_healthy:
+        kind, text = "ready", "Ready: press Refine."
+    elif health.is_live:
+        kind, text = "wrong", "Reachable, but not ready: " + "; ".join(health.problems)
+    else:
+        kind, text = "wrong", "Not reachable: " + "; ".join(health.problems)
+    return f"<div role='status' class='{kind}'>{escape(text)}</div>"
 
 
 def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, Image.Image]:
     """The coarse and the refined map over the photo."""
     coarse_labels, labels = maps(result)
     return overlay(photo, coarse_labels), overlay(photo, labels)
+
+
+def changes(photo: UInt8, result: RefineResult) -> Image.Image:
+    """The photo (H, W, 3) faded to grey, with the pixels that changed in their new class' colour.
+
+    Changed pixels of a class without a colour are white. It is cropped to what changed, with a
+    margin, so that little change can be seen; the whole photo if nothing changed.
+    """
+    coarse_labels, labels = maps(result)
+    changed = coarse_labels != labels
+    grey = np.asarray(Image.fromarray(photo).convert("L"))
+    picture = np.repeat((grey // FADED)[..., None], 3, axis=-1)
+    for class_id in np.unique(labels[changed]).tolist():
+        colour = colour_of(class_id, class_palette(MAX_COLOURS))
+        picture[changed & (labels == class_id)] = 255 if colour is None else colour
+    if not changed.any():
+        return Image.fromarray(picture)
+    top, bottom = _span(changed.any(1))
+    left, right = _span(changed.any(0))
+    return Image.fromarray(picture[top:bottom, left:right])
+
+
+def _span(found: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """From the first True to past the last one, with a margin, within the array (n,)."""
+    places = np.flatnonzero(found)
+    return max(0, int(places[0]) - MARGIN_PX), min(len(found), int(places[-1]) + 1 + MARGIN_PX)
 
 
 def legend(result: RefineResult, names: Sequence[str]) -> str:

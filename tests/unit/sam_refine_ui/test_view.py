@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sam_refine.contract import Outcome
-from sam_refine_client import RefineResult, Region
+from sam_refine_client import Health, RefineResult, Region
 from sam_refine_client.files.colours import class_palette
 from sam_refine_ui import view
 
@@ -33,6 +33,18 @@ def result():
     )
 
 
+@pytest.mark.parametrize(
+    ("health", "kind", "text"),
+    [
+        (Health(True, True, {}, None, ()), "ready", "Ready: press Refine."),
+        (Health(True, False, {}, None, ("a < b",)), "wrong", "Reachable, but not ready: a &lt; b"),
+        (Health(False, False, {}, None, ("no answer",)), "wrong", "Not reachable: no answer"),
+    ],
+)
+def test_state_is_a_sentence_with_what_is_wrong(health, kind, text):
+    assert view.state(health) == f"<div role='status' class='{kind}'>{text}</div>"
+
+
 def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colours(result):
     before, after = view.before_and_after(PHOTO, result)
     assert before.size == after.size
@@ -42,6 +54,29 @@ def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colou
         np.testing.assert_allclose(
             colour, (128 + class_palette(3)[class_id].astype(int)) / 2, atol=0.5
         )
+
+
+def test_changes_are_in_the_colour_of_the_new_class_on_a_darker_photo(result):
+    picture = np.asarray(view.changes(PHOTO, result))
+    np.testing.assert_array_equal(picture[:, 4:6], np.tile(class_palette(3)[2], (6, 2, 1)))
+    unchanged = np.concatenate([picture[:, :4], picture[:, 6:]], 1)
+    np.testing.assert_array_equal(unchanged, np.full((6, 6, 3), 128 // view.FADED))
+
+
+def test_changes_to_a_class_without_a_colour_are_white(result):
+    labels = np.where(result.labels == 2, -1, 0).astype(np.int32)
+    changed = replace(result, labels=labels)
+    assert (np.asarray(view.changes(PHOTO, changed))[:, 4:] == 255).all()
+
+
+def test_changes_are_cropped_to_where_they_are_and_whole_where_there_are_none(result):
+    labels = np.zeros((100, 200), np.int32)
+    photo = np.zeros((100, 200, 3), np.uint8)
+    coarse = labels.copy()
+    coarse[50:52, 5:8] = 1
+    changed = replace(result, labels=labels, coarse_labels=coarse)
+    assert view.changes(photo, changed).size == (8 + view.MARGIN_PX, 2 + 2 * view.MARGIN_PX)
+    assert view.changes(photo, replace(changed, coarse_labels=labels)).size == (200, 100)
 
 
 def test_class_count_is_of_both_maps_and_the_regions(result):
