@@ -182,7 +182,7 @@ def test_example_is_refined_as_by_the_client(server, address, client):
     before, after = (picture(page, file) for file in outputs[SLIDER])
     assert before.shape == after.shape
     assert 0.001 < np.mean((before != after).any(-1)) < 0.2
-    assert picture(page, outputs[CHANGES]).max() == 255
+    assert picture(page, outputs[CHANGES]).max() > 200, "changes are bright on the darkened photo"
 
 
 @pytest.mark.triton
