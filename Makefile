@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
 WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
-CLIENT_TEST_TOOLS := hypothesis pytest pytest-timeout pytest-xdist trustme
+CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit pythons lint format bench bench-quick bench-quality soak clean

@@ -57,7 +57,11 @@ class ImageFailedError(Exception):
 
 
 def result_in_the_end(
-    refiner: Refiner, job: Job, outcome: Outcome, wait_s: float, waiting: Callable[[str], object]
+    refiner: Refiner,
+    job: Job,
+    outcome: Outcome[RefineResult],
+    wait_s: float,
+    waiting: Callable[[str], object],
 ) -> RefineResult:
     """The result of an outcome, however often the job must be sent again for it.
 

@@ -18,6 +18,7 @@ from sam_refine_bulk.outputs.layout import Layout
 from sam_refine_bulk.patience import ImageFailedError, Refiner, result_in_the_end
 from sam_refine_bulk.results import Failed, Reason, Result, result_of
 from sam_refine_bulk.shard import DONE, IMAGES_OF_A_PART, ShardWork, opened
+from sam_refine_client import RefineResult
 from sam_refine_client.many import Outcome
 
 _OUTPUTS: Final = ("labels", "regions")
@@ -167,7 +168,7 @@ class _Stream:
             for stack in self._open.values():
                 stack.close()
 
-    def _receive(self, outcome: Outcome) -> None:
+    def _receive(self, outcome: Outcome[RefineResult]) -> None:
         shard, number, job = self._sent.pop(outcome.index)
         key = shard.samples[number].key
 

@@ -78,8 +78,10 @@ class Report:
             self._print_line(f"{image}: warning: {warning}")
 
     def skipped(self, image: Path) -> None:
-        """An image that had its results already."""
+        """An image that had its results already; it says nothing of how long the others take."""
         self._count("skipped")
+        done = sum(self._counts.values())
+        self._progress.reset(self._task, completed=done, failures=self._failures)
         self._print_json(image, "skipped", {})
         if self._total == 1 and not self._is_json:
             stdout.print(f"{image} is skipped: its results are there")
@@ -131,9 +133,12 @@ class Report:
 
     def _count(self, status: str) -> None:
         self._counts[status] += 1
+        self._progress.update(self._task, advance=1, failures=self._failures)
+
+    @property
+    def _failures(self) -> str:
         failed = self._counts["failed"]
-        failures = f"{failed} failed" if failed else ""
-        self._progress.update(self._task, advance=1, failures=failures)
+        return f"{failed} failed" if failed else ""
 
     def _how_far(self) -> str:
         done = self._counts["ok"] + self._counts["skipped"]

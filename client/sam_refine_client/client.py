@@ -26,6 +26,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 
 from sam_refine_client import calls
+from sam_refine_client.embedding import Embedding
 from sam_refine_client.errors import UnreachableError
 from sam_refine_client.many import Job, Outcome, check_concurrency, stream, stream_async
 from sam_refine_client.result import RefineResult
@@ -179,7 +180,7 @@ class RefineClient(_Client):
 
     def refine_many(
         self, jobs: Iterable[Job], *, concurrency: int = 4, in_order: bool = True
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Outcome[RefineResult]]:
         """Refine many maps, `concurrency` at a time. A job has the arguments of a `refine` by name.
 
         Jobs are taken only when they are needed, and outcomes come in the order of the jobs, or
@@ -188,17 +189,30 @@ class RefineClient(_Client):
         calls under way are cancelled; if `jobs` raises, the outcomes of the jobs before come first.
         """
         check_concurrency(concurrency)
-        return self._stream(jobs, concurrency, in_order)
+        return self._stream(calls.refine, jobs, concurrency, in_order)
 
-    def _stream(self, jobs: Iterable[Job], concurrency: int, in_order: bool) -> Iterator[Outcome]:
-        stop = Stop("refine_many was left, or the client closed")
+    def embed_many(
+        self, jobs: Iterable[Job], *, concurrency: int = 4, in_order: bool = True
+    ) -> Iterator[Outcome[Embedding]]:
+        """Embed many images, as `refine_many` refines: a job has the arguments of an `embed`."""
+        check_concurrency(concurrency)
+        return self._stream(calls.embed, jobs, concurrency, in_order)
 
-        def refine(**job: Any) -> RefineResult:
+    def _stream(
+        self,
+        method: Callable[..., Steps[R]],
+        jobs: Iterable[Job],
+        concurrency: int,
+        in_order: bool,
+    ) -> Iterator[Outcome[R]]:
+        stop = Stop(f"{method.__name__}_many was left, or the client closed")
+
+        def call(**job: Any) -> R:
             self._require_open()
-            return run(calls.refine(self._transport, **job), self._connect, stop)
+            return run(method(self._transport, **job), self._connect, stop)
 
         with self._stop.ends(stop.set):
-            yield from stream(refine, jobs, concurrency, in_order=in_order, end=stop.set)
+            yield from stream(call, jobs, concurrency, in_order=in_order, end=stop.set)
 
     def __enter__(self) -> RefineClient:
         return self
@@ -256,10 +270,21 @@ class AsyncRefineClient(_Client):
         *,
         concurrency: int = 4,
         in_order: bool = True,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncIterator[Outcome[RefineResult]]:
         """Like `RefineClient.refine_many`; `jobs` may also be an asynchronous iterable."""
         check_concurrency(concurrency)
         return stream_async(self.refine, jobs, concurrency, in_order=in_order)
+
+    def embed_many(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        *,
+        concurrency: int = 4,
+        in_order: bool = True,
+    ) -> AsyncIterator[Outcome[Embedding]]:
+        """Like `RefineClient.embed_many`; `jobs` may also be an asynchronous iterable."""
+        check_concurrency(concurrency)
+        return stream_async(self.embed, jobs, concurrency, in_order=in_order)
 
     async def __aenter__(self) -> AsyncRefineClient:
         return self

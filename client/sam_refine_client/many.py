@@ -14,25 +14,27 @@ from collections.abc import (
     Mapping,
 )
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.errors import RefineError
-from sam_refine_client.result import RefineResult
 from sam_refine_client.steps.waiting import first_done
 
+R = TypeVar("R")
+
 Job: TypeAlias = Mapping[str, Any]
-"""The arguments of one `refine`, by name."""
+"""The arguments of one `refine` or `embed`, by name."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[R]):
     """What came of one job: a result or an error."""
 
     index: int
     """The number of the job, from 0, in the order of `jobs`."""
-    result: RefineResult | None
+    result: R | None
     error: RefineError | InvalidRequestError | OSError | None
 
 
@@ -43,27 +45,27 @@ def check_concurrency(concurrency: int) -> None:
 
 
 def stream(
-    refine: Callable[..., RefineResult],
+    call: Callable[..., R],
     jobs: Iterable[Job],
     concurrency: int,
     *,
     in_order: bool,
     end: Callable[[], object],
-) -> Iterator[Outcome]:
-    """`refine` each job, `concurrency` at a time.
+) -> Iterator[Outcome[R]]:
+    """`call` with each job, `concurrency` at a time.
 
     No job is taken from `jobs` while `2 * concurrency` jobs are running or have a result that waits
     for the caller (`concurrency` jobs if not `in_order`). If the caller stops early, jobs that have
     not begun are dropped, and `end` is called to end the others. What `jobs` raises is raised after
     the outcomes of the jobs before it.
     """
-    pending: deque[Future[Outcome]] = deque()
+    pending: deque[Future[Outcome[R]]] = deque()
     raised: list[Exception] = []
     room = 2 * concurrency if in_order else concurrency
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="refine_many") as pool:
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="sam_refine_many") as pool:
         try:
             for index, job in enumerate(_until_raised(jobs, raised)):
-                pending.append(pool.submit(_outcome, refine, index, job))
+                pending.append(pool.submit(copy_context().run, _outcome, call, index, job))
                 while len(pending) >= room or (pending and pending[0].done()):
                     yield _next(pending, in_order=in_order)
             while pending:
@@ -84,36 +86,36 @@ def _until_raised(jobs: Iterable[Job], raised: list[Exception]) -> Iterator[Job]
         raised.append(error)
 
 
-def _next(pending: deque[Future[Outcome]], *, in_order: bool) -> Outcome:
+def _next(pending: deque[Future[Outcome[R]]], *, in_order: bool) -> Outcome[R]:
     first = first_done([pending[0]] if in_order else pending)
     pending.remove(first)
     return first.result()
 
 
-def _outcome(refine: Callable[..., RefineResult], index: int, job: Job) -> Outcome:
+def _outcome(call: Callable[..., R], index: int, job: Job) -> Outcome[R]:
     try:
-        return Outcome(index, refine(**job), None)
+        return Outcome(index, call(**job), None)
     except (RefineError, InvalidRequestError, OSError) as error:
         return Outcome(index, None, error)
 
 
 async def stream_async(
-    refine: Callable[..., Awaitable[RefineResult]],
+    call: Callable[..., Awaitable[R]],
     jobs: Iterable[Job] | AsyncIterable[Job],
     concurrency: int,
     *,
     in_order: bool,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[Outcome[R]]:
     """`stream` for asyncio; `jobs` may also be an asynchronous iterable."""
-    pending: deque[asyncio.Task[Outcome]] = deque()
+    pending: deque[asyncio.Task[Outcome[R]]] = deque()
     raised: list[Exception] = []
     places = asyncio.Semaphore(concurrency)
     room = 2 * concurrency if in_order else concurrency
 
-    async def outcome(index: int, job: Job) -> Outcome:
+    async def outcome(index: int, job: Job) -> Outcome[R]:
         async with places:
             try:
-                return Outcome(index, await refine(**job), None)
+                return Outcome(index, await call(**job), None)
             except (RefineError, InvalidRequestError, OSError) as error:
                 return Outcome(index, None, error)
 
@@ -134,7 +136,7 @@ async def stream_async(
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _next_async(pending: deque[asyncio.Task[Outcome]], *, in_order: bool) -> Outcome:
+async def _next_async(pending: deque[asyncio.Task[Outcome[R]]], *, in_order: bool) -> Outcome[R]:
     if in_order:
         return await pending.popleft()
     done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -102,6 +102,7 @@ class RefineResult:
         class_names: Sequence[str] | None = None,
         palette: UInt8 | None = None,
         ignore_label: int | None = None,
+        stem: str | None = None,
     ) -> tuple[Path, ...]:
         """Write files into a directory, which is made if it is not there; returns their paths.
 
@@ -114,6 +115,9 @@ class RefineResult:
         `ignore_label`, which is no class: it is left out of COCO's files and has no colour. By
         default it is the result's own.
         `palette` is (n, 3) uint8 RGB, by default `colours.class_palette`.
+
+        With a `stem` the files of several results can lie in one directory: street.png are the
+        labels of "street", street.regions.json its regions.
 
         No file is ever half written: if anything fails, those that were there before stay as they
         were. The files appear in the order of `formats`, by default with labels.png last.
@@ -136,6 +140,7 @@ class RefineResult:
             class_names=class_names,
             palette=palette,
             ignore_label=self.ignore_label if ignore_label is None else ignore_label,
+            stem=stem,
         )
 
     def overlay(

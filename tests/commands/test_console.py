@@ -7,12 +7,14 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from rich.table import Table
 
 from sam_refine.contract import MODELS, SAM_REFINE
 from sam_refine_cli.console import LineConsole, print_facts
+from sam_refine_cli.report import Report
 from support.command_line import COMMANDS, on_terminal, option_names, run
 from support.fake_triton import FakeTriton
 
@@ -113,3 +115,18 @@ def test_help_in_a_narrow_pipe_names_every_option_and_has_an_example(command):
     options = option_names(command)
     assert options
     assert [name for name in options if name not in done.stdout] == []
+
+
+def test_skipped_images_are_counted_and_say_nothing_of_the_time_that_is_left():
+    report = Report(1000)
+    for number in range(990):
+        report.skipped(Path(f"{number}.jpg"))
+    (task,) = report._progress.tasks
+    assert task.completed == 990
+    assert (task.speed, task.time_remaining) == (None, None)
+    report.done(Path("990.jpg"), [], {})
+    assert task.completed == 991
+    assert task.speed is None  # of one image nothing is known yet
+    report.failed(Path("991.jpg"), ValueError("no"))
+    assert task.time_remaining is not None
+    assert task.fields["failures"] == "1 failed"

@@ -223,6 +223,19 @@ def test_start_of_models_that_do_not_load_names_each_reason(tiny_repository, por
     assert "failed to load" in log_file.read_text()
 
 
+def test_start_that_fails_with_its_log_on_stderr_names_the_reason_too(
+    tiny_repository, ports, capfd
+):
+    (tiny_repository / STAND_IN / "1" / "model.onnx").write_bytes(b"damaged")
+    with (
+        pytest.raises(ServeError, match=f"{STAND_IN}: ") as raised,
+        Server(ServerOptions(tiny_repository, **ports, log_to_stderr=True)),
+    ):
+        pytest.fail("it started")
+    assert "it left no log" not in str(raised.value)
+    assert f"failed to load '{STAND_IN}'" in capfd.readouterr().err
+
+
 def test_start_of_unknown_backend_value_names_key_and_value(tiny_repository, ports):
     config = tiny_repository / STAND_IN / "config.pbtxt"
     parameter = 'parameters [ { key: "execution_mode" value { string_value: "both" } } ]'

@@ -31,6 +31,10 @@ def directory(tmp_path):
         shutil.copyfile(DEMO_DATA / "coarse_scores.npy", tmp_path / scores)
     for name in ("street", "yard"):
         np.save(tmp_path / f"truth/{name}.npy", np.zeros((400, 600), np.uint8))
+    for folder in ("leftImg8bit", "scores"):
+        (tmp_path / folder / "aachen").mkdir(parents=True)
+    shutil.copy(DEMO_DATA / "photo.jpg", tmp_path / "leftImg8bit/aachen/a_leftImg8bit.jpg")
+    shutil.copy(DEMO_DATA / "coarse_scores.npy", tmp_path / "scores/aachen/a.npy")
     return tmp_path
 
 
@@ -41,7 +45,7 @@ def test_commands_run_and_json_has_the_keys_of_the_table(server, directory):
         for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
         for line in block.splitlines()
     ]
-    assert len(lines) == 9
+    assert len(lines) == 10
     printed = {}
     for command, *arguments in lines:
         assert command == "sam-refine"
@@ -53,6 +57,7 @@ def test_commands_run_and_json_has_the_keys_of_the_table(server, directory):
         assert done.returncode == 0, done.stderr
         printed[tuple(arguments)] = done.stdout
     assert {path.name for path in (directory / "refined").iterdir()} >= {"labels.png", "street"}
+    assert [path.name for path in (directory / "refined/aachen").iterdir()] == ["a.png"]
 
     rows = re.findall(r"^\| (`\w+`.*?) \|", PAGE, re.MULTILINE)
     keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}

@@ -21,6 +21,10 @@ SERIES: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
 """The values of every call, by metric and labels."""
 
 
+TRACE = object()
+"""The trace of every request."""
+
+
 class TritonModelException(Exception):  # noqa: N818 - Triton's name
     pass
 
@@ -93,6 +97,7 @@ class InferenceRequest:
     """A call by BLS; `callees` has what a model answers it with."""
 
     request_id: str
+    trace: object
     model_name: str
     inputs: list[Tensor]
     requested_output_names: list[str]
@@ -111,9 +116,13 @@ class Request:
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
     parameters_: str = ""
     cancelled: bool = False
+    id_: str = "id"
 
     def request_id(self) -> str:
-        return "id"
+        return self.id_
+
+    def trace(self) -> object:
+        return TRACE
 
     def is_cancelled(self) -> bool:
         return self.cancelled

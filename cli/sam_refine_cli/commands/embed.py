@@ -10,6 +10,7 @@ import typer
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption
 from sam_refine_cli.options.groups import with_options
 from sam_refine_cli.report import SKIP_EXISTING, Report
 
@@ -41,6 +42,17 @@ def embed(
             "--json", help="Print one line of JSON for each image on stdout, nothing else."
         ),
     ] = False,
+    recursive: RecursiveOption = False,
+    cut_suffix: CutSuffixOption = "",
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images of a folder that are under way at a time.",
+            min=1,
+            show_default="4, with --local 1",
+        ),
+    ] = None,
     *,
     connection: Connection,
 ) -> None:
@@ -62,32 +74,41 @@ def embed(
     usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError
+    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
     from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
-        images = find_images(image)
+        images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
     with (
         connection.open() as client,
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
+        todo = []
         for each in images:
-            path = out / f"{each.stem}.npz"
-            if skip_existing and path.exists():
+            if skip_existing and (out / f"{each.name}.npz").exists():
                 report.skipped(each.path)
-                continue
-            try:
-                embedding = client.embed(each.path, timeout_s=connection.timeout_s)
-                out.mkdir(parents=True, exist_ok=True)
-                embedding.save(path)
-            except (UnreachableError, ForbiddenError, ProtocolError) as error:
-                report.ended(each.path, error)
-            except (InvalidRequestError, RefineError, OSError) as error:
-                report.failed(each.path, error)
             else:
-                report.warned(each.path, embedding.warnings)
-                facts = {"size_hw": embedding.size_hw, "warnings": list(embedding.warnings)}
-                report.done(each.path, [path], facts)
-                if not (json or each.is_of_folder):
-                    stdout.print(f"{path}")
+                todo.append(each)
+        jobs = ({"image": each.path, "timeout_s": connection.timeout_s} for each in todo)
+        at_a_time = concurrency or (1 if connection.local else 4)
+        for outcome in client.embed_many(jobs, concurrency=at_a_time):
+            each, embedding, error = todo[outcome.index], outcome.result, outcome.error
+            if isinstance(error, UnreachableError | ForbiddenError | ProtocolError):
+                report.ended(each.path, error)
+            if error is not None:
+                report.failed(each.path, error)
+            if embedding is None:
+                continue
+            path = out / f"{each.name}.npz"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                embedding.save(path)
+            except OSError as failure:
+                report.failed(each.path, failure)
+                continue
+            report.warned(each.path, embedding.warnings)
+            facts = {"size_hw": embedding.size_hw, "warnings": list(embedding.warnings)}
+            report.done(each.path, [path], facts)
+            if not (json or each.is_of_folder):
+                stdout.print(f"{path}")
         report.finish(out, {})

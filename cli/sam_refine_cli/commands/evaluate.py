@@ -26,7 +26,7 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import check_folders
+from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.report import Report
 
@@ -47,7 +47,6 @@ def evaluate(
             metavar="DIR",
             help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
             ".npy, or COCO's .json. A folder as with --logits.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ],
@@ -56,8 +55,8 @@ def evaluate(
         typer.Option(
             metavar="DIR",
             help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors: for street.jpg the "
-            "folder has street.npy; for one image it may be the file.",
-            exists=True,
+            "folder has street.npy; for one image it may be the file. Or a pattern such as "
+            "'scores/{stem}_scores.npy' ({folder}/{stem} is {name}).",
             rich_help_panel="Input",
         ),
     ] = None,
@@ -67,11 +66,12 @@ def evaluate(
             metavar="DIR",
             help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
             "are none: then --class-names says how many classes there are. Forms as of --truth.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
     palette: PaletteOption = None,
+    recursive: RecursiveOption = False,
+    cut_suffix: CutSuffixOption = "",
     activation: Annotated[
         Activation | None,
         typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
@@ -176,6 +176,8 @@ def evaluate(
             activation=None if activation is None else activation.value,
             palette=None if palette is None else read_palette_option(palette),
             limit=limit,
+            recursive=recursive,
+            cut_suffix=cut_suffix,
         )
         for directory in (report, None if json is None else json.parent):
             if directory is not None:  # before the work, not after it

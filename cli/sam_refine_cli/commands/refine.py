@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
@@ -13,7 +15,7 @@ import typer
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import check_folders
+from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_cli.report import SKIP_EXISTING, Report
@@ -49,6 +51,13 @@ PaletteOption: TypeAlias = Annotated[
 ]
 
 
+class Layout(str, Enum):
+    """How the results of a folder of images lie."""
+
+    FOLDERS = "folders"
+    FLAT = "flat"
+
+
 class Format(str, Enum):
     """The client's `SaveFormat`."""
 
@@ -82,8 +91,8 @@ def refine(
         typer.Option(
             metavar="PATH",
             help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors; for a folder of "
-            "images the folder of their scores: for street.jpg it has street.npy.",
-            exists=True,
+            "images the folder of their scores, where street.jpg has street.npy, or a pattern such "
+            "as 'scores/{stem}_scores.npy' ({folder}/{stem} is {name}).",
             rich_help_panel="Input",
         ),
     ] = None,
@@ -94,7 +103,6 @@ def refine(
             help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
             "are none: PNG in grey, with a palette or in colours, .npy, or COCO's .json. A file, "
             "or a folder as with --logits.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
@@ -109,10 +117,11 @@ def refine(
             metavar="PATH",
             help="What `sam-refine embed` wrote for the image, which then is not sent: street.npz "
             "or a folder of such.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
+    recursive: RecursiveOption = False,
+    cut_suffix: CutSuffixOption = "",
     image_id: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +143,14 @@ def refine(
             rich_help_panel="Output",
         ),
     ] = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="For a folder of images: a folder for each, or flat, as training wants it: the "
+            "labels of street.jpg in DIR/street.png, and nothing else unless --format names it.",
+            rich_help_panel="Output",
+        ),
+    ] = Layout.FOLDERS,
     class_names: Annotated[
         Path | None,
         typer.Option(
@@ -145,11 +162,22 @@ def refine(
             rich_help_panel="Output",
         ),
     ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For a folder of images: one COCO file of all, with the mask of each class; each "
+            "image's own coco_rle.json is written, too (extra coco).",
+            dir_okay=False,
+            rich_help_panel="Output",
+        ),
+    ] = None,
     skip_existing: Annotated[
         bool,
         typer.Option(
             "--skip-existing",
-            help="Leave images alone that have their results: go on where a run was stopped.",
+            help="Leave images alone whose results are there and newer than their files: go on "
+            "where a run was stopped, with the same options.",
             rich_help_panel="Output",
         ),
     ] = False,
@@ -211,7 +239,11 @@ def refine(
         check_has_map(logits, labels, palette)
         if image.is_dir() and image_id is not None:
             raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
+        if coco is not None and not image.is_dir():
+            raise InvalidRequestError("--coco is for a folder; for one image --format coco_rle")
     need_extra("client", "tritonclient", "grpc", "PIL")
+    from sam_refine_client.files.run_manifest import check_goes_on, write_manifest
+    from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
     from sam_refine_client.inputs.images import find_images
@@ -224,11 +256,26 @@ def refine(
         image_id,
         None if palette is None else read_palette_option(palette),
     )
+    if not format_ and (layout is Layout.FLAT or coco is not None):
+        format_ = [Format.LABELS]
+    if coco is not None:
+        format_ = list(dict.fromkeys([*(format_ or ()), Format.COCO_RLE]))
+    settings = {
+        "sam-refine": version("sam-refine"),
+        "options": options.to_parameters(),
+        "activation": coarse_maps.activation,
+        "palette": palette,
+        "layout": layout.value,
+        "formats": None if format_ is None else sorted(each.value for each in format_),
+        "model_card": card_digest(connection.local),
+    }
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
-        images = find_images(image)
+        images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
         names = None if class_names is None else load_class_names(class_names)
+        if skip_existing and image.is_dir():
+            check_goes_on(out, settings)
     files: dict[str, Any] = {
         "formats": format_,
         "class_names": names,
@@ -239,26 +286,38 @@ def refine(
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
         todo = []
+        finished = set()
         for each in images:
-            if skip_existing and has_results(directory_of(each, out), format_):
+            if skip_existing and has_results(each, coarse_maps, out, layout, format_):
                 report.skipped(each.path)
+                finished.add(each)
             else:
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
         at_a_time = concurrency or (1 if connection.local else 4)
         for each, result in refined(client, todo, coarse_maps, request, at_a_time, report):
             try:
-                paths = result.save(directory_of(each, out), image=each.path, **files)
+                if each.is_of_folder and totals.images == 0:
+                    write_manifest(out, settings)
+                directory, stem = place_of(each, out, layout)
+                name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
+                paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue
             totals.add(result)
+            finished.add(each)
             report.warned(each.path, result.warnings)
             report.done(each.path, paths, facts_of(result))
             if not (json or each.is_of_folder):
                 print_result(result)
                 for path in paths:
                     stdout.print(f"{path}")
+        if coco is not None:
+            with errors_in_one_line(InvalidRequestError, OSError):
+                save_merged_coco(
+                    coco_parts([each for each in images if each in finished], out, layout), coco
+                )
         report.finish(out, totals.facts())
 
 
@@ -278,17 +337,45 @@ def read_palette_option(palette: str) -> Any:
         return read_palette(palette)
 
 
-def directory_of(image: ImageFile, out: Path) -> Path:
-    """Where the results of an image go."""
-    return out / image.stem if image.is_of_folder else out
+def place_of(image: ImageFile, out: Path, layout: Layout) -> tuple[Path, str | None]:
+    """The directory of an image's results, and what their names begin with."""
+    if not image.is_of_folder:
+        return out, None
+    return (out, image.name) if layout is Layout.FLAT else (out / image.name, None)
 
 
-def has_results(directory: Path, formats: list[Format] | None) -> bool:
-    """Whether an earlier run wrote all files there; of the usual ones labels.png comes last."""
-    from sam_refine_client.files.saving import FILE_NAMES, SaveFormat
+def has_results(
+    image: ImageFile,
+    coarse_maps: CoarseMaps,
+    out: Path,
+    layout: Layout,
+    formats: list[Format] | None,
+) -> bool:
+    """Whether an earlier run wrote all files, and none of what they were made of is newer."""
+    from sam_refine_client.files.run_manifest import is_up_to_date
+    from sam_refine_client.files.saving import SaveFormat, file_of
 
-    needed = formats or [Format.LABELS]
-    return all((directory / FILE_NAMES[SaveFormat(each.value)]).exists() for each in needed)
+    directory, stem = place_of(image, out, layout)
+    needed = formats or [Format.LABELS]  # of the usual ones labels.png comes last
+    results = [file_of(directory, SaveFormat(each.value), stem) for each in needed]
+    try:
+        return is_up_to_date(results, coarse_maps.files(image))
+    except InvalidRequestError:  # said when its turn comes
+        return False
+
+
+def coco_parts(images: list[ImageFile], out: Path, layout: Layout) -> list[Path]:
+    """The COCO file of each image."""
+    from sam_refine_client.files.saving import SaveFormat, file_of
+
+    places = [place_of(each, out, layout) for each in images]
+    return [file_of(directory, SaveFormat.COCO_RLE, stem) for directory, stem in places]
+
+
+def card_digest(repository: Path | None) -> str | None:
+    """SHA-256 of the model card of `--local`; None for a server, whose card is not here."""
+    card = None if repository is None else repository / "model_card.json"
+    return sha256(card.read_bytes()).hexdigest() if card and card.is_file() else None
 
 
 def refined(

@@ -32,6 +32,9 @@ def serve(
         Path | None, typer.Option(help="The server; else from PATH, else nvidia-pytriton's.")
     ] = None,
     log_file: Annotated[Path | None, typer.Option(help="Keep the server's log here.")] = None,
+    log_to_stderr: Annotated[
+        bool, typer.Option("--log-to-stderr", help="Copy it to stderr, for containers.")
+    ] = False,
     start_timeout_s: Annotated[float, typer.Option(help="Give up after.", min=1)] = 120,
     exit_timeout_s: Annotated[
         int, typer.Option(help="What requests in flight get after a signal.", min=0)
@@ -70,6 +73,7 @@ def serve(
         metrics_port=metrics_port,
         tritonserver=tritonserver,
         log_file=log_file,
+        log_to_stderr=log_to_stderr,
         start_timeout_s=start_timeout_s,
         exit_timeout_s=exit_timeout_s,
         extra_arguments=tuple(triton_arguments or ()),

@@ -27,7 +27,7 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import check_folders
+from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def tune(
             metavar="DIR",
             help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
             ".npy, or COCO's .json. A folder as with --logits.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ],
@@ -64,8 +63,8 @@ def tune(
         typer.Option(
             metavar="DIR",
             help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors: for street.jpg the "
-            "folder has street.npy.",
-            exists=True,
+            "folder has street.npy. Or a pattern such as 'scores/{stem}_scores.npy' "
+            "({folder}/{stem} is {name}).",
             rich_help_panel="Input",
         ),
     ] = None,
@@ -75,11 +74,12 @@ def tune(
             metavar="DIR",
             help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
             "are none: then --class-names says how many classes there are. Forms as of --truth.",
-            exists=True,
             rich_help_panel="Input",
         ),
     ] = None,
     palette: PaletteOption = None,
+    recursive: RecursiveOption = False,
+    cut_suffix: CutSuffixOption = "",
     activation: Annotated[
         Activation | None,
         typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
@@ -176,9 +176,11 @@ def tune(
             activation=None if activation is None else activation.value,
             palette=None if palette is None else read_palette_option(palette),
             limit=limit,
+            recursive=recursive,
+            cut_suffix=cut_suffix,
         )
-        stems = [sample.image.stem for sample in samples]
-        of_group = None if groups is None else load_groups(groups, stems)
+        names_of_images = [sample.image.name for sample in samples]
+        of_group = None if groups is None else load_groups(groups, names_of_images)
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         with connection.open() as client, stderr.status("SAM draws masks") as status:
             tuned = tune(

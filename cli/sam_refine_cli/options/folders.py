@@ -1,21 +1,46 @@
-"""What goes with a folder of images is a folder, too."""
+"""Folders of images, and what goes with them: a folder, too, or a pattern of names."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
 
 from sam_refine.contract import InvalidRequestError
 
+RecursiveOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        help="Images of folders within the folder, too; results lie as they do.",
+        rich_help_panel="Input",
+    ),
+]
+CutSuffixOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="The end of the images' names that what goes with them, and their results, do not "
+        "have, such as _leftImg8bit; other images are left out.",
+        show_default=False,
+        rich_help_panel="Input",
+    ),
+]
+
 
 def check_folders(image: Path, **places: Path | None) -> None:
-    """Raise `InvalidRequestError` where `image` is a folder and one of `places` is a file.
+    """Raise `InvalidRequestError` where one of `places` is not there, or a file for a folder.
 
-    A place goes by the name of its option. A file of COCO has what goes with all of them.
+    A place goes by the name of its option. A file of COCO has what goes with all images, and so has
+    a pattern such as "scores/{stem}.npy".
     """
-    if not image.is_dir():
-        return
     for name, place in places.items():
-        if place is not None and not place.is_dir() and place.suffix.lower() != ".json":
+        if place is None or ("{" in str(place) and not place.exists()):
+            continue
+        if not place.exists():
+            raise InvalidRequestError(f"--{name}: there is no {place}")
+        if image.is_dir() and not place.is_dir() and place.suffix.lower() != ".json":
             raise InvalidRequestError(
                 f"{image} is a folder, so --{name} must be one, too, got the file {place}"
             )

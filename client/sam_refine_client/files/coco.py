@@ -5,13 +5,14 @@ Needs the extra `coco`, whose packages are imported only when they are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import AnyLabels
 
 Polygons: TypeAlias = npt.NDArray[np.object_]
@@ -40,6 +41,38 @@ def dataset(
             for index, annotation in enumerate(annotations, 1)
         ],
     }
+
+
+def merged(datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One dataset of several, each as `dataset` makes it; ids are counted on, in their order.
+
+    Raises `InvalidRequestError` where two images have one name, or a category two.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[Annotation] = []
+    names: dict[int, str] = {}
+    seen: set[str] = set()
+    for each in datasets:
+        for category in each["categories"]:
+            name = names.setdefault(category["id"], category["name"])
+            if name != category["name"]:
+                raise InvalidRequestError(
+                    f"a COCO file must have one name for category {category['id']}, got {name!r} "
+                    f"and {category['name']!r}; refine again with the same class names"
+                )
+        first = len(images)
+        for image in each["images"]:
+            if image["file_name"] in seen:
+                raise InvalidRequestError(
+                    f"a COCO file must have each image once, got two called {image['file_name']}"
+                )
+            seen.add(image["file_name"])
+            images.append({**image, "id": first + image["id"]})
+        for annotation in each["annotations"]:
+            ids = {"id": len(annotations) + 1, "image_id": first + annotation["image_id"]}
+            annotations.append({**annotation, **ids})
+    categories = [{"id": class_id, "name": names[class_id]} for class_id in sorted(names)]
+    return {"images": images, "categories": categories, "annotations": annotations}
 
 
 def rle_annotations(labels: AnyLabels, ignore_label: int | None = None) -> list[Annotation]:

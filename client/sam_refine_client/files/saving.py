@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sam_refine.contract import OUTPUTS, REGIONS, choice
+from sam_refine.contract import OUTPUTS, REGIONS, InvalidRequestError, choice
 from sam_refine_client.arrays import Labels, UInt8
 from sam_refine_client.files.whole_files import write_whole
 
@@ -68,6 +68,7 @@ def save(
     class_names: Sequence[str] | None,
     palette: UInt8 | None,
     ignore_label: int | None,
+    stem: str | None,
 ) -> tuple[Path, ...]:
     """`RefineResult.save`."""
     directory = Path(directory)
@@ -77,14 +78,40 @@ def save(
         image_name = Path(image).name if isinstance(image, str | PathLike) else "image"
     files = _Files(result, image, fspath(image_name), class_names, palette, ignore_label)
     chosen = files.defaults() if formats is None else _chosen(formats)
-    prepared = {directory / FILE_NAMES[format_]: files.prepared(format_) for format_ in chosen}
+    prepared = {file_of(directory, each, stem): files.prepared(each) for each in chosen}
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(
             errno.ENOTDIR, "directory must be a directory, got a file", str(directory)
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    for path in prepared:
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(prepared)
     return tuple(prepared)
+
+
+def file_of(directory: Path, format_: SaveFormat, stem: str | None = None) -> Path:
+    """Where a format is written: under its own name, or under names that begin with `stem`."""
+    name = FILE_NAMES[format_]
+    if stem is not None:
+        name = f"{stem}.png" if format_ is SaveFormat.LABELS else f"{stem}.{name}"
+    return directory / name
+
+
+def save_merged_coco(parts: Sequence[Path], path: Path) -> None:
+    """Write one COCO file of the COCO files of single images, in their order.
+
+    Raises `InvalidRequestError` where they do not go together or one is no COCO file, `OSError`.
+    """
+    from sam_refine_client.files.coco import merged
+
+    contents = []
+    for part in parts:
+        try:
+            contents.append(json.loads(part.read_text(encoding="ascii")))
+        except ValueError as error:
+            raise InvalidRequestError(f"{part} must be JSON: {error}; remove it") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole({path: _json(merged(contents))})
 
 
 def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:

@@ -32,6 +32,18 @@ class CoarseMaps:
     palette: PaletteLike | None = None
     """The colours of coloured label maps."""
 
+    def files(self, image: ImageFile) -> list[Path]:
+        """The image, and what goes with it. Raises `InvalidRequestError`."""
+        files = [image.path] if self.embedding is None else []
+        for place, suffixes in (
+            (self.logits, SCORE_SUFFIXES),
+            (self.embedding, (".npz",)),
+            (self.labels, LABEL_SUFFIXES),
+        ):
+            if place is not None and not (place is self.labels and _has_class_folders(place)):
+                files.append(image.companion(place, suffixes))
+        return files
+
     def job(self, image: ImageFile) -> dict[str, Any]:
         """The arguments of the client's `refine`. Raises `InvalidRequestError`, `OSError`."""
         job: dict[str, Any] = {}
@@ -54,12 +66,27 @@ def labels_of(image: ImageFile, place: Path) -> LabelsLike:
 
     In a folder of folders, one for each class, they are masks. Raises `InvalidRequestError`.
     """
-    if place.is_dir():
-        inside = sorted(each for each in place.iterdir() if not each.name.startswith("."))
-        if inside and all(each.is_dir() for each in inside):
-            return _masks_of(image, inside)
+    if _has_class_folders(place) and not image.folder:
+        return _masks_of(image, _inside(place))
     path = image.companion(place, LABEL_SUFFIXES)
-    return dataset_of(path, image.path.name) if path.suffix.lower() == ".json" else path
+    if path.suffix.lower() != ".json":
+        return path
+    if path == place and not image.has_own_stem:
+        raise InvalidRequestError(
+            f"{place} has images by their file names, and {image.path.name} is in several folders; "
+            "refine each folder by itself"
+        )
+    return dataset_of(path, image.path.name)
+
+
+def _inside(place: Path) -> list[Path]:
+    return sorted(each for each in place.iterdir() if not each.name.startswith("."))
+
+
+def _has_class_folders(place: Path) -> bool:
+    """Whether a folder has nothing but folders."""
+    inside = _inside(place) if place.is_dir() else []
+    return bool(inside) and all(each.is_dir() for each in inside)
 
 
 def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | None]:
@@ -68,7 +95,10 @@ def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | N
     masks: dict[int | str, Path | None] = {}
     for folder in folders:
         found = [
-            path for each in LABEL_SUFFIXES if (path := folder / f"{image.stem}{each}").exists()
+            path
+            for name in dict.fromkeys((image.name, image.stem))
+            for each in LABEL_SUFFIXES
+            if (path := folder / f"{name}{each}").exists()
         ]
         masks[int(folder.name) if has_ids else folder.name] = found[0] if found else None
     if not any(masks.values()):

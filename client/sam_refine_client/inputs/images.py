@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,53 +14,136 @@ IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bm
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image and the directory or stem of what is written for it."""
+    """An image, and the name by which what goes with it, and its results, are found."""
 
     path: Path
     is_of_folder: bool
-    """Whether it is one of many: then what goes with it is found by its stem."""
+    """Whether it is one of many: then what goes with it is found by its name."""
+    folder: str = ""
+    """Its folder within the one that was searched: "aachen"; "" for that one itself."""
+    cut_suffix: str = ""
+    """The end of its stem that other files do not have: "_leftImg8bit"."""
+    has_own_stem: bool = True
+    """Whether no other folder has an image of its stem; else a stem alone finds nothing of it."""
 
     @property
     def stem(self) -> str:
-        return self.path.stem
+        """Its file name without the ending, and without what is cut."""
+        return self.path.stem.removesuffix(self.cut_suffix)
+
+    @property
+    def name(self) -> str:
+        """Its stem with the folder before it: "aachen/aachen_000000_000019"."""
+        return f"{self.folder}/{self.stem}" if self.folder else self.stem
 
     def companion(self, place: Path, suffixes: tuple[str, ...]) -> Path:
-        """The file that goes with it: `place` itself, or the one of its stem in that folder.
+        """The file that goes with it: `place` itself, or the one of its name in that folder.
 
-        Raises `InvalidRequestError` where there is none, or more than one.
+        In a folder it lies as the image does in its own, or beside all others. `place` may also be
+        a pattern, in which {stem}, {folder} and {name} stand for the image's. Raises
+        `InvalidRequestError` where there is none, or more than one.
         """
+        if is_pattern(place):
+            return self._of_pattern(place)
         if not place.is_dir():
             return place
-        found = [path for suffix in suffixes if (path := place / f"{self.stem}{suffix}").is_file()]
-        if len(found) != 1:
-            names = " or ".join(f"{self.stem}{suffix}" for suffix in suffixes)
+        names = dict.fromkeys((self.name, self.stem) if self.has_own_stem else (self.name,))
+        endings = dict.fromkeys(each for suffix in suffixes for each in (suffix, suffix.upper()))
+        for name in names:
+            paths = (place / f"{name}{each}" for each in endings)
+            # One file has two names where the file system does not tell cases apart.
+            by_id = {
+                (path.stat().st_dev, path.stat().st_ino): path for path in paths if path.is_file()
+            }
+            found = list(by_id.values())
+            if len(found) == 1:
+                return found[0]
+            if found:
+                break
+        wanted = " or ".join(f"{self.name}{suffix}" for suffix in suffixes)
+        raise InvalidRequestError(
+            f"{place} must have {wanted}, got {', '.join(each.name for each in found) or 'none'}"
+        )
+
+    def _of_pattern(self, place: Path) -> Path:
+        try:
+            path = Path(str(place).format(stem=self.stem, folder=self.folder, name=self.name))
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise InvalidRequestError(
-                f"{place} must have {names}, got {', '.join(each.name for each in found) or 'none'}"
+                f"{place} may have {{stem}}, {{folder}} and {{name}} in it and nothing else in "
+                f"braces, got {error}"
+            ) from error
+        needed = ("{stem}", "{name}") if self.has_own_stem else ("{folder}", "{name}")
+        if self.is_of_folder and not any(each in str(place) for each in needed):
+            raise InvalidRequestError(
+                f"{place} is the same file for several images, such as {self.path}; it must have "
+                f"{' or '.join(needed)} in it"
             )
-        return found[0]
+        if not path.is_file():
+            raise InvalidRequestError(f"{self.path} must have {path} beside it, got none")
+        return path
 
 
-def find_images(path: Path) -> list[ImageFile]:
-    """The image, or the pictures of a folder, by name; those of its folders are not seen.
+def is_pattern(place: Path) -> bool:
+    """Whether a place names the files of all images at once: "scores/{stem}_scores.npy"."""
+    return "{" in str(place) and not place.exists()
 
-    Raises `InvalidRequestError` where a folder has none, or two of one stem, or a stem that names a
-    folder itself.
+
+def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> list[ImageFile]:
+    """The image, or the pictures of a folder, by name; `recursive`: of its folders, too.
+
+    Hidden files and folders are none, such as what macOS puts beside each file ("._street.jpg").
+    With a `cut_suffix` only images whose stem ends so are found. Raises `InvalidRequestError` where
+    a folder has none, or two of one name, or a stem that names a folder itself.
     """
     if not path.is_dir():
-        return [ImageFile(path, False)]
-    found = sorted(
-        each for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
-    )
-    if not found:
-        raise InvalidRequestError(f"{path} has no image: {', '.join(IMAGE_SUFFIXES)}")
-    by_stem: dict[str, Path] = {}
-    for each in found:
-        if each.stem in (".", ".."):  # its results would go elsewhere
+        return [ImageFile(path, False, cut_suffix=cut_suffix)]
+    found = sorted(each for each in _files(path, recursive=recursive) if _is_image(each))
+    images = [
+        ImageFile(each, True, _folder_of(each, path), cut_suffix)
+        for each in found
+        if each.stem.endswith(cut_suffix)
+    ]
+    if not images:
+        kinds = ", ".join(f"*{cut_suffix}{suffix}" for suffix in IMAGE_SUFFIXES)
+        inside = "" if recursive else _hint(path)
+        raise InvalidRequestError(f"{path} has no image: {kinds}{inside}")
+    by_name: dict[str, Path] = {}
+    for image in images:
+        if image.stem in ("", ".", ".."):  # its results would go elsewhere
             raise InvalidRequestError(
-                f"{path} must have images with a name before the ending, got {each.name}"
+                f"{path} must have images with a name before the ending, got {image.path.name}"
             )
-        if (other := by_stem.setdefault(each.stem, each)) is not each:
+        if (other := by_name.setdefault(image.name, image.path)) is not image.path:
             raise InvalidRequestError(
-                f"{path} must have one image of a name, got {other.name} and {each.name}"
+                f"{path} must have one image of a name, got {other.name} and {image.path.name}"
             )
-    return [ImageFile(each, True) for each in found]
+    folders_of_stem = Counter(image.stem for image in images)
+    return [replace(image, has_own_stem=folders_of_stem[image.stem] == 1) for image in images]
+
+
+def _files(folder: Path, *, recursive: bool) -> list[Path]:
+    files = []
+    for each in folder.iterdir():
+        if each.name.startswith("."):
+            continue
+        if each.is_file():
+            files.append(each)
+        elif recursive and each.is_dir() and not each.is_symlink():
+            files += _files(each, recursive=True)
+    return files
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _folder_of(path: Path, root: Path) -> str:
+    folder = path.parent.relative_to(root).as_posix()
+    return "" if folder == "." else folder
+
+
+def _hint(path: Path) -> str:
+    """What would find images that lie deeper."""
+    has_deeper = any(_is_image(each) for each in _files(path, recursive=True))
+    return "; its folders have some: --recursive" if has_deeper else ""

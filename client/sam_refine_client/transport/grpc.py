@@ -44,6 +44,7 @@ from sam_refine_client.transport.connection import (
     speaks_http1,
 )
 from sam_refine_client.transport.shared_memory import Placement, Segment, Segments
+from sam_refine_client.transport.tracing import trace_headers
 from sam_refine_client.transport.turns import Turns
 
 _LIVENESS_TIMEOUT_S = 1.0
@@ -188,7 +189,7 @@ class GrpcTransport:
                 "parameters": {**call.parameters, **turn.parameters()},
                 **turn.arguments(),
                 "request_id": call.request_id,
-                "headers": self._headers,
+                "headers": {**trace_headers(), **self._headers},
                 "client_timeout": call.remaining_s(),
             },
         )

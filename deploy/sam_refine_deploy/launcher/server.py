@@ -32,6 +32,7 @@ from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.backend_directory import backend_directory
 from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserver
 from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_arguments
+from sam_refine_deploy.launcher.log_copy import LogCopy
 from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
 from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
@@ -56,6 +57,8 @@ _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
 _CONTROL_TIMEOUT_S = 5.0
 """For Triton to take note of what it is to do."""
+_LOG_S = 1.0
+"""For the last lines of a server that has ended to arrive."""
 _END_S = 3.0
 """How long a server in which nothing is in flight may take to end."""
 
@@ -77,6 +80,8 @@ class ServerOptions:
     """How long requests in flight may take when the server is to end."""
     log_file: Path | None = None
     """File to append the server's log to; None keeps it only while the server runs."""
+    log_to_stderr: bool = False
+    """Copy the log to stderr, and empty its file where it grows beyond 16 MiB."""
     extra_arguments: tuple[str, ...] = ()
     """Arguments for tritonserver, passed on as they are, after all others."""
 
@@ -120,6 +125,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file = options.log_file
         self._log_start_bytes = 0
+        self._log_copy: LogCopy | None = None
         self._ready = False
         self.ended_cleanly = False
         """Whether all requests were answered before it ended."""
@@ -276,10 +282,12 @@ class Server:
             cwd=working_directory,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.PIPE if self.options.log_to_stderr else log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches only this process
         )
+        if self._process.stdout is not None:
+            self._log_copy = LogCopy(self._process.stdout, log)
 
     def _arguments(self, server: TritonServer, backends: Path, run: RunDirectory) -> list[str]:
         options, prefix = self.options, run.shared_memory_prefix
@@ -363,6 +371,8 @@ class Server:
         finally:
             _kill_group(process.pid)
             process.wait()
+            if self._log_copy is not None:
+                self._log_copy.wait(_LOG_S)
 
     def _forget_log(self) -> None:
         """What was logged so far is no reason for what comes."""
@@ -380,8 +390,13 @@ class Server:
     def _reason(self) -> str:
         if self._log_file is None or not self._log_file.is_file():
             return "it left no log"
+        if self._log_copy is not None and self.poll() is not None:
+            self._log_copy.wait(_LOG_S)
+        start_bytes = self._log_start_bytes
+        if start_bytes > self._log_file.stat().st_size:
+            start_bytes = 0  # it was emptied since
         with self._log_file.open("rb") as log:
-            log.seek(self._log_start_bytes)
+            log.seek(start_bytes)
             reason = failure_reason(log.read().decode("utf-8", errors="replace"))
         return f"{reason}\n(log: {self._log_file})" if self.options.log_file else reason
 

@@ -7,6 +7,12 @@ from threading import Lock
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
+from sam_refine.contract import MODELS
+from sam_refine_deploy.supervisor.watch import Cause
+
+TRITONSERVER = "tritonserver"
+"""Stands for the server itself where a label names a model."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call] # when each counter began
 
 
@@ -46,6 +52,17 @@ class Status:
             "1 where every instance of every model works",
             registry=self.registry,
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """All series from the start: what first appears as 1 is no increase to Prometheus."""
+        for model in MODELS:
+            self.continued.labels(model.name)
+            for cause in (Cause.ENDED, Cause.SILENT):
+                self.reloads.labels(model.name, cause.value)
+        self.continued.labels(TRITONSERVER)
+        for cause in (Cause.ENDED, Cause.SILENT, Cause.WORN):
+            self.restarts.labels(cause.value)
 
     @property
     def reasons(self) -> tuple[str, ...]:

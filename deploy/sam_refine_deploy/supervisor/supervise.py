@@ -31,7 +31,7 @@ from sam_refine_deploy.launcher.server import Server, ServerOptions
 from sam_refine_deploy.launcher.stubs import ProcessState, process_state, send
 from sam_refine_deploy.supervisor.healing import Healing
 from sam_refine_deploy.supervisor.liveness import Liveness
-from sam_refine_deploy.supervisor.status import Status
+from sam_refine_deploy.supervisor.status import TRITONSERVER, Status
 from sam_refine_deploy.supervisor.status_page import status_page
 from sam_refine_deploy.supervisor.watch import Cause, Watch
 
@@ -147,7 +147,7 @@ class _Supervisor:
                 if server.poll() is not None:
                     raise _LostError(Cause.ENDED, str(server.failure()))
                 if process_state(server.process_id) is ProcessState.STOPPED:
-                    self._continue(server.process_id, "tritonserver", continued_s)
+                    self._continue(server.process_id, TRITONSERVER, continued_s)
                 elif liveness.is_silent():
                     server.kill()
                     raise _LostError(Cause.SILENT, "tritonserver did not answer any more")

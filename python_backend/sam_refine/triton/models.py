@@ -53,6 +53,7 @@ def call_model(
             raise CancelledError
         response = pb_utils.InferenceRequest(
             request_id=request.request_id(),
+            trace=request.trace(),
             model_name=model.name,
             inputs=[arrays.write(name, array) for name, array in inputs.items()],
             requested_output_names=outputs,

@@ -20,7 +20,7 @@ import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -75,6 +75,12 @@ class FailureReason(str, Enum):
     """A fault of this program; the server's log has the traceback."""
 
 
+_SERVER_S_FAULT: Final = frozenset(
+    {FailureReason.MODEL_FAILED, FailureReason.UNAVAILABLE, FailureReason.OUT_OF_MEMORY}
+)
+_LONGEST_ID: Final = 128
+
+
 def read_parameters(args: Mapping[str, str]) -> dict[str, str]:
     """The config's parameters out of `initialize`'s arguments.
 
@@ -108,6 +114,7 @@ def _response(request: Any, answer: Answer, count_failure: Callable[[FailureReas
     except Exception as error:  # the outer edge
         text, code, reason = _failure(error)
         count_failure(reason)
+        _log_failure(request, error, text, reason)
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 
 
@@ -136,8 +143,17 @@ def _failure(error: Exception) -> tuple[str, int, FailureReason]:
         case MemoryError():
             text = "not enough memory for this request"
             return text, codes.UNAVAILABLE, FailureReason.OUT_OF_MEMORY
-    pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
     return "internal error; the server's log has it", codes.INTERNAL, FailureReason.INTERNAL
+
+
+def _log_failure(request: Any, error: Exception, text: str, reason: FailureReason) -> None:
+    """One line with the request's id where the fault is not its caller's; else nothing."""
+    name = f"request {request.request_id()[:_LONGEST_ID]!r}"  # a caller's text: no line ends
+    if reason is FailureReason.INTERNAL:
+        stack = "".join(traceback.format_exception(error))
+        pb_utils.Logger.log_error(f"{name}: {reason.value}: {stack}")
+    elif reason in _SERVER_S_FAULT:
+        pb_utils.Logger.log_warn(f"{name}: {reason.value}: {text}")
 
 
 def input_tensors(request: Any, model: ModelSpec) -> Tensors:

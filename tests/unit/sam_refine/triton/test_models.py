@@ -11,6 +11,7 @@ from sam_refine.triton.models import ImageEmbedder, call_model, decode
 from sam_refine.triton.requests import CancelledError, ModelCallError
 from support.fake_stub import (
     SERIES,
+    TRACE,
     InferenceRequest,
     InferenceResponse,
     Request,
@@ -57,6 +58,7 @@ def test_call_carries_the_request_s_id_and_asks_for_the_outputs_named(calls):
     assert embedding is EMBEDDING
     (call,) = calls
     assert (call.request_id, call.model_name) == ("id", "sam_embed")
+    assert call.trace is TRACE
     assert call.requested_output_names == ["EMBEDDING"]
     assert call.preferred_memory.kind == "cpu"
     assert [tensor.name() for tensor in call.inputs] == ["IMAGE"]

@@ -59,14 +59,25 @@ def test_error_has_a_status_a_text_and_a_reason(error, code, text, reason):
     (response,) = answer_each([Request()], raising(error), counted.append)
     assert (response.error().code, response.error().message()) == (code, text)
     assert counted == [FailureReason(reason)]
-    assert bool(LOG) == (reason == "internal")
+    if reason in ("model_failed", "out_of_memory"):
+        assert [f"request 'id': {reason}: {text}"] == LOG
+    else:
+        assert bool(LOG) == (reason == "internal")
 
 
 def test_traceback_goes_to_the_log_alone():
     (response,) = answer_each([Request()], raising(KeyError("/a/path")))
-    assert "Traceback" in LOG[0]
+    assert LOG[0].startswith("request 'id': internal: Traceback")
     assert "/a/path" in LOG[0]
     assert "/a/path" not in response.error().message()
+
+
+def test_caller_s_id_cannot_write_lines_of_its_own_into_the_log():
+    answer_each([Request(id_="a\nI1234 ok" + "x" * 5000)], raising(MemoryError()))
+    (line,) = LOG
+    assert "\n" not in line
+    assert line.startswith(r"request 'a\nI1234 okx")
+    assert len(line) < 250
 
 
 def test_each_request_has_its_own_response_in_order():

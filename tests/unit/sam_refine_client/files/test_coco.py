@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_client import RefineResult
-from sam_refine_client.files.coco import polygon_annotations, rle_annotations
+from sam_refine_client.files.coco import dataset, merged, polygon_annotations, rle_annotations
+from sam_refine_client.files.saving import save_merged_coco
 
 UNLABELLED = -99
 MAPS = {
@@ -227,3 +229,51 @@ def test_coco_without_its_packages_names_the_extra(tmp_path, monkeypatch, format
     with pytest.raises(ModuleNotFoundError, match=message):
         result(np.zeros((2, 2), np.int32)).save(tmp_path / "new", formats=["labels", format_])
     assert not (tmp_path / "new").exists()
+
+
+# --- One file of many images -----------------------------------------------------------------
+
+
+def of_one_image(labels, name, categories):
+    labels = np.array(labels, np.int32)
+    return dataset(rle_annotations(labels), labels.shape, name, categories)
+
+
+def test_merged_file_has_the_labels_of_each_image_as_pycocotools_reads_it(tmp_path):
+    maps = {name: np.array(MAPS[name], np.int32) for name in ("hole", "one row", "rings in rings")}
+    parts = []
+    for number, (name, labels) in enumerate(maps.items()):
+        parts.append(tmp_path / f"{number}.json")
+        present = {class_id: str(class_id) for class_id in np.unique(labels).tolist()}
+        parts[-1].write_text(json.dumps(of_one_image(labels, f"{name}.png", present)))
+    save_merged_coco(parts, tmp_path / "new/all.json")
+    coco = COCO(tmp_path / "new/all.json")
+    images = coco.loadImgs(coco.getImgIds())
+    assert [image["file_name"] for image in images] == [f"{name}.png" for name in maps]
+    assert len(coco.anns) == len(coco.dataset["annotations"])  # no id is there twice
+    for image, labels in zip(images, maps.values(), strict=True):
+        drawn = np.full_like(labels, UNLABELLED)
+        for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
+            drawn[coco.annToMask(annotation) == 1] = annotation["category_id"]
+        np.testing.assert_array_equal(drawn, labels)
+    assert sorted(coco.cats) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "categories", "message"),
+    [
+        ("a.png", {0: "road"}, "each image once, got two called a.png"),
+        ("b.png", {0: "sky"}, "one name for category 0, got 'road' and 'sky'"),
+    ],
+)
+def test_datasets_that_do_not_go_together_are_refused(name, categories, message):
+    first = of_one_image([[0]], "a.png", {0: "road"})
+    with pytest.raises(InvalidRequestError, match=message):
+        merged([first, of_one_image([[0]], name, categories)])
+
+
+def test_merged_part_that_is_no_json_is_named_and_nothing_is_written(tmp_path):
+    (tmp_path / "part.json").write_text("{")
+    with pytest.raises(InvalidRequestError, match=r"part\.json must be JSON"):
+        save_merged_coco([tmp_path / "part.json"], tmp_path / "all.json")
+    assert not (tmp_path / "all.json").exists()

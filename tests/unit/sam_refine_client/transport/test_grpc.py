@@ -8,6 +8,7 @@ import time
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from PIL import Image
 
 from sam_refine.contract import SAM_EMBED, SAM_REFINE
@@ -229,6 +230,21 @@ def test_deadline_holds_for_what_goes_with_a_call_too(client_of, large, method):
 
 
 # --- Headers ---------------------------------------------------------------------------------
+
+
+def test_current_span_goes_with_every_request_for_inference(client_of, small):
+    context = SpanContext(0xABC, 0xDEF, False, TraceFlags(TraceFlags.SAMPLED))
+    with FakeTriton() as server, client_of(server.address) as client:
+        with use_span(NonRecordingSpan(context)):
+            client.refine(**small)
+            outcomes = list(client.refine_many([small] * 5))
+        assert [outcome.error for outcome in outcomes] == [None] * 5
+        client.refine(**small)
+        *inside, after = server.calls()
+    assert len(inside) == 6
+    for call in inside:
+        assert call.headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    assert "traceparent" not in after.headers
 
 
 def test_headers_go_with_every_call(client_of, large):

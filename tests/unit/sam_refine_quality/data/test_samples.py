@@ -59,3 +59,23 @@ def test_sample_without_its_truth_is_refused_when_it_is_read(folder):
     _, missing, _ = find(folder)
     with pytest.raises(InvalidRequestError, match=r"truth must have b\.npy or .*, got none"):
         missing.read()
+
+
+def test_samples_of_folders_within_a_folder_are_found_by_patterns(tmp_path):
+    places = ("images/x/a_left.png", "scores/x/a.npy", "truth/x/a_ids.npy")
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True)
+    Image.new("RGB", (4, 3)).save(tmp_path / places[0])
+    np.save(tmp_path / places[1], np.full((2, 3, 4), 0.5, np.float32))
+    np.save(tmp_path / places[2], np.ones((3, 4), np.uint8))
+    (found,) = find_samples(
+        tmp_path / "images",
+        tmp_path / "scores/{name}.npy",
+        tmp_path / "truth/{folder}/{stem}_ids.npy",
+        recursive=True,
+        cut_suffix="_left",
+    )
+    sample = found.read()
+    assert sample.truth_name == str(tmp_path / places[2])
+    np.testing.assert_array_equal(sample.truth, np.ones((3, 4)))
+    assert sample.logits.shape == (2, 3, 4)

@@ -1,0 +1,130 @@
+"""Which images a folder has, and what goes with each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sam_refine_client import InvalidRequestError
+from sam_refine_client.inputs.images import ImageFile, find_images
+
+CITYSCAPES = (
+    "train/aachen/aachen_000000_000019_leftImg8bit.png",
+    "train/bochum/bochum_000000_000313_leftImg8bit.png",
+    "train/bochum/bochum_000000_000313_gtFine_color.png",
+)
+
+
+def tree(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    names = ("a.JPG", "._a.JPG", ".DS_Store", "Thumbs.db", ".thumbnails/a.jpg", "sub/._b.jpg")
+    found = find_images(tree(tmp_path, *names), recursive=True)
+    assert [image.path for image in found] == [tmp_path / "a.JPG"]
+
+
+def test_images_of_folders_are_found_where_that_is_asked_for(tmp_path):
+    tree(tmp_path, "a.jpg", "x/a.jpg", "x/y/b.jpg")
+    assert [image.name for image in find_images(tmp_path)] == ["a"]
+    assert [image.name for image in find_images(tmp_path, recursive=True)] == ["a", "x/a", "x/y/b"]
+
+
+def test_folder_whose_images_lie_deeper_says_how_to_find_them(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"has no image: .*; its folders have some: --r"):
+        find_images(tree(tmp_path, "x/a.jpg"))
+
+
+def test_suffix_that_is_cut_finds_its_own_images_only(tmp_path):
+    found = find_images(tree(tmp_path, *CITYSCAPES), recursive=True, cut_suffix="_leftImg8bit")
+    assert [image.name for image in found] == [
+        "train/aachen/aachen_000000_000019",
+        "train/bochum/bochum_000000_000313",
+    ]
+    with pytest.raises(InvalidRequestError, match=r"has no image: \*_depth\.jpg"):
+        find_images(tmp_path, recursive=True, cut_suffix="_depth")
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "a.png"), ("x/a.jpg", "x/a.JPEG")])
+def test_two_images_of_one_name_are_refused(tmp_path, names):
+    with pytest.raises(InvalidRequestError, match="must have one image of a name, got"):
+        find_images(tree(tmp_path, *names), recursive=True)
+
+
+def test_image_that_is_nothing_but_what_is_cut_is_refused(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"a name before the ending, got _left\.png"):
+        find_images(tree(tmp_path, "_left.png"), cut_suffix="_left")
+
+
+IMAGE = ImageFile(Path("img/aachen/a_leftImg8bit.png"), True, "aachen", "_leftImg8bit")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("scores/aachen/a.npy", "scores"),  # as the images lie
+        ("scores/a.npy", "scores"),  # all in one folder
+        ("scores/aachen/a.NPY", "scores"),
+        ("gt/aachen/a_gtFine_labelIds.npy", "gt/{folder}/{stem}_gtFine_labelIds.npy"),
+        ("gt/aachen/a.npy", "gt/{name}.npy"),
+    ],
+)
+def test_what_goes_with_an_image_is_found(tmp_path, name, place):
+    tree(tmp_path, name)
+    assert IMAGE.companion(tmp_path / place, (".npy", ".npz")) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("scores", r"scores must have aachen/a\.npy or aachen/a\.npz, got none"),
+        ("{stem}.npy", r"a_leftImg8bit\.png must have .*/a\.npy beside it, got none"),
+        ("{stam}.npy", r"may have \{stem\}, \{folder\} and \{name\} in it .*, got 'stam'"),
+        ("{.npy", r"may have \{stem\}, \{folder\} and \{name\} in it"),
+        ("{stem.__class__.x}.npy", r"may have \{stem\}, \{folder\} and \{name\} in it"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path, place, sentence):
+    (tmp_path / "scores").mkdir()
+    with pytest.raises(InvalidRequestError, match=sentence):
+        IMAGE.companion(tmp_path / place, (".npy", ".npz"))
+
+
+def test_file_of_a_stem_alone_goes_with_no_image_of_several_folders(tmp_path):
+    tree(tmp_path, "img/x/a.jpg", "img/y/a.jpg", "img/y/b.jpg", "scores/a.npy", "scores/b.npy")
+    x, y, b = find_images(tmp_path / "img", recursive=True)
+    for image in (x, y):
+        with pytest.raises(InvalidRequestError, match=rf"must have {image.name}\.npy, got none"):
+            image.companion(tmp_path / "scores", (".npy",))
+    assert b.companion(tmp_path / "scores", (".npy",)) == tmp_path / "scores/b.npy"
+    tree(tmp_path, "scores/x/a.npy")
+    assert x.companion(tmp_path / "scores", (".npy",)) == tmp_path / "scores/x/a.npy"
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "needed"),
+    [
+        (("x/a.jpg", "y/a.jpg"), "{stem}.npy", "{folder} or {name}"),
+        (("x/a.jpg", "x/b.jpg"), "{folder}.npy", "{stem} or {name}"),
+    ],
+)
+def test_pattern_that_names_one_file_for_several_images_is_refused(
+    tmp_path, names, pattern, needed
+):
+    tree(tmp_path / "img", *names)
+    tree(tmp_path, "a.npy", "x.npy")
+    first, _ = find_images(tmp_path / "img", recursive=True)
+    with pytest.raises(InvalidRequestError, match=f"same file for several .* must have {needed}"):
+        first.companion(tmp_path / pattern, (".npy",))
+
+
+def test_one_file_of_two_names_is_found_as_one(tmp_path):
+    """As where the file system does not tell cases apart."""
+    tree(tmp_path, "a.npy")
+    (tmp_path / "a.NPY").hardlink_to(tmp_path / "a.npy")
+    assert ImageFile(Path("a.jpg"), True).companion(tmp_path, (".npy",)).is_file()
