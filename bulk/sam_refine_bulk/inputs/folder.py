@@ -33,13 +33,13 @@ class FolderShard:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        return tuple(each.path.name for each in self.images)
+        return tuple(f"{each.folder}/{each.path.name}" for each in self.images)
 
     @contextmanager
     def open(self) -> Iterator[Index]:
         """Its samples. Raises `OSError` where an image is gone."""
-        samples = [checked(Sample(each.stem, partial(self._job, each))) for each in self.images]
-        facts = ((each.path.name, each.path.stat().st_size) for each in self.images)
+        samples = [checked(Sample(each.name, partial(self._job, each))) for each in self.images]
+        facts = ((each.name, each.path.stat().st_size) for each in self.images)
         yield Index(samples, fingerprint_of(facts))
 
     def _job(self, image: ImageFile) -> Job:
@@ -55,8 +55,15 @@ class FolderShard:
 
 
 def folder_shards(path: Path, logits: Path | None, labels: Path | None) -> list[FolderShard]:
-    """The shards of a folder. Raises `InvalidRequestError` where it has no image."""
-    images = [each for each in find_images(path) if not each.path.name.endswith(_LABELS)]
+    """The shards of a folder: of its images, or where it has none itself of its folders' images.
+
+    Raises `InvalidRequestError` where there is no image.
+    """
+    try:
+        images = find_images(path)
+    except InvalidRequestError:
+        images = find_images(path, recursive=True)
+    images = [each for each in images if not each.path.name.endswith(_LABELS)]
     for place in (logits, labels):
         if place is not None and not place.is_dir():
             raise InvalidRequestError(f"{path} is a folder, so {place} must be one, too")

@@ -109,11 +109,6 @@ def _files(path: Path) -> list[Path]:
         raise InvalidRequestError(
             f"{path} has shards and images beside them ({stray[0].name}): give each its own folder"
         )
-    if not files and stray and all(each.parent != path for each in stray):
-        raise InvalidRequestError(
-            f"{path} has its images in folders below it ({stray[0].relative_to(path)}): run each "
-            "folder by itself"
-        )
     return files
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
 
 from support.chart.rendered import CHART, NAMESPACE, RELEASE, render
-from support.chart.tools import faults_of_custom_resources, kubernetes_schemas
+from support.chart.schemas import faults
+from support.chart.tools import faults_of_custom_resources
 
 S3 = {"uri": "s3://models/sam.tar", "sha256": "0" * 64}
 TLS = {"enabled": True, "secretName": "server-tls"}
@@ -51,28 +49,6 @@ MATRIX: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 KUBERNETES = ("1.30", "1.34", "1.37")
-
-
-@cache
-def validator(version: str, kind: str, group_version: str) -> Draft202012Validator:
-    """Of one kind of resource, strict: a name that it does not know is a fault."""
-    folder = kubernetes_schemas() / f"v{version}.0-local-strict"
-    group, _, api = group_version.rpartition("/")
-    name = "-".join(part for part in (kind.lower(), group.partition(".")[0], api) if part)
-    schema = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return Draft202012Validator(schema, registry=definitions(version))
-
-
-@cache
-def definitions(version: str) -> Registry:
-    path = kubernetes_schemas() / f"v{version}.0-local-strict" / "_definitions.json"
-    contents = json.loads(path.read_text(encoding="utf-8"))
-    return Resource.from_contents(contents) @ Registry()
-
-
-def faults(resource: dict[str, Any], version: str) -> list[str]:
-    found = validator(version, resource["kind"], resource["apiVersion"]).iter_errors(resource)
-    return [f"{error.json_path}: {error.message[:200]}" for error in found]
 
 
 def is_custom(resource: dict[str, Any]) -> bool:

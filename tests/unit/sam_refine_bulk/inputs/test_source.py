@@ -47,11 +47,23 @@ def test_folder_of_images_is_cut_into_shards(tmp_path, monkeypatch):
     (tmp_path / "b.labels.png").write_bytes(image(1))
     shards = Source(str(tmp_path)).shards()
     assert [shard.name for shard in shards] == ["images-00000", "images-00001"]
-    assert [shard.contents for shard in shards] == [("a.png", "b.png"), ("c.png",)]
+    assert [shard.contents for shard in shards] == [("/a.png", "/b.png"), ("/c.png",)]
     with shards[1].open() as index:
         (only,) = index.samples
         assert only.key == "c"
         assert np.array_equal(only.read()["logits"], scores(2))
+
+
+def test_images_of_folders_below_are_found_where_the_folder_has_none_itself(tmp_path):
+    images_in(tmp_path / "x", "a", "b")
+    images_in(tmp_path / "y", "a")
+    with Source(str(tmp_path)).shards()[0].open() as index:
+        found = {sample.key: sample.read()["image"] for sample in index.samples}
+    expected = {"x/a": "x/a.png", "x/b": "x/b.png", "y/a": "y/a.png"}
+    assert found == {key: tmp_path / name for key, name in expected.items()}
+    images_in(tmp_path, "c")
+    with Source(str(tmp_path)).shards()[0].open() as index:
+        assert [sample.key for sample in index.samples] == ["c"]
 
 
 def test_scores_and_labels_of_a_folder_are_found_as_refine_finds_them(tmp_path):
@@ -86,7 +98,6 @@ def test_image_without_scores_fails(tmp_path):
         ([], {}, "has no image"),
         (["a.tar", "b.png"], {}, "has shards and images beside them"),
         (["a.tar.gz"], {}, "is compressed"),
-        (["x/b.png"], {}, "has its images in folders below it"),
         (["a.tar"], {"logits": "scores"}, "goes without --logits and --labels"),
     ],
 )
