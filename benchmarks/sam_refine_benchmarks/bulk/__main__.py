@@ -1,7 +1,8 @@
 """`python -m sam_refine_benchmarks.bulk`: a bulk run against the best rate of the same server.
 
 In turns, so that a slow minute of the machine meets both: `refine_many` of images in memory, whose
-results are dropped, and `refine_shards` of a tar on disk. Each image is new to the server.
+results are dropped, and `refine_shards` of a tar on disk. Each image is new to the server. At the
+end the same with a client that answers at once: what reading, packing and committing alone allow.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from PIL import Image
 
 from sam_refine_benchmarks.measuring.machine import ROOT
 from sam_refine_bulk import Source, Work, refine_shards
-from sam_refine_client import RefineClient
+from sam_refine_client import RefineClient, RefineResult
+from sam_refine_client.many import stream
 
 DATA = ROOT / "cli/sam_refine_cli/demo_data/portrait"
 RUN = secrets.randbits(64)
@@ -38,7 +40,7 @@ def main(
     turns: Annotated[int, typer.Option(min=1, help="Of each side.")] = 3,
     concurrency: Annotated[int, typer.Option(min=1)] = 4,
 ) -> None:
-    """Print the rates of both sides, and their ratio."""
+    """Print the rates of both sides, their ratio, and what one worker can do at most."""
     direct: list[float] = []
     bulk: list[float] = []
     with RefineClient(url) as client, tempfile.TemporaryDirectory() as folder:
@@ -51,11 +53,30 @@ def main(
             work = Work(concurrency=concurrency)
             bulk.append(images / timed(partial(refine_shards, shards, out, client, work)))
             typer.echo(f"turn {turn}: direct {direct[-1]:.3f}/s, bulk {bulk[-1]:.3f}/s")
+        answer = client.refine(**job_of(0))
+        source, out = Path(folder) / "in", Path(folder) / "out"
+        write_shard(source, 0, 20 * images)
+        shards, work = Source(str(source)).shards(), Work(concurrency=concurrency)
+        files = 20 * images / timed(partial(refine_shards, shards, out, Instant(answer), work))
     ratio = statistics.median(b / d for b, d in zip(bulk, direct, strict=True))
     typer.echo(
         f"direct {statistics.median(direct):.3f}/s, bulk {statistics.median(bulk):.3f}/s, "
         f"bulk / direct {ratio:.3f} (median of {turns} turns of {images} images)"
     )
+    typer.echo(f"one worker, with answers that take no time: {files:.0f}/s")
+
+
+class Instant:
+    """A client that has the answer to all: labels of the demo's photo."""
+
+    def __init__(self, answer: RefineResult) -> None:
+        self._answer = answer
+
+    def refine(self, **job: Any) -> RefineResult:
+        return self._answer
+
+    def refine_many(self, jobs: Any, *, concurrency: int = 4) -> Any:
+        return stream(self.refine, jobs, concurrency, in_order=True, end=lambda: None)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -19,7 +19,7 @@ from support.bulk.data_sets import FakeClient, data_set, results
 from support.chart.schemas import faults
 from support.command_line import command_of, run
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 BULK = (DOCS / "bulk.md").read_text(encoding="utf-8")
 SCALE = (DOCS / "scale.md").read_text(encoding="utf-8")
 
