@@ -81,7 +81,8 @@ def test_bulk_killed_twice_has_each_image_once_and_right(server, tmp_path):
         facts = json.load(tar.extractfile("b1.json"))
     assert facts == {"key": "b1", "shard": "b", "height": 400, "width": 600,
                      "regions": len(expected.regions),
-                     "kept": sum(region.kept for region in expected.regions)}  # fmt: skip
+                     "kept": sum(region.kept for region in expected.regions),
+                     "warnings": []}  # fmt: skip
 
     other = run("bulk", source, out, "--url", url)
     assert other.returncode == 1
