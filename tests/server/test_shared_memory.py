@@ -116,8 +116,8 @@ def test_calls_at_once_have_a_region_each(server, regions):
 
 def test_rejected_request_is_rejected_and_the_next_one_answered(server):
     with RefineClient(url_of(server), connection=connection("always")) as client:
-        with pytest.raises(RejectedError, match="LOGITS must be finite"):
-            client.refine(IMAGE, logits=np.full_like(SCORES, np.nan), options=FAST)
+        with pytest.raises(RejectedError, match="judge learned needs a judge in the repository"):
+            client.refine(IMAGE, logits=SCORES, options={"judge": "learned"})
         assert client.refine(IMAGE, logits=SCORES, options=FAST).labels is not None
 
 
