@@ -24,6 +24,7 @@ from sam_refine_client import (
     RejectedError,
     ServerError,
 )
+from sam_refine_client.transport.turns import Turn, Turns
 from sam_refine_deploy import Server, ServerOptions
 from support.cases import coarse_scores, photo, upsampled
 from support.fake_triton import PATIENCE_S
@@ -124,6 +125,7 @@ def test_rejected_request_is_rejected_and_the_next_one_answered(server):
 def test_region_of_a_call_that_ended_early_is_not_used_again(server, regions, monkeypatch):
     closing_s = "sam_refine_client.transport.shared_memory._CLOSING_S"
     monkeypatch.setattr(closing_s, PATIENCE_S)  # the server may take its time to end the call
+    monkeypatch.setattr(Turns, "of", lambda turns, call: Turn())  # or it would not begin it
     with RefineClient(url_of(server), connection=connection("always")) as client:
         client.refine(IMAGE, logits=SCORES, labels=CELLS, options=FAST)
         (before,) = regions()
