@@ -98,7 +98,7 @@ def test_too_little_to_learn_from_is_refused(count, arguments, message):
     ("change", "message"),
     [
         ({"truth": np.zeros((3, 4), np.uint8), "truth_name": "t.png"}, r"^t.png must be \(64, 96"),
-        ({"labels": np.zeros((3, 4), np.uint8)}, r"labels must be \(64, 96\) like its image"),
+        ({"labels": np.zeros((3, 4), np.uint8)}, r"labels must have the image.s size, 64 x 96"),
         ({"logits": np.ones((4, 8, 12), np.float32) / 4}, "must have 3 classes like the images"),
         ({"truth": np.full((64, 96), 7, np.uint8), "truth_name": "t.png"}, r"^t.png must have lab"),
     ],
