@@ -16,6 +16,7 @@ An example on a grid of 8 x 8 cells, regions by their number, cells of no region
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import cc3d
@@ -51,6 +52,12 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    @cached_property
+    def largest_first(self) -> Indices:
+        """(Q,) the order in which to draw them, so that small ones stay on top of large ones."""
+        areas = np.bincount(self.region_map.ravel() + 1, minlength=len(self) + 1)[1:]
+        return np.argsort(-areas, kind="stable")
 
     def mask_grid(self, chosen: Mask) -> Mask:
         """Union (h_d, w_d) of the regions where `chosen` (Q,) is true."""

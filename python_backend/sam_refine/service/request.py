@@ -235,19 +235,24 @@ def _check_outputs(outputs: Collection[str], scores: ClassScores, options: Refin
             raise InvalidOptionError(
                 f"{name} needs an ignore_label in [0, 255], got {options.ignore_label}"
             )
-    pixels = scores.size_image[0] * scores.size_image[1]
-    maps = [
-        tensor for row in OUTPUTS if row.is_map for tensor in row.tensors if tensor.name in outputs
-    ]
-    map_bytes = sum(
-        tensor.dtype.itemsize * pixels * (len(scores) if "C" in tensor.shape else 1)
-        for tensor in maps
-    )
-    if map_bytes > MAX_MESSAGE_BYTES - 2**20:  # the rest of the message is small
+    maps = bytes_of_maps(outputs, scores)
+    if sum(maps.values()) > MAX_MESSAGE_BYTES - 2**20:  # the rest of the message is small
         raise LimitExceededError(
-            f"{' and '.join(tensor.name for tensor in maps)} must fit one message of "
-            f"{MAX_MESSAGE_BYTES} bytes, would be {map_bytes}; ask for less"
+            f"{' and '.join(maps)} must fit one message of {MAX_MESSAGE_BYTES} bytes, would be "
+            f"{sum(maps.values())}; ask for less"
         )
+
+
+def bytes_of_maps(outputs: Collection[str], scores: ClassScores) -> dict[str, int]:
+    """Of the outputs that are as large as the image, by name; all others are small."""
+    pixels = scores.size_image[0] * scores.size_image[1]
+    return {
+        tensor.name: tensor.dtype.itemsize * pixels * (len(scores) if "C" in tensor.shape else 1)
+        for row in OUTPUTS
+        if row.is_map
+        for tensor in row.tensors
+        if tensor.name in outputs
+    }
 
 
 def _only_one(tensors: Tensors, names: tuple[str, ...]) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from typing import Final
 
 from sam_refine.algorithm.scores import grid_size
-from sam_refine.contract import SAM_REFINE, JudgeKind, LimitExceededError
+from sam_refine.contract import JudgeKind, LimitExceededError
 from sam_refine.service.memory import Memory
-from sam_refine.service.request import RefineRequest
+from sam_refine.service.request import RefineRequest, bytes_of_maps
 
 BYTES_PER_PIXEL: Final = 20
 """Of the image, at the peak of a request; measured 10 to 16 on images of 8 to 67 megapixels."""
@@ -35,7 +35,7 @@ def check_room(
 
     `shared_memory_bytes` is the size of /dev/shm, None where nothing goes through it.
     """
-    output_bytes = _output_bytes(request, outputs)
+    output_bytes = sum(bytes_of_maps(outputs, request.scores).values())
     if shared_memory_bytes is not None and output_bytes > shared_memory_bytes:
         raise LimitExceededError(
             f"the outputs need {_mib(output_bytes)} of shared memory, and the server has "
@@ -52,16 +52,6 @@ def check_room(
             f"the work needs about {_mib(needed_bytes)} of memory, and "
             f"{_mib(memory.free_bytes)} are free now"
         )
-
-
-def _output_bytes(request: RefineRequest, outputs: Collection[str]) -> int:
-    """Of the outputs that are as large as the image; the others are small."""
-    pixels = request.scores.size_image[0] * request.scores.size_image[1]
-    return sum(
-        tensor.dtype.itemsize * pixels * (len(request.scores) if "C" in tensor.shape else 1)
-        for tensor in SAM_REFINE.outputs
-        if tensor.name in outputs and {"H", "W"} <= set(tensor.shape)
-    )
 
 
 def _work_bytes(request: RefineRequest) -> int:

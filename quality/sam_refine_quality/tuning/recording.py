@@ -15,7 +15,6 @@ from sam_refine.algorithm.judging.pipeline import (
     RegionPlaces,
     all_masks,
     blank_report,
-    largest_first,
     propose,
 )
 from sam_refine.algorithm.predict import MAX_BATCH_SIZE, Decode, decode_batches
@@ -71,7 +70,7 @@ class Recording:
 
     def masks(self) -> Iterator[tuple[int, Float32, Float32]]:
         """Of each region: its index, low-res logits (4, h_l, w_l), predicted IoUs (4,)."""
-        order = largest_first(self.regions)
+        order = self.regions.largest_first
         for batch, logits, ious in self._in_batches():
             for index, region in enumerate(order[batch].tolist()):
                 yield region, logits[index], ious[index]

@@ -26,7 +26,7 @@ from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, MaskChoice, Outcome, RefineOptions
-from sam_refine.numerics.arrays import Array, Float32, Indices, Labels, Window, to_numpy
+from sam_refine.numerics.arrays import Array, Float32, Labels, Window, to_numpy
 
 
 def refine_judged(
@@ -91,18 +91,12 @@ def refine_judged(
     )
 
 
-def largest_first(regions: Regions) -> Indices:
-    """(Q,) the order in which regions are drawn, so that small ones stay on top of large ones."""
-    areas = np.bincount(regions.region_map.ravel() + 1, minlength=len(regions) + 1)[1:]
-    return np.argsort(-areas, kind="stable")
-
-
 def all_masks(regions: Regions, scores: GridScores, options: RefineOptions) -> Prompts:
     """The prompts of Algorithm 4, largest regions first, for all four masks of each.
 
     Whatever the masks' predicted IoU.
     """
-    prompts = transform_prompts(regions, scores, options).some(largest_first(regions))
+    prompts = transform_prompts(regions, scores, options).some(regions.largest_first)
     return replace(prompts, choice=MaskChoice.ALL, iou_threshold=-np.inf)
 
 
@@ -157,10 +151,10 @@ def propose(
 ) -> Iterator[Proposal]:
     """The proposals of some regions, of masks (n, 4, h_l, w_l) with predicted IoUs (n, 4).
 
-    `batch` is which of the regions, in the order of `largest_first`. Each proposal is as large as
-    its window of the image, so they come one at a time.
+    `batch` is which of the regions, in the order of `Regions.largest_first`. Each proposal is as
+    large as its window of the image, so they come one at a time.
     """
-    own = largest_first(regions)[batch].tolist()
+    own = regions.largest_first[batch].tolist()
     logits = to_numpy(low_res_logits)
     report.ious[own] = ious.max(axis=1)  # until a mask is chosen
     candidates = [
