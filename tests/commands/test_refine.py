@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_cli.commands.refine import Activation, Format
+from sam_refine_cli.commands.refine import Format
+from sam_refine_cli.options.inputs import Activation
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_client import Activation as ClientActivation
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat

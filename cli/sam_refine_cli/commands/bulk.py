@@ -12,10 +12,10 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
-from sam_refine_cli.commands.refine import ACTIVATION_HELP, Activation, PaletteOption
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.groups import OptionGroup, option, usage_errors, with_options
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 
 if TYPE_CHECKING:
@@ -134,10 +134,7 @@ def run(
             rich_help_panel="Input",
         ),
     ] = None,
-    activation: Annotated[
-        Activation | None,
-        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
-    ] = None,
+    activation: ActivationOption = None,
     palette: PaletteOption = None,
     image_column: Annotated[
         str | None,

@@ -10,7 +10,7 @@ import typer
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption
+from sam_refine_cli.options.folders import ConcurrencyOption, CutSuffixOption, RecursiveOption
 from sam_refine_cli.options.groups import with_options
 from sam_refine_cli.report import SKIP_EXISTING, Report
 
@@ -44,15 +44,7 @@ def embed(
     ] = False,
     recursive: RecursiveOption = False,
     cut_suffix: CutSuffixOption = "",
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Images of a folder that are under way at a time.",
-            min=1,
-            show_default="4, with --local 1",
-        ),
-    ] = None,
+    concurrency: ConcurrencyOption = None,
     *,
     connection: Connection,
 ) -> None:

@@ -10,13 +10,7 @@ import typer
 from rich.table import Table
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_cli.commands.refine import (
-    ACTIVATION_HELP,
-    Activation,
-    PaletteOption,
-    check_has_map,
-    read_palette_option,
-)
+from sam_refine_cli.commands.refine import check_has_map, read_palette_option
 from sam_refine_cli.console import (
     errors_in_one_line,
     need_extra,
@@ -28,6 +22,7 @@ from sam_refine_cli.console import (
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.report import Report
 
 if TYPE_CHECKING:
@@ -72,10 +67,7 @@ def evaluate(
     palette: PaletteOption = None,
     recursive: RecursiveOption = False,
     cut_suffix: CutSuffixOption = "",
-    activation: Annotated[
-        Activation | None,
-        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
-    ] = None,
+    activation: ActivationOption = None,
     ignore_label: Annotated[
         int | None,
         typer.Option(

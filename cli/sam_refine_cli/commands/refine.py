@@ -8,15 +8,21 @@ from enum import Enum
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
+from sam_refine_cli.options.folders import (
+    ConcurrencyOption,
+    CutSuffixOption,
+    RecursiveOption,
+    check_folders,
+)
 from sam_refine_cli.options.groups import usage_errors, with_options
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_cli.report import SKIP_EXISTING, Report
 
@@ -27,28 +33,6 @@ if TYPE_CHECKING:
 
 
 OUTPUTS: Final = ("labels", "coarse_labels", "regions")
-
-
-class Activation(str, Enum):
-    """What the client takes; known here without it."""
-
-    SOFTMAX = "softmax"
-    SIGMOID = "sigmoid"
-    NONE = "none"
-
-
-ACTIVATION_HELP: Final = (
-    "Make scores of a network's raw output first; none says that they are scores already."
-)
-PaletteOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="The classes of colours in coloured label maps: ade20k, camvid, camvid11, cityscapes, "
-        "voc, or a file of lines of red, green, blue and a name.",
-        rich_help_panel="Input",
-    ),
-]
 
 
 class Layout(str, Enum):
@@ -107,10 +91,7 @@ def refine(
         ),
     ] = None,
     palette: PaletteOption = None,
-    activation: Annotated[
-        Activation | None,
-        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
-    ] = None,
+    activation: ActivationOption = None,
     embedding: Annotated[
         Path | None,
         typer.Option(
@@ -189,15 +170,7 @@ def refine(
             rich_help_panel="Output",
         ),
     ] = False,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Images of a folder that are under way at a time.",
-            min=1,
-            show_default="4, with --local 1",
-        ),
-    ] = None,
+    concurrency: ConcurrencyOption = None,
     *,
     options: RefineOptions,
     connection: Connection,

@@ -10,13 +10,7 @@ import typer
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.commands.evaluate import print_figures
-from sam_refine_cli.commands.refine import (
-    ACTIVATION_HELP,
-    Activation,
-    PaletteOption,
-    check_has_map,
-    read_palette_option,
-)
+from sam_refine_cli.commands.refine import check_has_map, read_palette_option
 from sam_refine_cli.console import (
     errors_in_one_line,
     need_extra,
@@ -29,6 +23,7 @@ from sam_refine_cli.console import (
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
 from sam_refine_cli.options.groups import usage_errors, with_options
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 
 if TYPE_CHECKING:
     from sam_refine_quality.tuning.tune import Tuned
@@ -80,10 +75,7 @@ def tune(
     palette: PaletteOption = None,
     recursive: RecursiveOption = False,
     cut_suffix: CutSuffixOption = "",
-    activation: Annotated[
-        Activation | None,
-        typer.Option(help=ACTIVATION_HELP, rich_help_panel="Input"),
-    ] = None,
+    activation: ActivationOption = None,
     ignore_label: Annotated[
         int | None,
         typer.Option(

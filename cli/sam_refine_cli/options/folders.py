@@ -27,6 +27,15 @@ CutSuffixOption: TypeAlias = Annotated[
         rich_help_panel="Input",
     ),
 ]
+ConcurrencyOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Images of a folder that are under way at a time.",
+        min=1,
+        show_default="4, with --local 1",
+    ),
+]
 
 
 def check_folders(image: Path, **places: Path | None) -> None:
