@@ -49,15 +49,14 @@ def test_stub_that_is_killed_is_replaced_and_nothing_else(tiny_repository, log):
         assert service.is_ready()
         (before,) = service.stubs(STAND_IN)
         os.kill(before.process_id, signal.SIGKILL)
-        wait_until(lambda: not service.is_ready())
+        reloads = f'sam_refine_model_reloads_total{{cause="ended",model="{STAND_IN}"}}'
+        wait_until(lambda: service.metric(reloads) == 1)  # it may be ready again before one asks
         assert service.ask("/live")[0] == 200
         wait_until(service.is_ready)
         answers(service)
         (after,) = service.stubs(STAND_IN)
         assert after.process_id != before.process_id
         assert service.server == service.first_server
-        reloads = f'sam_refine_model_reloads_total{{cause="ended",model="{STAND_IN}"}}'
-        assert service.metric(reloads) == 1
         assert service.metric("sam_refine_unready_seconds_total") > 0
         assert service.metric("sam_refine_ready") == 1
     (line,) = log.read_text().splitlines()
@@ -98,6 +97,29 @@ def test_tritonserver_that_is_killed_is_started_anew(tiny_repository, log):
         log.read_text(),
         re.DOTALL,
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_process_that_dies_or_stops_while_it_starts_costs_one_start(tiny_repository, log, number):
+    with supervised(tiny_repository, log, options={"start_timeout_s": 1e6}) as service:
+        os.kill(service.server, signal.SIGKILL)
+        wait_until(lambda: service.server not in (0, service.first_server))
+        wait_until(lambda: service.stubs(STAND_IN))
+        os.kill(service.stubs(STAND_IN)[0].process_id, number)
+        wait_until(service.is_ready)
+        answers(service)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_process_that_dies_or_stops_while_it_is_loaded_anew(tiny_repository, log, number):
+    with supervised(tiny_repository, log, options={"exit_timeout_s": 10**6}) as service:
+        (before,) = service.stubs(STAND_IN)
+        os.kill(before.process_id, signal.SIGKILL)
+        wait_until(lambda: service.stubs(STAND_IN) not in ([before], []))
+        for stub in service.stubs(STAND_IN):
+            os.kill(stub.process_id, number)
+        wait_until(lambda: service.is_ready() and service.stubs(STAND_IN) != [before])
+        answers(service)
 
 
 def test_server_that_does_not_start_again_is_given_up(tiny_repository, log):

@@ -38,7 +38,14 @@ from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
-from sam_refine_deploy.launcher.stubs import Stub, stubs_of
+from sam_refine_deploy.launcher.stubs import (
+    Newborns,
+    ProcessState,
+    Stub,
+    process_state,
+    send,
+    stubs_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -328,6 +335,7 @@ class Server:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
         are_wiped = False
+        newborns = Newborns(self.process_id)
         while not self.says_ready():
             if not are_wiped and self._has_logged():  # so it has read its arguments
                 self._wipe_keys()
@@ -337,6 +345,13 @@ class Server:
             if self.poll() is not None:
                 raise ServeError(
                     f"tritonserver did not start {_ending(self.poll())}: {self._reason()}"
+                )
+            if process_state(self.process_id) is ProcessState.STOPPED:
+                send(self.process_id, signal.SIGCONT)
+            if (dead := newborns.tend()) is not None:
+                raise ServeError(
+                    f"tritonserver did not start: the process of {dead} died while it "
+                    f"started, killed for want of memory perhaps: {self._reason()}"
                 )
             if time.monotonic() > deadline:
                 raise ServeError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +15,8 @@ from typing import Final
 import psutil
 
 STUB_PROGRAM: Final = "triton_python_backend_stub"
+_UNNOTICED_S: Final = 3.0
+"""A stub that Triton itself has ended is waited for within milliseconds."""
 
 
 class ProcessState(Enum):
@@ -36,29 +40,68 @@ class Stub:
 
 def stubs_of(server_process_id: int) -> list[Stub]:
     """The stubs that live now."""
-    try:
-        children = psutil.Process(server_process_id).children()
-    except psutil.Error:
-        return []
+    children = _children(server_process_id)
     return [stub for child in children if (stub := _stub(child)) is not None]
 
 
 def process_state(process_id: int) -> ProcessState:
     """Of a child or a child's child; one that has ended is a zombie until its parent looks."""
-    try:
-        text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ProcessState.ENDED
-    letter = text.rpartition(")")[2].split()[0]
-    if letter in "ZX":
+    letter = _state_letter(process_id)
+    if letter in ("", "Z", "X"):
         return ProcessState.ENDED
     return ProcessState.STOPPED if letter in "Tt" else ProcessState.RUNS
+
+
+class Newborns:
+    """Processes that a server is starting: one that is stopped is told to go on, one that has died
+    is named.
+
+    Triton waits for both without an end, and answers nothing about their models meanwhile. A
+    process that Triton itself has ended is waited for by it, and so gone at once.
+    """
+
+    def __init__(self, server_process_id: int) -> None:
+        self._server_process_id = server_process_id
+        self._models: dict[int, str] = {}
+        self._dead_since_s: dict[int, float] = {}
+
+    def tend(self, known: Collection[int] = ()) -> str | None:
+        """Look at all processes but the `known` ones. Returns the model of one that has died."""
+        now_s = time.monotonic()
+        for child in _children(self._server_process_id):
+            letter = _state_letter(child.pid)
+            if child.pid in known:
+                continue
+            if letter and letter in "Tt":
+                send(child.pid, signal.SIGCONT)
+            if letter != "Z":
+                self._dead_since_s.pop(child.pid, None)
+                if (stub := _stub(child)) is not None:
+                    self._models[child.pid] = stub.model
+            elif now_s - self._dead_since_s.setdefault(child.pid, now_s) > _UNNOTICED_S:
+                return self._models.get(child.pid, "a model")
+        return None
 
 
 def send(process_id: int, number: signal.Signals) -> None:
     """Send a signal to a process, if there still is one."""
     with suppress(ProcessLookupError):
         os.kill(process_id, number)
+
+
+def _children(process_id: int) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return list(psutil.Process(process_id).children())
+    return []
+
+
+def _state_letter(process_id: int) -> str:
+    """As in /proc: "Z" for a zombie; empty where there is no such process."""
+    try:
+        text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[0]
 
 
 def _stub(process: psutil.Process) -> Stub | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from sam_refine_deploy.errors import ServeError
 from sam_refine_deploy.launcher.server import Server
-from sam_refine_deploy.launcher.stubs import ProcessState, Stub, process_state, send
+from sam_refine_deploy.launcher.stubs import Newborns, ProcessState, Stub, process_state, send
 from sam_refine_deploy.supervisor.status import Status
 from sam_refine_deploy.supervisor.watch import Cause, Watch
 
@@ -32,6 +32,7 @@ class Healing:
         self._pool = ThreadPoolExecutor(thread_name_prefix="healing")
         self._ended = Event()
         self._jobs: dict[str, Future[None]] = {}
+        self._newborns = Newborns(server.process_id)
         self.count = 0
         """Reloads so far."""
         self._old: list[Stub] = []
@@ -52,11 +53,14 @@ class Healing:
 
     @property
     def models(self) -> list[str]:
-        """The models that are being healed. Raises `ServeError` where one could not be."""
+        """The models that are being healed. Raises `ServeError` where one cannot be."""
         for model, job in list(self._jobs.items()):
             if job.done():
                 del self._jobs[model]
                 job.result()
+        dead = self._newborns.tend(self._watch.process_ids) if self._jobs else None
+        if dead is not None:
+            raise ServeError(f"a fresh process of {dead} died while it started")
         return sorted(self._jobs)
 
     def begin(self, model: str, cause: Cause) -> None:

@@ -71,6 +71,12 @@ class Watch:
             for stub in group
         )
 
+    @property
+    def process_ids(self) -> set[int]:
+        """Of the stubs that are watched, and of those that were."""
+        watched = [stub for group in list(self._stubs.values()) for stub in group]
+        return {stub.process_id for stub in (*watched, *self._replaced)}
+
     def renew(self, model: str) -> list[Stub] | None:
         """Watch the fresh stubs of a model instead of the old ones, which are returned.
 
