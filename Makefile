@@ -9,7 +9,7 @@ WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality soak clean
+.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality soak gpu-check gpu-place clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,13 +57,27 @@ soak: $(VENV)/.installed-bench  ## Kill a server under load; ARGS="--minutes 10"
 	$(MAKE) --no-print-directory build/model_repository/model_card.json
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.soak $(ARGS)
 
+gpu-check: $(VENV)/.installed-bench $(VENV)-gpu/.installed  ## On a machine with a GPU: its answers against the CPU's
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu check $(ARGS)
+
+gpu-place: $(VENV)/.installed-bench $(VENV)-gpu/.installed build/model_repository/model_card.json  ## Which nodes have CUDA kernels; needs no GPU
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu place \
+		build/model_repository/sam_image_encoder/1/model.onnx \
+		build/model_repository/sam_mask_decoder/1/model.onnx
+
 build/model_repository/model_card.json:
 	$(BIN)/sam-refine export
 
 clean:  ## Remove the environment and all that was built
-	rm -rf $(VENV) build dist .coverage
+	rm -rf $(VENV) $(VENV)-gpu build dist .coverage
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[$*]"
+	touch $@
+
+# Apart from the other: onnxruntime and onnxruntime-gpu overwrite each other.
+$(VENV)-gpu/.installed: pyproject.toml constraints.txt
+	test -x $(VENV)-gpu/bin/python || $(PYTHON) -m venv $(VENV)-gpu
+	$(VENV)-gpu/bin/pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[gpu,cli]"
 	touch $@

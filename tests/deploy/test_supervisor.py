@@ -20,6 +20,7 @@ import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
+from sam_refine.contract.serving.run_directory import INSTANCES
 from sam_refine_deploy import ServeError, ServerOptions, SupervisorOptions, serve
 from support.servers import free_ports, supervised, wait_until
 from support.tiny_models import STAND_IN, ZEROS_MODEL
@@ -61,6 +62,18 @@ def test_stub_that_is_killed_is_replaced_and_nothing_else(tiny_repository, log):
         assert service.metric("sam_refine_ready") == 1
     (line,) = log.read_text().splitlines()
     assert re.fullmatch(rf"{STAND_IN} was loaded anew in \S+ s: a process of it had ended", line)
+
+
+def test_what_an_instance_says_of_itself_is_on_the_page_and_counted(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        (stub,) = service.stubs(STAND_IN)
+        file = service.run_directory / INSTANCES / f"{stub.process_id}.warning"
+        file.write_text("it runs on the CPU")
+        wait_until(lambda: service.metric("sam_refine_warnings") == 1)
+        answer = json.loads(service.ask("/ready")[1])
+        assert answer == {"ready": True, "reasons": [], "warnings": ["it runs on the CPU"]}
+        os.kill(stub.process_id, signal.SIGKILL)
+        wait_until(lambda: service.metric("sam_refine_warnings") == 0)
 
 
 def test_stub_that_is_stopped_goes_on(tiny_repository, log):

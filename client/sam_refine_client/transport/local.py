@@ -101,7 +101,9 @@ class LocalTransport:
         if self._is_of_parent:
             text = f"{_LOADED_BEFORE_FORK}; make a client in each process"
             return Readiness(False, False, dict.fromkeys(_MODELS, False), (text,))
-        return Readiness(True, True, dict.fromkeys(_MODELS, True), ())
+        idle_gpu = self._networks.why_not_on_gpu
+        problems = () if idle_gpu is None else (f"the networks run on the CPU: {idle_gpu}",)
+        return Readiness(True, True, dict.fromkeys(_MODELS, True), problems)
 
     def close(self) -> Steps[None]:
         """Forget the embeddings."""

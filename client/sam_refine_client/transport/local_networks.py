@@ -24,9 +24,9 @@ from sam_refine.contract import (
     ModelSpec,
     Tensors,
 )
+from sam_refine.contract.serving.gpu import CUDA, GPU_PROVIDERS, has_gpu, why_not_on_gpu
 from sam_refine.numerics.arrays import Float32, UInt8
 
-GPU: Final = "CUDAExecutionProvider"
 CPU: Final = "CPUExecutionProvider"
 
 Decode: TypeAlias = Callable[[Float32, Prompts], tuple[Float32, Float32]]
@@ -37,7 +37,7 @@ predicted IoU is above the prompts' threshold, and all predicted IoUs (N, 1)."""
 class Networks:
     """Image encoder and mask decoder of a model repository; safe to use from several threads."""
 
-    def __init__(self, repository: Path, providers: Sequence[str] = (GPU, CPU)) -> None:
+    def __init__(self, repository: Path, providers: Sequence[str] = (CUDA, CPU)) -> None:
         """`repository` is what `sam-refine export` wrote; the first available provider runs it.
 
         Raises `InvalidRequestError` if a graph is not there.
@@ -53,7 +53,12 @@ class Networks:
     @property
     def is_on_gpu(self) -> bool:
         """Whether a GPU runs them."""
-        return GPU in self._encoder.get_providers()
+        return CUDA in self._encoder.get_providers()
+
+    @property
+    def why_not_on_gpu(self) -> str | None:
+        """Why they leave a GPU idle that is here; None where they do not."""
+        return why_not_on_gpu(self._encoder.get_providers(), ort.get_available_providers())
 
     def embed(self, canvas: UInt8, canvas_size: tuple[int, int]) -> Float32:
         """A canvas (1024, 1024, 3) and the image's size (h, w) on it to (1, 256, 64, 64)."""
@@ -158,4 +163,8 @@ def _session(graph: Path, providers: Sequence[str]) -> ort.InferenceSession:
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     available = ort.get_available_providers()
     chosen = [name for name in providers if name in available]
+    if not has_gpu():
+        chosen = [name for name in chosen if name not in GPU_PROVIDERS]
+    if CUDA in chosen:
+        ort.preload_dlls()  # its libraries, where they were installed as packages
     return ort.InferenceSession(graph, options, providers=chosen)

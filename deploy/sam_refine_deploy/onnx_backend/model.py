@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from sam_refine.contract.serving.gpu import GPU_PROVIDERS, why_not_on_gpu
 from sam_refine_deploy.onnx_backend.options import (
     LoadError,
     execution_providers,
@@ -61,8 +62,18 @@ class OnnxModel:
                 f"{', '.join(unsupported)}: only Triton's C++ onnxruntime backend supports that"
             )
         options = session_options(config)
-        providers = execution_providers(config, kind, device_id, ort.get_available_providers())
+        available = ort.get_available_providers()
+        providers = execution_providers(config, kind, device_id, available)
         self._session = _session(file, options, providers)
+        used = self._session.get_providers()
+        self.warning = why_not_on_gpu(used, available, is_here=True) if kind == "GPU" else None
+        """Why it does not use the GPU that it was given; None where it does, or was given none."""
+        missing = [name for name, _ in providers if name not in used]
+        if missing:
+            raise LoadError(
+                f"{', '.join(missing)} did not start, so that {file.name} would run on "
+                f"{', '.join(used)}: {self.warning or 'the log says why'}"
+            )
         self._run_options = run_options(config)
         self._batched = config.get("max_batch_size", 0) > 0
         graph = Graph.of_session(self._session)
@@ -170,6 +181,8 @@ def _session(file: Path, options: ort.SessionOptions, providers: Any) -> ort.Inf
         file = file / "model.onnx"
     if not file.is_file():
         raise LoadError(f"{file.name} is missing")
+    if any(name in GPU_PROVIDERS for name, _ in providers):
+        ort.preload_dlls()  # CUDA's libraries, where they were installed as packages
     try:
         return ort.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base class

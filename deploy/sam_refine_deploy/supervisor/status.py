@@ -52,6 +52,13 @@ class Status:
             "1 where every instance of every model works",
             registry=self.registry,
         )
+        self._warning_count = Gauge(
+            "sam_refine_warnings",
+            "Instances that work and have something to say, such as that a GPU is idle",
+            registry=self.registry,
+        )
+        self.warnings: tuple[str, ...] = ()
+        """What instances say of themselves that does not keep them from working."""
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -69,6 +76,11 @@ class Status:
         """Why the server is not ready; empty where it is."""
         with self._lock:
             return self._reasons
+
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Replace the warnings."""
+        self.warnings = warnings
+        self._warning_count.set(len(warnings))
 
     def set(self, *reasons: str) -> None:
         """Say why the server is not ready, or, without a reason, that it is."""

@@ -23,7 +23,7 @@ def status_page(status: Status, host: str, port: int) -> Iterator[None]:
     """Answer on a port until the end of the block. Raises `ServeError` where it is taken.
 
     /live      200 as long as the supervisor runs
-    /ready     200, or 503 with the reasons
+    /ready     200, or 503 with the reasons; warnings in both
     /metrics   for Prometheus
     """
 
@@ -36,7 +36,9 @@ def status_page(status: Status, host: str, port: int) -> Iterator[None]:
                     self._answer(200, json.dumps({"live": True}), "application/json")
                 case "/ready":
                     reasons = status.reasons
-                    body = json.dumps({"ready": not reasons, "reasons": reasons})
+                    body = json.dumps(
+                        {"ready": not reasons, "reasons": reasons, "warnings": status.warnings}
+                    )
                     self._answer(503 if reasons else 200, body, "application/json")
                 case "/metrics":
                     text = generate_latest(status.registry).decode()

@@ -141,6 +141,8 @@ class _Supervisor:
     def _watch_over(self, server: Server) -> None:
         """Until a signal comes. Raises `_LostError`."""
         watch = Watch(server, self._supervisor.hang_timeout_s)
+        for warning in watch.warnings():
+            logger.warning("%s", warning)
         continued_s: dict[int, float] = {}
         with Liveness(server) as liveness, Healing(server, watch, self._status) as healing:
             while not self._ended.wait(_LOOK_S):
@@ -168,6 +170,7 @@ class _Supervisor:
                     server.kill()
                     raise _LostError(Cause.ENDED, str(error)) from error
                 self._status.set(*self._reasons(healed, watch, liveness))
+                self._status.warn(watch.warnings())
                 if healing.count > _MOST_RELOADS and not healed:
                     self._status.set("the server is started anew")
                     raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")

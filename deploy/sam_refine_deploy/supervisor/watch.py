@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from sam_refine.contract.serving.heartbeat import Beat, read_beat
+from sam_refine.contract.serving.heartbeat import Beat, read_beat, read_warning
 from sam_refine_deploy.launcher.server import Server
 from sam_refine_deploy.launcher.stubs import ProcessState, Stub, process_state
 
@@ -70,6 +70,12 @@ class Watch:
             for group in list(self._stubs.values())
             for stub in group
         )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What instances say of themselves, though they work."""
+        stubs = [stub for group in list(self._stubs.values()) for stub in group]
+        found = [read_warning(self._server.run_directory, stub.process_id) for stub in stubs]
+        return tuple(warning for warning in found if warning is not None)
 
     @property
     def process_ids(self) -> set[int]:

@@ -4,7 +4,8 @@ An instance that runs in a Python stub keeps a file of 16 bytes, named by its pr
 
     <run directory>/instances/PID      two float64: the last beat; since when it answers, or 0
 
-Both are seconds of `time.monotonic`, which all processes of a machine share.
+Both are seconds of `time.monotonic`, which all processes of a machine share. What an instance
+has to say of itself stands beside it, in PID.warning.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ _LAYOUT: Final = struct.Struct("<dd")
 class Heartbeat:
     """Beats from a thread of its own: a process that is stopped or stuck in its C code does not."""
 
-    def __init__(self, directory: Path | None) -> None:
-        """Begin to beat in a run directory; None, or a directory that is gone, beats nowhere."""
+    def __init__(self, directory: Path | None, warning: str | None = None) -> None:
+        """Begin to beat in a run directory; None, or a directory that is gone, beats nowhere.
+
+        `warning` is one sentence for who operates the server.
+        """
         self._ended = Event()
         self._file: mmap.mmap | None = None
         if directory is None:
             return
         try:
             self._path = directory / INSTANCES / str(os.getpid())
+            if warning is not None:
+                _warning_file(directory, os.getpid()).write_text(warning, encoding="utf-8")
             self._path.write_bytes(bytes(_LAYOUT.size))
             with self._path.open("r+b") as file:
                 self._file = mmap.mmap(file.fileno(), _LAYOUT.size)
@@ -62,6 +68,7 @@ class Heartbeat:
         self._ended.set()
         if self._file is not None:
             self._path.unlink(missing_ok=True)
+            _warning_file(self._path.parent.parent, os.getpid()).unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_INTERVAL_S):
@@ -87,3 +94,15 @@ def read_beat(directory: Path, process_id: int) -> Beat | None:
     except (OSError, struct.error):
         return None
     return Beat(at_s, since_s or None) if at_s > 0 else None
+
+
+def read_warning(directory: Path, process_id: int) -> str | None:
+    """What an instance has said of itself; None where it has nothing to say."""
+    try:
+        return _warning_file(directory, process_id).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _warning_file(directory: Path, process_id: int) -> Path:
+    return directory / INSTANCES / f"{process_id}.warning"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -38,6 +39,27 @@ BATCHED = {
 @pytest.fixture
 def batched(tmp_path):
     return OnnxModel(BATCHED, save(batch_size_network(), tmp_path))
+
+
+# --- Where it runs --------------------------------------------------------------------------------
+
+
+def test_instance_on_a_gpu_that_computes_on_the_cpu_says_so(tmp_path):
+    model = OnnxModel(BATCHED, save(batch_size_network(), tmp_path), "GPU")
+    assert "this onnxruntime has no CUDA" in model.warning
+    assert OnnxModel(BATCHED, save(batch_size_network(), tmp_path), "CPU").warning is None
+
+
+def test_cuda_that_does_not_start_is_an_error(tmp_path, monkeypatch):
+    """As with onnxruntime-gpu without its libraries: the session computes on the CPU, mute."""
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    file = save(batch_size_network(), tmp_path)
+    with pytest.raises(
+        LoadError, match=r"^CUDAExecutionProvider did not start, so that model\.onnx "
+    ):
+        OnnxModel(BATCHED, file, "GPU")
+    assert OnnxModel(BATCHED, file, "CPU").warning is None
 
 
 def rows(count, value=0.0):

@@ -45,8 +45,11 @@ class TritonPythonModel:
         file = Path(args["model_repository"]) / args["model_version"] / filename
         kind, device_id = args["model_instance_kind"], int(args["model_instance_device_id"])
         self.model = OnnxModel(config, file, kind, device_id)
-        self.heartbeat = Heartbeat(run_directory())
-        pb_utils.Logger.log_info(f"{args['model_instance_name']} runs on {self.model.summary}")
+        name, warning = args["model_instance_name"], self.model.warning
+        self.heartbeat = Heartbeat(run_directory(), warning and f"{name}: {warning}")
+        pb_utils.Logger.log_info(f"{name} runs on {self.model.summary}")
+        if warning is not None:
+            pb_utils.Logger.log_warn(f"{name}: {warning}")
 
     def finalize(self) -> None:
         self.heartbeat.end()
