@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from sam_refine.contract import MODELS, ArrayLibrary
+from sam_refine.contract.serving import gpu
 from sam_refine_client import (
     AsyncRefineClient,
     ConnectionOptions,
@@ -362,6 +363,14 @@ def test_many_awaited_calls_at_once_each_have_their_own_answer(server):
 def test_local_without_an_export_says_what_makes_one(tmp_path):
     with pytest.raises(InvalidRequestError, match="is not there: `sam-refine export` makes it"):
         RefineClient.local(tmp_path)
+
+
+def test_local_beside_an_idle_gpu_is_not_healthy(repository, monkeypatch):
+    with RefineClient.local(repository) as client:
+        assert client.health().is_healthy
+        monkeypatch.setattr(gpu, "has_gpu", lambda: True)
+        (problem,) = client.health().problems
+    assert problem.startswith("the networks run on the CPU: there is a GPU, but this onnxruntime ")
 
 
 def test_readme_example_prints_what_it_says(server, capsys, monkeypatch):
