@@ -21,7 +21,9 @@ from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
 from sam_refine.contract.serving.run_directory import INSTANCES
-from sam_refine_deploy import ServeError, ServerOptions, SupervisorOptions, serve
+from sam_refine_deploy import ServeError, Server, ServerOptions, SupervisorOptions, serve
+from sam_refine_deploy.launcher.stubs import ProcessState, process_state
+from sam_refine_deploy.supervisor.watch import Cause, Fault, Watch
 from support.servers import free_ports, supervised, wait_until
 from support.tiny_models import STAND_IN, ZEROS_MODEL
 
@@ -110,6 +112,15 @@ def test_tritonserver_that_is_killed_is_started_anew(tiny_repository, log):
         log.read_text(),
         re.DOTALL,
     )
+
+
+def test_stub_that_dies_before_the_watch_begins_is_missed(tiny_repository, ports):
+    with Server(ServerOptions(tiny_repository, **ports)) as server:
+        (stub,) = [stub for stub in server.stubs() if stub.model == STAND_IN]
+        os.kill(stub.process_id, signal.SIGKILL)
+        wait_until(lambda: process_state(stub.process_id) is ProcessState.ENDED)
+        assert stub not in server.stubs()
+        assert Watch(server, hang_timeout_s=900).look() == [Fault(stub, Cause.ENDED)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

@@ -139,6 +139,7 @@ class Server:
         self._control = ModelControl(self.http_address, new_key())
         self._memory_key = new_key()
         self._run: RunDirectory | None = None
+        self._newborns: Newborns | None = None
 
     @property
     def grpc_address(self) -> str:
@@ -170,6 +171,10 @@ class Server:
     def stubs(self) -> list[Stub]:
         """The Python stubs that live now."""
         return stubs_of(self.process_id)
+
+    def first_stubs(self) -> list[Stub]:
+        """Those with which it became ready, among them such as have died since."""
+        return self._newborns.born() if self._newborns else []
 
     def __enter__(self) -> Server:
         options = self.options
@@ -335,7 +340,7 @@ class Server:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
         are_wiped = False
-        newborns = Newborns(self.process_id)
+        newborns = self._newborns = Newborns(self.process_id)
         while not self.says_ready():
             if not are_wiped and self._has_logged():  # so it has read its arguments
                 self._wipe_keys()
@@ -359,6 +364,7 @@ class Server:
                     f"{self._reason()}"
                 )
             time.sleep(_POLL_S)
+        newborns.tend()
         if not are_wiped:
             self._wipe_keys()
         if self.poll() is not None:  # another server answered at that address

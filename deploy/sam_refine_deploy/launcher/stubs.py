@@ -15,6 +15,8 @@ from typing import Final
 import psutil
 
 STUB_PROGRAM: Final = "triton_python_backend_stub"
+UNKNOWN_MODEL: Final = "a model"
+"""Of a process that died before anybody could ask it for its name."""
 _UNNOTICED_S: Final = 3.0
 """A stub that Triton itself has ended is waited for within milliseconds."""
 
@@ -62,7 +64,7 @@ class Newborns:
 
     def __init__(self, server_process_id: int) -> None:
         self._server_process_id = server_process_id
-        self._models: dict[int, str] = {}
+        self._seen: dict[int, Stub] = {}
         self._dead_since_s: dict[int, float] = {}
 
     def tend(self, known: Collection[int] = ()) -> str | None:
@@ -77,10 +79,17 @@ class Newborns:
             if letter != "Z":
                 self._dead_since_s.pop(child.pid, None)
                 if (stub := _stub(child)) is not None:
-                    self._models[child.pid] = stub.model
-            elif now_s - self._dead_since_s.setdefault(child.pid, now_s) > _UNNOTICED_S:
-                return self._models.get(child.pid, "a model")
+                    self._seen[child.pid] = stub
+                continue
+            stub = self._seen.setdefault(child.pid, Stub(child.pid, UNKNOWN_MODEL, ""))
+            if now_s - self._dead_since_s.setdefault(child.pid, now_s) > _UNNOTICED_S:
+                return stub.model
         return None
+
+    def born(self) -> list[Stub]:
+        """Those that Triton has started and not ended, among them such as have died since."""
+        children = {child.pid for child in _children(self._server_process_id)}
+        return [stub for process_id, stub in self._seen.items() if process_id in children]
 
 
 def send(process_id: int, number: signal.Signals) -> None:

@@ -28,7 +28,7 @@ import psutil
 
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.server import Server, ServerOptions
-from sam_refine_deploy.launcher.stubs import ProcessState, process_state, send
+from sam_refine_deploy.launcher.stubs import UNKNOWN_MODEL, ProcessState, process_state, send
 from sam_refine_deploy.supervisor.healing import Healing
 from sam_refine_deploy.supervisor.liveness import Liveness
 from sam_refine_deploy.supervisor.status import TRITONSERVER, Status
@@ -155,6 +155,9 @@ class _Supervisor:
                     raise _LostError(Cause.SILENT, "tritonserver did not answer any more")
                 for fault in watch.look():
                     stub = fault.stub
+                    if stub.model == UNKNOWN_MODEL:
+                        server.kill()
+                        raise _LostError(Cause.ENDED, "a process of it died while it started")
                     if fault.cause is Cause.STOPPED:
                         self._continue(stub.process_id, stub.model, continued_s)
                     elif fault.cause is Cause.SILENT:

@@ -49,7 +49,7 @@ class Watch:
         self._stubs: dict[str, list[Stub]] = {}
         self._replaced: list[Stub] = []
         self._looked_s = self._awake_s = time.monotonic()
-        for stub in server.stubs():
+        for stub in server.first_stubs():
             self._stubs.setdefault(stub.model, []).append(stub)
 
     def look(self) -> list[Fault]:
