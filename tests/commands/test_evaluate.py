@@ -175,6 +175,25 @@ def test_label_maps_without_scores_are_evaluated(repository, folder):
     assert "give class_names" in done.stderr
 
 
+def test_data_set_by_name_has_its_truth(repository, folder):
+    (folder / "images").rename(folder / "img_dir")
+    (folder / "truth").rename(folder / "ann_dir")
+    command = ["evaluate", folder, "--dataset", "mmsegmentation", "--logits", folder / "scores",
+               "--local", repository, "--ignore-label", 255, "--limit", 1,
+               "--option-set", "fast:min_region_area=225"]  # fmt: skip
+    done = run(*command, "--json", folder / "out.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "out.json").read_text(encoding="utf-8"))["images"] == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "tune"])
+def test_truth_that_is_not_given_is_wrong_usage(folder, command):
+    where = ["--logits", folder / "scores", *(["--out", folder] if command == "tune" else [])]
+    done = run(command, folder / "images", *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give --truth (what the labels should be), or --dataset" in one_line(done.stderr)
+
+
 def test_all_images_that_fail_are_named_and_nothing_is_written(repository, folder):
     shutil.rmtree(folder / "truth")
     (folder / "truth").mkdir()

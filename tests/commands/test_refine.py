@@ -95,6 +95,47 @@ def test_flat_labels_of_folders_within_a_folder_made_again_where_something_chang
     assert "take another folder, or leave --skip-existing out" in one_line(other.stderr)
 
 
+DATASETS = {
+    "cityscapes": ("leftImg8bit/val/aachen/a_1_leftImg8bit.png", "val/aachen/a_1.npy",
+                   "gtFine/val/aachen/a_1_gtFine_labelTrainIds.png"),
+    "mmsegmentation": ("img_dir/train/0001.png", "train/0001.npy", "ann_dir/train/0001.png"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
+    image, scores, result = DATASETS[dataset]
+    for path in (tmp_path / image, tmp_path / "scores" / scores):
+        path.parent.mkdir(parents=True)
+    with Image.open(PHOTO) as photo:
+        photo.resize((90, 60)).save(tmp_path / image)
+    np.save(tmp_path / "scores" / scores, coarse_scores())
+    arguments = [
+        "refine", tmp_path, "--dataset", dataset, "--logits", tmp_path / "scores",
+        "--out", tmp_path / "out", "--concurrency", 1,
+    ]  # fmt: skip
+    with FakeTriton() as triton:
+        done = run(*arguments, "--url", triton.address)
+        assert done.returncode == 0, done.stderr
+        assert read_labels(tmp_path / "out" / result).shape == (60, 90)
+        again = run(*arguments, "--url", triton.address, "--skip-existing", "--json")
+    assert [record["status"] for record in records(again)] == ["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "must have the folder leftImg8bit"),
+        (("--recursive",), "--dataset says what --recursive and --cut-suffix would say"),
+    ],
+)
+def test_data_set_that_is_none_is_wrong_usage(tmp_path, more, said):
+    arguments = ["refine", tmp_path, "--dataset", "cityscapes", "--logits", tmp_path]
+    done = run(*arguments, "--out", tmp_path / "out", *more)
+    assert done.returncode == 2
+    assert said in one_line(done.stderr)
+
+
 @pytest.mark.parametrize("layout", ["flat", "folders"])
 def test_one_coco_file_of_a_folder_has_all_its_images_also_where_a_run_goes_on(images, layout):
     arguments = [

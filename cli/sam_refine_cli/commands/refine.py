@@ -18,8 +18,10 @@ from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import (
     ConcurrencyOption,
     CutSuffixOption,
+    DatasetOption,
     RecursiveOption,
     check_folders,
+    images_of,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -103,6 +105,7 @@ def refine(
     ] = None,
     recursive: RecursiveOption = False,
     cut_suffix: CutSuffixOption = "",
+    dataset: DatasetOption = None,
     image_id: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +197,11 @@ def refine(
         sam-refine refine images/ --labels maps/ --out refined/ \\
             --palette cityscapes
 
+    A data set that lies as Cityscapes does, its results like its gtFine:
+
+        sam-refine refine cityscapes/ --dataset cityscapes \\
+            --logits 'scores/{name}.npy' --out pseudo/
+
     Raw output of a network, more regions refined than by default:
 
         sam-refine refine photo.jpg --logits raw.npy --out refined/ \\
@@ -214,6 +222,7 @@ def refine(
             raise InvalidRequestError("--image-id is the name of one image, not of a folder's")
         if coco is not None and not image.is_dir():
             raise InvalidRequestError("--coco is for a folder; for one image --format coco_rle")
+        source = images_of(image, recursive, cut_suffix, dataset)
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client.files.run_manifest import check_goes_on, write_manifest
     from sam_refine_client.files.saving import save_merged_coco
@@ -229,6 +238,8 @@ def refine(
         image_id,
         None if palette is None else read_palette_option(palette),
     )
+    if dataset is not None:
+        layout = Layout.FLAT
     if not format_ and (layout is Layout.FLAT or coco is not None):
         format_ = [Format.LABELS]
     if coco is not None:
@@ -238,17 +249,18 @@ def refine(
         "options": options.to_parameters(),
         "activation": coarse_maps.activation,
         "palette": palette,
-        "layout": layout.value,
+        "layout": layout.value if dataset is None else dataset.value,
         "formats": None if format_ is None else sorted(each.value for each in format_),
         "model_card": card_digest(connection.local),
     }
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
-        images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
+        images = find_images(source.path, recursive=source.recursive, cut_suffix=source.cut_suffix)
         names = None if class_names is None else load_class_names(class_names)
         if skip_existing and image.is_dir():
             check_goes_on(out, settings)
+    place = Place(out, layout, source.result_name)
     files: dict[str, Any] = {
         "formats": format_,
         "class_names": names,
@@ -261,7 +273,7 @@ def refine(
         todo = []
         finished = set()
         for each in images:
-            if skip_existing and has_results(each, coarse_maps, out, layout, format_):
+            if skip_existing and has_results(each, coarse_maps, place, format_):
                 report.skipped(each.path)
                 finished.add(each)
             else:
@@ -272,7 +284,7 @@ def refine(
             try:
                 if each.is_of_folder and totals.images == 0:
                     write_manifest(out, settings)
-                directory, stem = place_of(each, out, layout)
+                directory, stem = place.of(each)
                 name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
                 paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)
             except (ValueError, OSError) as error:
@@ -289,7 +301,7 @@ def refine(
         if coco is not None:
             with errors_in_one_line(InvalidRequestError, OSError):
                 save_merged_coco(
-                    coco_parts([each for each in images if each in finished], out, layout), coco
+                    coco_parts([each for each in images if each in finished], place), coco
                 )
         report.finish(out, totals.facts())
 
@@ -310,25 +322,35 @@ def read_palette_option(palette: str) -> Any:
         return read_palette(palette)
 
 
-def place_of(image: ImageFile, out: Path, layout: Layout) -> tuple[Path, str | None]:
-    """The directory of an image's results, and what their names begin with."""
-    if not image.is_of_folder:
-        return out, None
-    return (out, image.name) if layout is Layout.FLAT else (out / image.name, None)
+@dataclass(frozen=True)
+class Place:
+    """Where results go."""
+
+    out: Path
+    layout: Layout
+    name: str
+    """Of a flat result, with {name} for the image's."""
+
+    def of(self, image: ImageFile) -> tuple[Path, str | None]:
+        """The directory of an image's results, and what their names begin with."""
+        if not image.is_of_folder:
+            return self.out, None
+        if self.layout is Layout.FLAT:
+            return self.out, self.name.format(name=image.name)
+        return self.out / image.name, None
 
 
 def has_results(
     image: ImageFile,
     coarse_maps: CoarseMaps,
-    out: Path,
-    layout: Layout,
+    place: Place,
     formats: list[Format] | None,
 ) -> bool:
     """Whether an earlier run wrote all files, and none of what they were made of is newer."""
     from sam_refine_client.files.run_manifest import is_up_to_date
     from sam_refine_client.files.saving import SaveFormat, file_of
 
-    directory, stem = place_of(image, out, layout)
+    directory, stem = place.of(image)
     needed = formats or [Format.LABELS]  # of the usual ones labels.png comes last
     results = [file_of(directory, SaveFormat(each.value), stem) for each in needed]
     try:
@@ -337,11 +359,11 @@ def has_results(
         return False
 
 
-def coco_parts(images: list[ImageFile], out: Path, layout: Layout) -> list[Path]:
+def coco_parts(images: list[ImageFile], place: Place) -> list[Path]:
     """The COCO file of each image."""
     from sam_refine_client.files.saving import SaveFormat, file_of
 
-    places = [place_of(each, out, layout) for each in images]
+    places = [place.of(each) for each in images]
     return [file_of(directory, SaveFormat.COCO_RLE, stem) for directory, stem in places]
 
 

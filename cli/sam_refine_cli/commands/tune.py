@@ -21,7 +21,13 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import CutSuffixOption, RecursiveOption, check_folders
+from sam_refine_cli.options.folders import (
+    CutSuffixOption,
+    DatasetOption,
+    RecursiveOption,
+    check_folders,
+    images_of,
+)
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 
@@ -34,15 +40,6 @@ def tune(
     images: Annotated[
         Path,
         typer.Argument(metavar="IMAGES", help="A folder of JPEG or PNG.", exists=True),
-    ],
-    truth: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR",
-            help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
-            ".npy, or COCO's .json. A folder as with --logits.",
-            rich_help_panel="Input",
-        ),
     ],
     out: Annotated[
         Path,
@@ -63,6 +60,16 @@ def tune(
             rich_help_panel="Input",
         ),
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
+            ".npy, or COCO's .json. A folder as with --logits.",
+            show_default="the label maps of --dataset",
+            rich_help_panel="Input",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +82,7 @@ def tune(
     palette: PaletteOption = None,
     recursive: RecursiveOption = False,
     cut_suffix: CutSuffixOption = "",
+    dataset: DatasetOption = None,
     activation: ActivationOption = None,
     ignore_label: Annotated[
         int | None,
@@ -143,6 +151,10 @@ def tune(
     something failed, 2 for wrong usage.
     """
     with usage_errors():
+        source = images_of(images, recursive, cut_suffix, dataset)
+        truth = truth or source.label_maps
+        if truth is None:
+            raise InvalidRequestError("give --truth (what the labels should be), or --dataset")
         check_folders(images, logits=logits, truth=truth, labels=labels)
         check_has_map(logits, labels, None)
     need_extra("client", "tritonclient", "grpc", "PIL")
@@ -161,15 +173,15 @@ def tune(
         names = None if class_names is None else load_class_names(class_names)
         check_class_names(names)
         samples = find_samples(
-            images,
+            source.path,
             logits,
             truth,
             labels=labels,
             activation=None if activation is None else activation.value,
             palette=None if palette is None else read_palette_option(palette),
             limit=limit,
-            recursive=recursive,
-            cut_suffix=cut_suffix,
+            recursive=source.recursive,
+            cut_suffix=source.cut_suffix,
         )
         names_of_images = [sample.image.name for sample in samples]
         of_group = None if groups is None else load_groups(groups, names_of_images)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 from sam_refine.contract import InvalidRequestError
+
+
+class DatasetName(str, Enum):
+    """The client's `Dataset`."""
+
+    CITYSCAPES = "cityscapes"
+    MMSEGMENTATION = "mmsegmentation"
+
 
 RecursiveOption: TypeAlias = Annotated[
     bool,
@@ -23,6 +33,17 @@ CutSuffixOption: TypeAlias = Annotated[
         metavar="TEXT",
         help="The end of the images' names that what goes with them, and their results, do not "
         "have, such as _leftImg8bit; other images are left out.",
+        show_default=False,
+        rich_help_panel="Input",
+    ),
+]
+DatasetOption: TypeAlias = Annotated[
+    DatasetName | None,
+    typer.Option(
+        "--dataset",
+        help="The folder is the root of a data set that lies as this one: images in leftImg8bit, "
+        "labels in gtFine; or img_dir and ann_dir. Images, label maps and results are found and "
+        "written there.",
         show_default=False,
         rich_help_panel="Input",
     ),
@@ -53,3 +74,34 @@ def check_folders(image: Path, **places: Path | None) -> None:
             raise InvalidRequestError(
                 f"{image} is a folder, so --{name} must be one, too, got the file {place}"
             )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where images are looked for, and where a data set has the label maps that go with them."""
+
+    path: Path
+    recursive: bool
+    cut_suffix: str
+    label_maps: Path | None = None
+    """A pattern; None where no data set is named."""
+    result_name: str = "{name}"
+    """Of a flat result without its ending."""
+
+
+def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName | None) -> Images:
+    """As the options say. Raises `InvalidRequestError` where they say it twice, or it is not so."""
+    if dataset is None:
+        return Images(path, recursive, cut_suffix)
+    from sam_refine_client.inputs.datasets import DATASETS, Dataset
+
+    if recursive or cut_suffix:
+        raise InvalidRequestError("--dataset says what --recursive and --cut-suffix would say")
+    folders = DATASETS[Dataset(dataset.value)]
+    if not (path / folders.images).is_dir():
+        raise InvalidRequestError(
+            f"--dataset {dataset.value}: {path} must have the folder {folders.images}"
+        )
+    return Images(
+        path / folders.images, True, folders.cut_suffix, folders.label_maps(path), folders.labels
+    )
