@@ -85,10 +85,17 @@ def test_flat_labels_of_folders_within_a_folder_made_again_where_something_chang
             for path in (tmp_path / "out").rglob("*")
             if path.is_file()
         )
-        assert written == ["aachen/aachen_1.png", "bochum/bochum_1.png", "sam-refine.json"]
+        assert written == [
+            "aachen/aachen_1.png", "bochum/bochum_1.png", "sam-refine.inputs.jsonl",
+            "sam-refine.json",
+        ]  # fmt: skip
         assert statuses("--skip-existing") == ["skipped", "skipped"]
         later_s = (tmp_path / "out/bochum/bochum_1.png").stat().st_mtime + 1
-        os.utime(tmp_path / "scores/bochum/bochum_1.npy", (later_s, later_s))
+        scores = tmp_path / "scores/bochum/bochum_1.npy"
+        os.utime(scores, (later_s, later_s))
+        assert statuses("--skip-existing") == ["skipped", "skipped"]
+        np.save(scores, coarse_scores()[::-1])
+        os.utime(scores, (1000, 1000))
         assert statuses("--skip-existing") == ["skipped", "ok"]
         other = run(*arguments, "--skip-existing", "--iou-threshold", 0.5)
     assert other.returncode == 1

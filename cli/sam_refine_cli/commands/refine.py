@@ -30,6 +30,7 @@ from sam_refine_cli.report import SKIP_EXISTING, Report
 
 if TYPE_CHECKING:
     from sam_refine_client import RefineClient, RefineResult
+    from sam_refine_client.files.run_manifest import InputRecords
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.images import ImageFile
 
@@ -224,7 +225,7 @@ def refine(
             raise InvalidRequestError("--coco is for a folder; for one image --format coco_rle")
         source = images_of(image, recursive, cut_suffix, dataset)
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client.files.run_manifest import check_goes_on, write_manifest
+    from sam_refine_client.files.run_manifest import InputRecords, check_goes_on, write_manifest
     from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
@@ -260,6 +261,7 @@ def refine(
         names = None if class_names is None else load_class_names(class_names)
         if skip_existing and image.is_dir():
             check_goes_on(out, settings)
+        records = InputRecords(out)
     place = Place(out, layout, source.result_name)
     files: dict[str, Any] = {
         "formats": format_,
@@ -273,7 +275,7 @@ def refine(
         todo = []
         finished = set()
         for each in images:
-            if skip_existing and has_results(each, coarse_maps, place, format_):
+            if skip_existing and has_results(each, coarse_maps, place, format_, records):
                 report.skipped(each.path)
                 finished.add(each)
             else:
@@ -287,6 +289,8 @@ def refine(
                 directory, stem = place.of(each)
                 name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
                 paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)
+                if each.is_of_folder:
+                    records.add(each.name, coarse_maps.files(each))
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue
@@ -345,16 +349,16 @@ def has_results(
     coarse_maps: CoarseMaps,
     place: Place,
     formats: list[Format] | None,
+    records: InputRecords,
 ) -> bool:
-    """Whether an earlier run wrote all files, and none of what they were made of is newer."""
-    from sam_refine_client.files.run_manifest import is_up_to_date
+    """Whether an earlier run wrote all files, of inputs that are as they were."""
     from sam_refine_client.files.saving import SaveFormat, file_of
 
     directory, stem = place.of(image)
     needed = formats or [Format.LABELS]  # of the usual ones labels.png comes last
     results = [file_of(directory, SaveFormat(each.value), stem) for each in needed]
     try:
-        return is_up_to_date(results, coarse_maps.files(image))
+        return records.is_up_to_date(image.name, results, coarse_maps.files(image))
     except InvalidRequestError:  # said when its turn comes
         return False
 

@@ -8,9 +8,10 @@ import pytest
 
 from sam_refine_client import InvalidRequestError
 from sam_refine_client.files.run_manifest import (
+    INPUTS_NAME,
     MANIFEST_NAME,
+    InputRecords,
     check_goes_on,
-    is_up_to_date,
     write_manifest,
 )
 
@@ -46,14 +47,64 @@ def test_manifest_that_is_damaged_is_refused(tmp_path):
         check_goes_on(tmp_path, SETTINGS)
 
 
-def test_results_must_be_there_and_newer_than_what_they_were_made_of(tmp_path):
-    image, labels = tmp_path / "image", tmp_path / "labels"
-    image.touch()
-    assert not is_up_to_date([labels], [image])
-    labels.touch()
-    os.utime(image, (1000, 1000))
-    os.utime(labels, (1000, 1000))
-    assert is_up_to_date([labels], [image])
+@pytest.fixture
+def files(tmp_path):
+    """An image, its scores, and what was made of them, all of one time."""
+    paths = [tmp_path / name for name in ("a.jpg", "a.npy", "a.png")]
+    for path in paths:
+        path.write_text("before")
+        os.utime(path, (1000, 1000))
+    return paths
+
+
+def recorded(folder, files):
+    InputRecords(folder).add("x/a", files[:2])
+    return InputRecords(folder)
+
+
+def test_results_without_a_record_must_be_newer_than_what_they_were_made_of(tmp_path, files):
+    image, scores, result = files
+    records = InputRecords(tmp_path)
+    assert records.is_up_to_date("x/a", [result], [image, scores])
     os.utime(image, (1001, 1001))
-    assert not is_up_to_date([labels], [image])
-    assert not is_up_to_date([labels], [tmp_path / "missing"])
+    assert not records.is_up_to_date("x/a", [result], [image, scores])
+    assert not records.is_up_to_date("x/a", [result], [tmp_path / "missing"])
+    assert not records.is_up_to_date("x/a", [tmp_path / "missing"], [scores])
+
+
+def test_inputs_that_were_touched_are_the_same_and_older_ones_with_other_bytes_are_not(
+    tmp_path, files
+):
+    image, scores, result = files
+    records = recorded(tmp_path, files)
+    os.utime(image, (2000, 2000))
+    assert records.is_up_to_date("x/a", [result], [image, scores])
+    scores.write_text("behind")  # as long as before
+    os.utime(scores, (500, 500))
+    assert not records.is_up_to_date("x/a", [result], [image, scores])
+
+
+def test_other_inputs_than_those_of_the_record_are_not_the_same(tmp_path, files):
+    image, scores, result = files
+    records = recorded(tmp_path, files)
+    assert not records.is_up_to_date("x/a", [result], [image])
+    assert not records.is_up_to_date("x/a", [result], [scores, image])
+    assert not records.is_up_to_date("x/a", [tmp_path / "missing"], [image, scores])
+
+
+def test_record_is_written_once_and_the_last_one_counts(tmp_path, files):
+    recorded(tmp_path, files)
+    size = (tmp_path / INPUTS_NAME).stat().st_size
+    recorded(tmp_path, files)
+    assert (tmp_path / INPUTS_NAME).stat().st_size == size
+    files[1].write_text("longer than before")
+    recorded(tmp_path, files)
+    assert InputRecords(tmp_path).is_up_to_date("x/a", files[2:], files[:2])
+
+
+@pytest.mark.parametrize("rest", [b'{"image": "x/b", "fil', b"[]", b'{"image": 1}', b"\xff"])
+def test_line_that_was_cut_short_counts_for_nothing_and_the_next_one_does(tmp_path, files, rest):
+    (tmp_path / INPUTS_NAME).write_bytes(rest)
+    records = recorded(tmp_path, files)
+    os.utime(files[0], (2000, 2000))
+    assert records.is_up_to_date("x/a", files[2:], files[:2])
