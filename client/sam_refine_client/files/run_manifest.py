@@ -49,7 +49,7 @@ def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
 
 
 class InputRecords:
-    """The files that each image's results were made of: a line for an image, in the results' folder.
+    """The files that each image's results were made of: a line for an image, beside the results.
 
     A file whose size and time are as they were is the same; else its SHA-256 decides. Of an image
     without a line, such as one of an earlier version, times alone decide.
