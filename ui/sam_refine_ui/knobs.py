@@ -24,7 +24,9 @@ def component(knob: OptionRow) -> gr.components.Component:
     if knob.kind is bool:
         return gr.Checkbox(default, label=label, info=info)
     if knob.range is None:
-        choices = [choice.value for choice in knob.choices]
+        choices = [(in_words(choice.value), choice.value) for choice in knob.choices]
+        for words, value in choices:
+            info = info.replace(value, words)
         return gr.Radio(choices, value=default.value, label=label, info=info)
     low, high = knob.range
     step = 1 if knob.kind is int else 0.01
@@ -34,6 +36,11 @@ def component(knob: OptionRow) -> gr.components.Component:
     return gr.Number(
         default, minimum=low, maximum=high, precision=precision, label=label, info=info
     )
+
+
+def in_words(identifier: str) -> str:
+    """As people read it: "keep coarse" for keep_coarse."""
+    return identifier.replace("_", " ")
 
 
 def preset_choice() -> gr.Radio:
