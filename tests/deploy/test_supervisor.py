@@ -146,13 +146,24 @@ def test_process_that_dies_or_stops_while_it_is_loaded_anew(tiny_repository, log
         answers(service)
 
 
+def test_server_that_starts_again_is_not_given_up_however_often_it_is_killed(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        restarts = 'sam_refine_server_restarts_total{cause="ended"}'
+        for count in range(1, 7):
+            os.kill(service.server, signal.SIGKILL)
+            wait_until(lambda count=count: service.metric(restarts) == count)
+            wait_until(service.is_ready)
+        answers(service)
+    assert log.read_text().count("starting anew in 0 s") == 6
+
+
 def test_server_that_does_not_start_again_is_given_up(tiny_repository, log):
     with supervised(tiny_repository, log) as service:
         (tiny_repository / STAND_IN / "1" / "model.onnx").write_bytes(b"damaged")
         os.kill(service.server, signal.SIGKILL)
         assert service.process.wait() == 1
     last = [line for line in log.read_text().splitlines() if "ServeError" in line][-1]
-    assert "gave up after 5 restarts in a row: tritonserver did not start" in last
+    assert "gave up after 5 starts in a row: tritonserver did not start" in last
 
 
 def test_health_port_that_is_taken_names_it(tiny_repository, ports):
@@ -362,6 +373,10 @@ def test_model_whose_file_has_such_a_name_is_refused(tiny_repository, log, tmp_p
 
 def test_state_is_json(tiny_repository, log):
     with supervised(tiny_repository, log) as service:
-        assert json.loads(service.ask("/ready")[1]) == {"ready": True, "reasons": []}
+        assert json.loads(service.ask("/ready")[1]) == {
+            "ready": True,
+            "reasons": [],
+            "warnings": [],
+        }
         assert json.loads(service.ask("/live")[1]) == {"live": True}
         assert service.ask("/")[0] == 404

@@ -7,7 +7,7 @@ What is seen, and what is done about it, the cheapest first:
     a stub has ended           its model is loaded anew; the others go on
     that does not help         the server is started anew
     tritonserver is silent     likewise
-    tritonserver has ended     likewise, with growing pauses, a bounded number of times
+    tritonserver has ended     likewise, a bounded number of times; after failed starts with pauses
     after 50 reloads           likewise, when requests in flight are answered
 """
 
@@ -38,11 +38,14 @@ from sam_refine_deploy.supervisor.watch import Cause, Watch
 logger = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.1
-_MOST_RESTARTS: Final = 5
+_MOST_FAILED_STARTS: Final = 5
 """In a row: what fails so often does not heal by itself."""
+_MOST_SHORT_LIVES: Final = 20
+"""Likewise of servers that became ready, and ended before they were steady."""
 _STEADY_S: Final = 60.0
 """A server that was up for so long counts as healed."""
-_LONGEST_PAUSE_S: Final = 8.0
+_FIRST_PAUSE_S: Final = 0.5
+"""After a start that failed, doubled after each more; after a server that was ready, none."""
 _MOST_RELOADS: Final = 50
 """Of one server: each may leave a little memory behind in Triton."""
 _STILL_S: Final = 5.0
@@ -105,7 +108,7 @@ class _Supervisor:
         self._status, self._ended = status, ended
 
     def run(self, on_ready: Callable[[Server], None]) -> int:
-        restarts = 0
+        failed_starts = short_lives = 0
         while True:
             server = Server(self._options, cancelled=self._ended)
             up_s = None
@@ -126,12 +129,19 @@ class _Supervisor:
                 if on_ready is not _said_already:
                     raise  # the first start: nothing was well before
                 reason = error
-            if up_s is not None and time.monotonic() - up_s >= _STEADY_S:
-                restarts = 0
-            restarts += 1
-            if restarts > _MOST_RESTARTS:
-                raise ServeError(f"gave up after {_MOST_RESTARTS} restarts in a row: {reason}")
-            pause_s = 0.0 if restarts == 1 else min(2.0 ** (restarts - 2), _LONGEST_PAUSE_S)
+            if up_s is None:
+                failed_starts += 1
+            else:
+                failed_starts = 0
+                short_lives = short_lives + 1 if time.monotonic() - up_s < _STEADY_S else 0
+            if failed_starts >= _MOST_FAILED_STARTS:
+                raise ServeError(f"gave up after {failed_starts} starts in a row: {reason}")
+            if short_lives >= _MOST_SHORT_LIVES:
+                raise ServeError(
+                    f"gave up after {short_lives} starts of which none lasted {_STEADY_S:g} s: "
+                    f"{reason}"
+                )
+            pause_s = _FIRST_PAUSE_S * 2 ** (failed_starts - 1) if failed_starts else 0.0
             self._status.set("the server is started anew")
             logger.warning("starting anew in %g s: %s", pause_s, reason)
             if self._ended.wait(pause_s):

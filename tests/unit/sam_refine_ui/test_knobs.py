@@ -59,7 +59,7 @@ def test_component_of_a_number_has_the_range_of_the_contract(option, kind):
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
 def test_component_says_what_its_option_does(knob):
-    made = component(knob)
+    made: Any = component(knob)
     assert made.label == knob.label
     assert made.info.replace(" ", "_") == knob.full_help.replace(" ", "_")
     assert "_" not in made.info
