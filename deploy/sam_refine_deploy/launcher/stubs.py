@@ -17,8 +17,8 @@ import psutil
 STUB_PROGRAM: Final = "triton_python_backend_stub"
 UNKNOWN_MODEL: Final = "a model"
 """Of a process that died before anybody could ask it for its name."""
-_UNNOTICED_S: Final = 1.5
-"""A stub that Triton itself has ended is waited for within milliseconds."""
+_UNNOTICED_S: Final = 3.0
+"""A stub that Triton itself has ended is waited for within milliseconds, on a busy machine too."""
 
 
 class ProcessState(Enum):
