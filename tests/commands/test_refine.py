@@ -285,7 +285,11 @@ def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, ima
     )
     assert f"{images / 'images/c.png'}: {images / 'scores'} must have c.npy" in done.stderr
     assert done.stderr.splitlines()[-1] == "sam-refine: 2 of 3 images failed"
-    assert {path.name for path in (images / "out").iterdir()} == {"a", "sam-refine.json"}
+    assert {path.name for path in (images / "out").iterdir()} == {
+        "a",
+        "sam-refine.inputs.jsonl",
+        "sam-refine.json",
+    }
     assert {path.name for path in (images / "out/a").iterdir()} == FILES
 
     np.save(images / "scores/c.npy", coarse_scores())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from support.cases import DEMO_DATA
 from support.command_line import run
@@ -31,10 +32,17 @@ def directory(tmp_path):
         shutil.copyfile(DEMO_DATA / "coarse_scores.npy", tmp_path / scores)
     for name in ("street", "yard"):
         np.save(tmp_path / f"truth/{name}.npy", np.zeros((400, 600), np.uint8))
-    for folder in ("leftImg8bit", "scores"):
-        (tmp_path / folder / "aachen").mkdir(parents=True)
-    shutil.copy(DEMO_DATA / "photo.jpg", tmp_path / "leftImg8bit/aachen/a_leftImg8bit.jpg")
+    truth = tmp_path / "cityscapes/gtFine/aachen/a_gtFine_labelTrainIds.png"
+    for image in (
+        tmp_path / "photos/aachen/a_rgb.jpg",
+        tmp_path / "cityscapes/leftImg8bit/aachen/a_leftImg8bit.jpg",
+    ):
+        image.parent.mkdir(parents=True)
+        shutil.copy(DEMO_DATA / "photo.jpg", image)
+    for file in (truth, tmp_path / "scores/aachen/a.npy"):
+        file.parent.mkdir(parents=True)
     shutil.copy(DEMO_DATA / "coarse_scores.npy", tmp_path / "scores/aachen/a.npy")
+    Image.fromarray(np.zeros((400, 600), np.uint8)).save(truth)
     return tmp_path
 
 
@@ -45,7 +53,7 @@ def test_commands_run_and_json_has_the_keys_of_the_table(server, directory):
         for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
         for line in block.splitlines()
     ]
-    assert len(lines) == 10
+    assert len(lines) == 12
     printed = {}
     for command, *arguments in lines:
         assert command == "sam-refine"
@@ -58,6 +66,8 @@ def test_commands_run_and_json_has_the_keys_of_the_table(server, directory):
         printed[tuple(arguments)] = done.stdout
     assert {path.name for path in (directory / "refined").iterdir()} >= {"labels.png", "street"}
     assert [path.name for path in (directory / "refined/aachen").iterdir()] == ["a.png"]
+    (pseudo,) = (directory / "pseudo/gtFine/aachen").iterdir()
+    assert pseudo.name == "a_gtFine_labelTrainIds.png"
 
     rows = re.findall(r"^\| (`\w+`.*?) \|", PAGE, re.MULTILINE)
     keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}

@@ -265,7 +265,7 @@ def test_rules_are_the_file_s_but_those_switched_off_with_links_to_the_runbook()
     groups = render(values)["PrometheusRule", ""]["spec"]["groups"]
     rules = {rule["alert"]: rule for group in groups for rule in group["rules"]}
     assert "SamRefineSlow" not in rules
-    assert len(rules) == 14
+    assert len(rules) == 15
     for name, rule in rules.items():
         url = rule["annotations"]["runbook_url"]
         assert url == f"https://wiki.example/runbook#{name.lower()}"
