@@ -58,10 +58,10 @@ soak: $(VENV)/.installed-bench  ## Kill a server under load; ARGS="--minutes 10"
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.soak $(ARGS)
 
 gpu-check: $(VENV)/.installed-bench $(VENV)-gpu/.installed  ## On a machine with a GPU: its answers against the CPU's
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu check $(ARGS)
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu check --python $(VENV)-gpu/bin/python $(ARGS)
 
 gpu-place: $(VENV)/.installed-bench $(VENV)-gpu/.installed build/model_repository/model_card.json  ## Which nodes have CUDA kernels; needs no GPU
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu place \
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu place --python $(VENV)-gpu/bin/python \
 		build/model_repository/sam_image_encoder/1/model.onnx \
 		build/model_repository/sam_mask_decoder/1/model.onnx
 

@@ -134,11 +134,13 @@ def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
     [
         ((), "must have the folder leftImg8bit"),
         (("--recursive",), "--dataset says what --recursive and --cut-suffix would say"),
+        (("--dataset", "mmsegmentation", "--out", "."), "--out must be another folder than the da"),
     ],
 )
 def test_data_set_that_is_none_is_wrong_usage(tmp_path, more, said):
+    (tmp_path / "img_dir").mkdir()
     arguments = ["refine", tmp_path, "--dataset", "cityscapes", "--logits", tmp_path]
-    done = run(*arguments, "--out", tmp_path / "out", *more)
+    done = run(*arguments, "--out", tmp_path / "out", *more, cwd=tmp_path)
     assert done.returncode == 2
     assert said in one_line(done.stderr)
 

@@ -163,7 +163,7 @@ def test_server_that_does_not_start_again_is_given_up(tiny_repository, log):
         os.kill(service.server, signal.SIGKILL)
         assert service.process.wait() == 1
     last = [line for line in log.read_text().splitlines() if "ServeError" in line][-1]
-    assert "gave up after 5 starts in a row: tritonserver did not start" in last
+    assert "gave up after 5 failed starts in a row: tritonserver did not start" in last
 
 
 def test_health_port_that_is_taken_names_it(tiny_repository, ports):

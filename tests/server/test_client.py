@@ -366,6 +366,7 @@ def test_local_without_an_export_says_what_makes_one(tmp_path):
 
 
 def test_local_beside_an_idle_gpu_is_not_healthy(repository, monkeypatch):
+    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
     with RefineClient.local(repository) as client:
         assert client.health().is_healthy
         monkeypatch.setattr(gpu, "has_gpu", lambda: True)

@@ -51,7 +51,7 @@ def check_gpu(
     output: Annotated[Path, typer.Option(help="The report.")] = ROOT / "build/gpu_check.json",
 ) -> None:
     """Export, serve on the GPU, and hold its answers against the CPU's; write a report."""
-    from sam_refine_benchmarks.gpu.check import SCENES, GpuCheckError, check, export
+    from sam_refine_benchmarks.gpu.check import SCENES, GpuCheckError, check, export, is_near
 
     report: dict[str, object] = {"machine": describe()}
     is_well = True
@@ -67,6 +67,7 @@ def check_gpu(
             report[name] = found
             is_well = is_well and not found["warnings"]
             for scene in found["scenes"]:
+                is_well = is_well and is_near(scene, precision)
                 typer.echo(
                     f"{name} {scene['size']}: "
                     f"{scene['pixels_equal']:.2%} of the pixels equal, embedding off by "

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +30,11 @@ from sam_refine_export import Device, ExportOptions, Model, Precision, export_re
 
 SCENES: Final = (CAMVID, CITYSCAPES)
 NETWORKS: Final = ("sam_image_encoder", "sam_mask_decoder")
+
+
+LEAST_PIXELS_EQUAL: Final = {Precision.FP32: 0.999, Precision.FP16: 0.98}
+LARGEST_EMBEDDING_DIFFERENCE: Final = {Precision.FP32: 1e-3, Precision.FP16: 2e-2}
+"""As the export allows half precision; in full, what another order of additions makes."""
 
 
 class GpuCheckError(Exception):
@@ -50,6 +55,14 @@ class Agreement:
     cpu_ms: float
     """Median of requests on images that the server has not seen."""
     gpu_ms: float
+
+
+def is_near(scene: Mapping[str, Any], precision: Precision) -> bool:
+    """Whether a scene's `Agreement` is what a precision allows; what is not a number is not."""
+    return bool(
+        scene["pixels_equal"] >= LEAST_PIXELS_EQUAL[precision]
+        and scene["embedding_difference"] <= LARGEST_EMBEDDING_DIFFERENCE[precision]
+    )
 
 
 def export(directory: Path, checkpoint: Path | None, precision: Precision, device: Device) -> Path:

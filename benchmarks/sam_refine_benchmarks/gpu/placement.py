@@ -48,15 +48,10 @@ class Placement:
     """Nodes that run on the GPU, copies included."""
     on_host: Counter[str] = field(default_factory=Counter)
     """Nodes that do not, by operator."""
-    sent_back: int = 0
-    """Nodes on the host that have a CUDA kernel: ONNX Runtime counts sizes faster there."""
+    without_kernel: int = 0
+    """Nodes on the host that were not sent there to count sizes faster: CUDA has no kernel."""
     copies: list[tuple[str, str]] = field(default_factory=list)
     """Copies between host and device within the graph: direction, and the tensor."""
-
-    @property
-    def without_kernel(self) -> int:
-        """Nodes that run on the host because there is no CUDA kernel for them."""
-        return self.on_host.total() - self.sent_back
 
 
 def placement(graph: Path, python: Path) -> Placement:
@@ -79,6 +74,7 @@ def placement(graph: Path, python: Path) -> Placement:
 def read(log: Iterable[str]) -> Placement:
     """From the lines of a session at log level 0."""
     found = Placement()
+    sent_back: Counter[str] = Counter()
     provider = ""
     for line in log:
         if match := _PLACED.search(line):
@@ -87,10 +83,14 @@ def read(log: Iterable[str]) -> Placement:
                 found.on_gpu = int(match[2])
         elif provider == HOST and (match := _NODE.search(line)):
             found.on_host[match[1]] += 1
+            if sent_back[match[2]] > 0:
+                sent_back[match[2]] -= 1
+            else:
+                found.without_kernel += 1
         elif match := _COPY.search(line):
             found.copies.append((match[1], match[2]))
-        elif _SENT_BACK.search(line):
-            found.sent_back += 1
+        elif match := _SENT_BACK.search(line):
+            sent_back[match[1]] += 1
     return found
 
 

@@ -161,8 +161,8 @@ def refine(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Leave images alone whose results are there and newer than their files: go on "
-            "where a run was stopped, with the same options.",
+            help="Leave images alone whose results are there, made of the files as they are: go "
+            "on where a run was stopped, with the same options.",
             rich_help_panel="Output",
         ),
     ] = False,
@@ -224,6 +224,10 @@ def refine(
         if coco is not None and not image.is_dir():
             raise InvalidRequestError("--coco is for a folder; for one image --format coco_rle")
         source = images_of(image, recursive, cut_suffix, dataset)
+        if dataset is not None and out.resolve() == image.resolve():
+            raise InvalidRequestError(
+                "--out must be another folder than the data set, whose label maps it would replace"
+            )
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client.files.run_manifest import InputRecords, check_goes_on, write_manifest
     from sam_refine_client.files.saving import save_merged_coco
@@ -261,7 +265,7 @@ def refine(
         names = None if class_names is None else load_class_names(class_names)
         if skip_existing and image.is_dir():
             check_goes_on(out, settings)
-        records = InputRecords(out)
+        records = InputRecords(out, settings)
     place = Place(out, layout, source.result_name)
     files: dict[str, Any] = {
         "formats": format_,
@@ -282,7 +286,7 @@ def refine(
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
         at_a_time = concurrency or (1 if connection.local else 4)
-        for each, result in refined(client, todo, coarse_maps, request, at_a_time, report):
+        for each, result in refined(client, todo, coarse_maps, request, at_a_time, report, records):
             try:
                 if each.is_of_folder and totals.images == 0:
                     write_manifest(out, settings)
@@ -290,7 +294,7 @@ def refine(
                 name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
                 paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)
                 if each.is_of_folder:
-                    records.add(each.name, coarse_maps.files(each))
+                    records.done(each.name)
             except (ValueError, OSError) as error:
                 report.failed(each.path, error)
                 continue
@@ -384,6 +388,7 @@ def refined(
     request: dict[str, Any],
     concurrency: int,
     report: Report,
+    records: InputRecords,
 ) -> Iterator[tuple[ImageFile, RefineResult]]:
     """The results of the images that have one, in order; the others are reported."""
     from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
@@ -393,6 +398,8 @@ def refined(
     def jobs() -> Iterator[dict[str, Any]]:
         for image in images:
             try:
+                if image.is_of_folder:
+                    records.read(image.name, coarse_maps.files(image))
                 job = coarse_maps.job(image)
             except (InvalidRequestError, OSError) as error:
                 report.failed(image.path, error)

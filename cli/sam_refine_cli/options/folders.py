@@ -42,8 +42,7 @@ DatasetOption: TypeAlias = Annotated[
     typer.Option(
         "--dataset",
         help="The folder is the root of a data set that lies as this one: images in leftImg8bit, "
-        "labels in gtFine; or img_dir and ann_dir. Images, label maps and results are found and "
-        "written there.",
+        "labels in gtFine; or img_dir and ann_dir. Results lie so, too, below --out.",
         show_default=False,
         rich_help_panel="Input",
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -51,17 +53,19 @@ def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
 class InputRecords:
     """The files that each image's results were made of: a line for an image, beside the results.
 
-    A file whose size and time are as they were is the same; else its SHA-256 decides. Of an image
-    without a line, such as one of an earlier version, times alone decide.
+    A file whose place, size and time are as they were is the same; else its SHA-256 decides. Of an
+    image without a line, such as one of an earlier version, times alone decide.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
         """Read what earlier runs have written; a line that was cut short counts for nothing.
 
-        Raises `OSError`.
+        `settings` are the manifest's: results of others are not up to date. Raises `OSError`.
         """
         self._path = directory / INPUTS_NAME
-        self._files: dict[str, list[dict[str, Any]]] = {}
+        self._settings = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self._records: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, list[dict[str, Any]]] = {}
         try:
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -69,7 +73,8 @@ class InputRecords:
         for line in lines:
             try:
                 record = json.loads(line)
-                self._files[record["image"]] = [dict(file) for file in record["files"]]
+                record["files"] = [dict(file) for file in record["files"]]
+                self._records[record["image"]] = record
             except (ValueError, KeyError, TypeError):
                 continue
 
@@ -77,41 +82,57 @@ class InputRecords:
         """Whether all results of an image are there, made of these inputs as they are now."""
         try:
             oldest_ns = min(path.stat().st_mtime_ns for path in results)
-            before = self._files.get(image)
-            if before is None:
+            record = self._records.get(image)
+            if record is None:
                 return all(path.stat().st_mtime_ns <= oldest_ns for path in inputs)
-            return len(before) == len(inputs) and all(map(_is_same, inputs, before))
+            before, now = record["files"], [_described(path, record["files"]) for path in inputs]
         except OSError:
             return False
+        if record.get("settings") != self._settings or _digests(before) != _digests(now):
+            return False
+        if before != now:  # touched or moved: not to be read again the next time
+            with suppress(OSError):
+                self._write(image, now)
+        return True
 
-    def add(self, image: str, inputs: Sequence[Path]) -> None:
-        """Say that an image's results were made of these just now. Raises `OSError`."""
-        files = [_described(path) for path in inputs]
-        if self._files.get(image) == files:
-            return
-        self._files[image] = files
-        line = json.dumps({"image": image, "files": files})
+    def read(self, image: str, inputs: Sequence[Path]) -> None:
+        """Note what an image's results are about to be made of. Raises `OSError`."""
+        self._read[image] = [_described(path) for path in inputs]
+
+    def done(self, image: str) -> None:
+        """Say that its results are there, made of what was noted. Raises `OSError`."""
+        self._write(image, self._read.pop(image))
+
+    def _write(self, image: str, files: list[dict[str, Any]]) -> None:
+        record = {"image": image, "settings": self._settings, "files": files}
+        self._records[image] = record
         with self._path.open("ab") as file:
-            file.write(f"\n{line}\n".encode())  # the last line may have been cut short
+            file.write(f"\n{json.dumps(record)}\n".encode())  # the last line may be cut short
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _described(path: Path, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Place, size, time and SHA-256; the latter is that of `before` where the rest is the same."""
     status = path.stat()
+    found: dict[str, Any] = {
+        "path": str(path.resolve()),
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
+    for other in before:
+        if {**other, **found} == other and "sha256" in other:
+            return dict(other)
+    return {**found, "sha256": _digest(path, status.st_size, status.st_mtime_ns)}
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, size_bytes: int, mtime_ns: int) -> str:
+    """SHA-256 of a file, which may be the same for many images: of COCO, for one."""
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-    return {
-        "name": path.name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256": digest.hexdigest(),
-    }
+    return digest.hexdigest()
 
 
-def _is_same(path: Path, before: Mapping[str, Any]) -> bool:
-    status = path.stat()
-    if (path.name, status.st_size) != (before.get("name"), before.get("bytes")):
-        return False
-    is_untouched = status.st_mtime_ns == before.get("mtime_ns")
-    return is_untouched or _described(path)["sha256"] == before.get("sha256")
+def _digests(files: Sequence[Mapping[str, Any]]) -> list[Any]:
+    return [file.get("sha256") for file in files]

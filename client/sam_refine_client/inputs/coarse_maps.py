@@ -35,13 +35,12 @@ class CoarseMaps:
     def files(self, image: ImageFile) -> list[Path]:
         """The image, and what goes with it. Raises `InvalidRequestError`."""
         files = [image.path] if self.embedding is None else []
-        for place, suffixes in (
-            (self.logits, SCORE_SUFFIXES),
-            (self.embedding, (".npz",)),
-            (self.labels, LABEL_SUFFIXES),
-        ):
-            if place is not None and not (place is self.labels and _has_class_folders(place)):
-                files.append(image.companion(place, suffixes))
+        if self.logits is not None:
+            files.append(image.companion(self.logits, SCORE_SUFFIXES))
+        if self.embedding is not None:
+            files.append(image.companion(self.embedding, (".npz",)))
+        if self.labels is not None:
+            files += _label_files(image, self.labels)
         return files
 
     def job(self, image: ImageFile) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def labels_of(image: ImageFile, place: Path) -> LabelsLike:
 
     In a folder of folders, one for each class, they are masks. Raises `InvalidRequestError`.
     """
-    if _has_class_folders(place) and not image.folder:
+    if _has_masks(image, place):
         return _masks_of(image, _inside(place))
     path = image.companion(place, LABEL_SUFFIXES)
     if path.suffix.lower() != ".json":
@@ -77,6 +76,17 @@ def labels_of(image: ImageFile, place: Path) -> LabelsLike:
             "refine each folder by itself"
         )
     return dataset_of(path, image.path.name)
+
+
+def _label_files(image: ImageFile, place: Path) -> list[Path]:
+    if not _has_masks(image, place):
+        return [image.companion(place, LABEL_SUFFIXES)]
+    return [mask for mask in _masks_of(image, _inside(place)).values() if mask is not None]
+
+
+def _has_masks(image: ImageFile, place: Path) -> bool:
+    """Whether folders within a folder are of classes, and not the image's own."""
+    return _has_class_folders(place) and not image.folder
 
 
 def _inside(place: Path) -> list[Path]:

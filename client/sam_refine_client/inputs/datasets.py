@@ -28,7 +28,7 @@ class DatasetFolders:
 
     def label_maps(self, root: Path) -> Path:
         """The pattern of all label maps, for `ImageFile.companion`."""
-        return root / f"{self.labels}.png"
+        return Path(str(root).replace("{", "{{").replace("}", "}}")) / f"{self.labels}.png"
 
 
 DATASETS: Final[dict[Dataset, DatasetFolders]] = {

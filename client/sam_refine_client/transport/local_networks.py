@@ -24,7 +24,13 @@ from sam_refine.contract import (
     ModelSpec,
     Tensors,
 )
-from sam_refine.contract.serving.gpu import CUDA, GPU_PROVIDERS, has_gpu, why_not_on_gpu
+from sam_refine.contract.serving.gpu import (
+    CUDA,
+    GPU_PROVIDERS,
+    has_gpu,
+    load_cuda_libraries,
+    why_not_on_gpu,
+)
 from sam_refine.numerics.arrays import Float32, UInt8
 
 CPU: Final = "CPUExecutionProvider"
@@ -166,5 +172,5 @@ def _session(graph: Path, providers: Sequence[str]) -> ort.InferenceSession:
     if not has_gpu():
         chosen = [name for name in chosen if name not in GPU_PROVIDERS]
     if CUDA in chosen:
-        ort.preload_dlls()  # its libraries, where they were installed as packages
+        load_cuda_libraries(ort)
     return ort.InferenceSession(graph, options, providers=chosen)

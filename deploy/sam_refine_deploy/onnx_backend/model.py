@@ -13,7 +13,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from sam_refine.contract.serving.gpu import GPU_PROVIDERS, why_not_on_gpu
+from sam_refine.contract.serving.gpu import (
+    GPU_PROVIDERS,
+    load_cuda_libraries,
+    why_not_on_gpu,
+)
 from sam_refine_deploy.onnx_backend.options import (
     LoadError,
     execution_providers,
@@ -182,7 +186,7 @@ def _session(file: Path, options: ort.SessionOptions, providers: Any) -> ort.Inf
     if not file.is_file():
         raise LoadError(f"{file.name} is missing")
     if any(name in GPU_PROVIDERS for name, _ in providers):
-        ort.preload_dlls()  # CUDA's libraries, where they were installed as packages
+        load_cuda_libraries(ort)
     try:
         return ort.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base class

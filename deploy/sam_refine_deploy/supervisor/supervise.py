@@ -135,7 +135,7 @@ class _Supervisor:
                 failed_starts = 0
                 short_lives = short_lives + 1 if time.monotonic() - up_s < _STEADY_S else 0
             if failed_starts >= _MOST_FAILED_STARTS:
-                raise ServeError(f"gave up after {failed_starts} starts in a row: {reason}")
+                raise ServeError(f"gave up after {failed_starts} failed starts in a row: {reason}")
             if short_lives >= _MOST_SHORT_LIVES:
                 raise ServeError(
                     f"gave up after {short_lives} starts of which none lasted {_STEADY_S:g} s: "
@@ -143,6 +143,7 @@ class _Supervisor:
                 )
             pause_s = _FIRST_PAUSE_S * 2 ** (failed_starts - 1) if failed_starts else 0.0
             self._status.set("the server is started anew")
+            self._status.warn(())
             logger.warning("starting anew in %g s: %s", pause_s, reason)
             if self._ended.wait(pause_s):
                 return 1

@@ -7,19 +7,37 @@ of two that are installed the one that came last is imported.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Collection
+from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 CUDA: Final = "CUDAExecutionProvider"
 GPU_PROVIDERS: Final = frozenset({CUDA, "TensorrtExecutionProvider"})
 _INSTALL: Final = "pip install 'sam-refine[gpu]' in an environment of its own"
 
 
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether this process sees an NVIDIA GPU: its device file, or that of Linux on Windows."""
-    return any(devices.glob("nvidia[0-9]*")) or (devices / "dxg").exists()
+def has_gpu(root: Path = Path("/")) -> bool:
+    """Whether this process sees an NVIDIA GPU, by device file or, in Linux on Windows, by driver.
+
+    One that `CUDA_VISIBLE_DEVICES` hides is not there. `root` is for tests.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    windows = root / "dev/dxg", root / "usr/lib/wsl/lib/libcuda.so.1"
+    return any((root / "dev").glob("nvidia[0-9]*")) or all(path.exists() for path in windows)
+
+
+def load_cuda_libraries(onnxruntime: Any) -> None:
+    """Let the module onnxruntime find CUDA's libraries where they were installed as packages.
+
+    What it prints about those that are not there goes to stderr. Releases before 1.21 cannot.
+    """
+    with redirect_stdout(sys.stderr):
+        getattr(onnxruntime, "preload_dlls", lambda: None)()
 
 
 def why_not_on_gpu(

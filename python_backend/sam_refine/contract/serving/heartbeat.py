@@ -41,6 +41,7 @@ class Heartbeat:
             return
         try:
             self._path = directory / INSTANCES / str(os.getpid())
+            _warning_file(directory, os.getpid()).unlink(missing_ok=True)
             if warning is not None:
                 _warning_file(directory, os.getpid()).write_text(warning, encoding="utf-8")
             self._path.write_bytes(bytes(_LAYOUT.size))
@@ -99,7 +100,8 @@ def read_beat(directory: Path, process_id: int) -> Beat | None:
 def read_warning(directory: Path, process_id: int) -> str | None:
     """What an instance has said of itself; None where it has nothing to say."""
     try:
-        return _warning_file(directory, process_id).read_text(encoding="utf-8")
+        file = _warning_file(directory, process_id)
+        return file.read_text(encoding="utf-8", errors="replace") or None
     except OSError:
         return None
 

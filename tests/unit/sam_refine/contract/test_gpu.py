@@ -11,16 +11,33 @@ BOTH = [gpu.CUDA, "CPUExecutionProvider"]
     ("files", "is_here"),
     [
         ([], False),
-        (["nvidia0"], True),
-        (["nvidia3"], True),
-        (["dxg"], True),
-        (["nvidiactl"], False),
+        (["dev/nvidia0"], True),
+        (["dev/nvidia3"], True),
+        (["dev/nvidiactl"], False),
+        (["dev/dxg"], False),
+        (["dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"], True),
     ],
 )
-def test_gpu_is_seen_by_its_device_file(tmp_path, files, is_here):
+def test_gpu_is_seen_by_its_device_file(tmp_path, monkeypatch, files, is_here):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert gpu.has_gpu(tmp_path) is is_here
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not gpu.has_gpu(tmp_path)
+
+
+def test_what_onnxruntime_prints_of_cuda_is_no_output(capsys):
+    class Talkative:
+        @staticmethod
+        def preload_dlls():
+            print("Failed to load libcudnn.so.9")
+
+    gpu.load_cuda_libraries(Talkative)
+    gpu.load_cuda_libraries(object())  # a release that cannot
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "Failed to load libcudnn.so.9\n")
 
 
 @pytest.mark.parametrize("used", [BOTH, ["TensorrtExecutionProvider", "CPUExecutionProvider"]])

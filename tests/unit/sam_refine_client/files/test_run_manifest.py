@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sam_refine_client import InvalidRequestError
+from sam_refine_client.files import run_manifest
 from sam_refine_client.files.run_manifest import (
     INPUTS_NAME,
     MANIFEST_NAME,
@@ -51,20 +52,22 @@ def test_manifest_that_is_damaged_is_refused(tmp_path):
 def files(tmp_path):
     """An image, its scores, and what was made of them, all of one time."""
     paths = [tmp_path / name for name in ("a.jpg", "a.npy", "a.png")]
-    for path in paths:
-        path.write_text("before")
+    for path, text in zip(paths, ("image.", "before", "result"), strict=True):
+        path.write_text(text)
         os.utime(path, (1000, 1000))
     return paths
 
 
 def recorded(folder, files):
-    InputRecords(folder).add("x/a", files[:2])
-    return InputRecords(folder)
+    records = InputRecords(folder, SETTINGS)
+    records.read("x/a", files[:2])
+    records.done("x/a")
+    return InputRecords(folder, SETTINGS)
 
 
 def test_results_without_a_record_must_be_newer_than_what_they_were_made_of(tmp_path, files):
     image, scores, result = files
-    records = InputRecords(tmp_path)
+    records = InputRecords(tmp_path, SETTINGS)
     assert records.is_up_to_date("x/a", [result], [image, scores])
     os.utime(image, (1001, 1001))
     assert not records.is_up_to_date("x/a", [result], [image, scores])
@@ -92,14 +95,44 @@ def test_other_inputs_than_those_of_the_record_are_not_the_same(tmp_path, files)
     assert not records.is_up_to_date("x/a", [tmp_path / "missing"], [image, scores])
 
 
-def test_record_is_written_once_and_the_last_one_counts(tmp_path, files):
+def test_last_record_of_an_image_counts(tmp_path, files):
     recorded(tmp_path, files)
-    size = (tmp_path / INPUTS_NAME).stat().st_size
-    recorded(tmp_path, files)
-    assert (tmp_path / INPUTS_NAME).stat().st_size == size
     files[1].write_text("longer than before")
     recorded(tmp_path, files)
-    assert InputRecords(tmp_path).is_up_to_date("x/a", files[2:], files[:2])
+    assert InputRecords(tmp_path, SETTINGS).is_up_to_date("x/a", files[2:], files[:2])
+
+
+def test_results_of_other_settings_are_not_up_to_date(tmp_path, files):
+    recorded(tmp_path, files)
+    other = InputRecords(tmp_path, SETTINGS | {"activation": "softmax"})
+    assert not other.is_up_to_date("x/a", files[2:], files[:2])
+
+
+def test_file_of_another_folder_is_another_whatever_its_size_and_time(tmp_path, files):
+    records = recorded(tmp_path, files)
+    other = tmp_path / "other" / files[1].name
+    other.parent.mkdir()
+    other.write_text("behind")
+    os.utime(other, (1000, 1000))
+    assert not records.is_up_to_date("x/a", files[2:], [files[0], other])
+    other.write_text("before")
+    assert records.is_up_to_date("x/a", files[2:], [files[0], other])
+
+
+def test_what_changed_while_an_image_was_refined_is_not_what_its_results_are_of(tmp_path, files):
+    records = InputRecords(tmp_path, SETTINGS)
+    records.read("x/a", files[:2])
+    files[1].write_text("behind")
+    records.done("x/a")
+    assert not InputRecords(tmp_path, SETTINGS).is_up_to_date("x/a", files[2:], files[:2])
+
+
+def test_touched_inputs_are_read_once_more_and_then_known(tmp_path, files, monkeypatch):
+    records = recorded(tmp_path, files)
+    os.utime(files[0], (2000, 2000))
+    assert records.is_up_to_date("x/a", files[2:], files[:2])
+    monkeypatch.setattr(run_manifest, "_digest", None)
+    assert InputRecords(tmp_path, SETTINGS).is_up_to_date("x/a", files[2:], files[:2])
 
 
 @pytest.mark.parametrize("rest", [b'{"image": "x/b", "fil', b"[]", b'{"image": 1}', b"\xff"])

@@ -73,6 +73,18 @@ def test_folder_of_a_folder_for_each_class_is_a_mask_for_each(tmp_path):
         CoarseMaps(labels=tmp_path).job(ImageFile(Path("yard.jpg"), True))
 
 
+def test_files_are_the_image_and_all_that_goes_with_it(tmp_path):
+    """A mask for each class, or maps that lie as the images do."""
+    (tmp_path / "cat").mkdir()
+    mask, empty = tmp_path / "cat/street.png", tmp_path / "dog"
+    empty.mkdir()
+    mask.touch()
+    image = ImageFile(Path("street.jpg"), True)
+    assert CoarseMaps(labels=tmp_path).files(image) == [image.path, mask]
+    in_folder = ImageFile(Path("cat/street.jpg"), True, "cat")
+    assert CoarseMaps(labels=tmp_path).files(in_folder) == [in_folder.path, mask]
+
+
 def test_folders_that_are_named_by_numbers_are_ids(tmp_path):
     (tmp_path / "3").mkdir()
     (tmp_path / "3/street.png").touch()
