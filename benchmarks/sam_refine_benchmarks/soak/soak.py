@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,10 +17,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 from sam_refine.contract import MaskPrompt
 from sam_refine_benchmarks.measuring.machine import ROOT
+from sam_refine_benchmarks.sides.server import Supervised, supervised
 from sam_refine_client import (
     DeadlineError,
     RefineClient,
@@ -200,13 +196,8 @@ def _kill(
 # --- The server ------------------------------------------------------------------------------
 
 
-@dataclass
-class _Served:
-    """`sam-refine serve` in a process of its own."""
-
-    process: subprocess.Popen[str]
-    url: str
-    health_url: str
+class _Served(Supervised):
+    """With those of its processes that are killed."""
 
     def triton(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
@@ -238,10 +229,8 @@ class _Served:
 
     def healed(self) -> Counter[str]:
         """The supervisor's own counters."""
-        with urllib.request.urlopen(self.health_url, timeout=10) as page:
-            text = page.read().decode()
         found: Counter[str] = Counter()
-        for family in text_string_to_metric_families(text):
+        for family in self.metrics("--health-port"):
             for sample in family.samples:
                 name = " ".join((family.name.removeprefix("sam_refine_"), *sample.labels.values()))
                 found[name] += round(sample.value)
@@ -250,33 +239,10 @@ class _Served:
 
 @contextmanager
 def _served(repository: Path) -> Iterator[_Served]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(4)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in probes]
-    command = [str(Path(sys.executable).parent / "sam-refine"), "serve"]
-    names = ("--grpc-port", "--http-port", "--metrics-port", "--health-port")
-    options = [word for name, port in zip(names, ports, strict=True) for word in (name, str(port))]
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("w+") as log:
-        process = subprocess.Popen(
-            [*command, "--model-repository", str(repository), *options],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        assert process.stdout is not None
-        try:
-            if not process.stdout.readline().startswith("ready:"):
-                log.seek(0)
-                raise RuntimeError(f"the server did not start: {log.read()}")
-            yield _Served(process, f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[3]}/metrics")
-        finally:
-            process.terminate()
-            process.wait()
-            process.stdout.close()
+    program = Path(sys.executable).parent / "sam-refine"
+    with LOG.open("w") as log, supervised(repository, program, log) as server:
+        yield _Served(server.process, server.ports)
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -23,9 +23,12 @@ from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import (
     CutSuffixOption,
     DatasetOption,
+    LimitOption,
     RecursiveOption,
+    TruthOption,
     check_folders,
     images_of,
+    truth_of,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -52,16 +55,7 @@ def evaluate(
             rich_help_panel="Input",
         ),
     ] = None,
-    truth: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
-            ".npy, or COCO's .json. A folder as with --logits.",
-            show_default="the label maps of --dataset",
-            rich_help_panel="Input",
-        ),
-    ] = None,
+    truth: TruthOption = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -84,12 +78,7 @@ def evaluate(
             rich_help_panel="Input",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Only the first images, by name.", min=1, rich_help_panel="Input"
-        ),
-    ] = None,
+    limit: LimitOption = None,
     option_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,9 +142,7 @@ def evaluate(
     """
     with usage_errors():
         source = images_of(images, recursive, cut_suffix, dataset)
-        truth = truth or source.label_maps
-        if truth is None:
-            raise InvalidRequestError("give --truth (what the labels should be), or --dataset")
+        truth = truth_of(source, truth)
         check_folders(images, logits=logits, truth=truth, labels=labels)
         check_has_map(logits, labels, None)
     need_extra("client", "tritonclient", "grpc", "PIL")

@@ -58,8 +58,9 @@ class Watch:
         if now_s - self._looked_s > _OWN_PAUSE_S:
             self._awake_s = now_s  # the beats of the pause are missing
         self._looked_s = now_s
-        stubs = [stub for group in list(self._stubs.values()) for stub in group]
-        return [Fault(stub, cause) for stub in stubs if (cause := self._cause(stub, now_s))]
+        return [
+            Fault(stub, cause) for stub in self._watched() if (cause := self._cause(stub, now_s))
+        ]
 
     def is_late(self) -> bool:
         """Whether an instance has not beaten for a while; one that never beat is not missed."""
@@ -67,21 +68,20 @@ class Watch:
         return any(
             (beat := read_beat(self._server.run_directory, stub.process_id)) is not None
             and now_s - max(beat.at_s, self._awake_s) > LATE_S
-            for group in list(self._stubs.values())
-            for stub in group
+            for stub in self._watched()
         )
 
     def warnings(self) -> tuple[str, ...]:
         """What instances say of themselves, though they work."""
-        stubs = [stub for group in list(self._stubs.values()) for stub in group]
-        found = [read_warning(self._server.run_directory, stub.process_id) for stub in stubs]
+        found = [
+            read_warning(self._server.run_directory, stub.process_id) for stub in self._watched()
+        ]
         return tuple(warning for warning in found if warning is not None)
 
     @property
     def process_ids(self) -> set[int]:
         """Of the stubs that are watched, and of those that were."""
-        watched = [stub for group in list(self._stubs.values()) for stub in group]
-        return {stub.process_id for stub in (*watched, *self._replaced)}
+        return {stub.process_id for stub in (*self._watched(), *self._replaced)}
 
     def renew(self, model: str) -> list[Stub] | None:
         """Watch the fresh stubs of a model instead of the old ones, which are returned.
@@ -99,6 +99,9 @@ class Watch:
         self._stubs[model] = fresh
         self._replaced += old
         return old
+
+    def _watched(self) -> list[Stub]:
+        return [stub for group in list(self._stubs.values()) for stub in group]
 
     def _cause(self, stub: Stub, now_s: float) -> Cause | None:
         state = process_state(stub.process_id)
