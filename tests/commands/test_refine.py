@@ -313,10 +313,13 @@ def test_embeddings_of_a_folder_refine_it(server, images):
     done = run(*embed)
     assert done.returncode == 0, done.stderr
     assert [record["size_hw"] for record in records(done)] == [[60, 90]] * 3
-    assert {path.name for path in (images / "embeddings").iterdir()} == {"a.npz", "b.npz", "c.npz"}
+    assert {path.name for path in (images / "embeddings").iterdir()} == {
+        "a.npz", "b.npz", "c.npz", "sam-refine.json", "sam-refine.inputs.jsonl"
+    }  # fmt: skip
+    (images / "images/b.JPEG").write_bytes((images / "images/a.jpg").read_bytes() + b"\0")
     assert [record["status"] for record in records(run(*embed, "--skip-existing"))] == [
-        "skipped"
-    ] * 3
+        "skipped", "ok", "skipped"
+    ]  # fmt: skip
     with_embeddings = [*folder_arguments(images), *url, "--embedding", images / "embeddings"]
     done = run(*with_embeddings, *FAST, "--json")
     assert done.returncode == 0, done.stderr
@@ -333,7 +336,7 @@ def test_images_of_a_folder_are_embedded_several_at_a_time(images):
         done = run(*embed, "--concurrency", 3, "--url", server.address)
     assert done.returncode == 0, done.stderr
     assert [record["status"] for record in records(done)] == ["ok"] * 3
-    assert {path.name for path in (images / "out").iterdir()} == {"a.npz", "b.npz", "c.npz"}
+    assert {path.name for path in (images / "out").glob("*.npz")} == {"a.npz", "b.npz", "c.npz"}
 
 
 def test_embed_goes_on_after_an_error_of_the_server_and_then_with_the_rest(images):
@@ -345,6 +348,11 @@ def test_embed_goes_on_after_an_error_of_the_server_and_then_with_the_rest(image
         again = run(*embed, "--skip-existing", "--url", server.address)
     assert [record["status"] for record in records(again)].count("skipped") == 2
     assert (images / "out/b.npz").exists()
+    manifest = images / "out/sam-refine.json"
+    manifest.write_text(manifest.read_text().replace('"sam-refine": "', '"sam-refine": "0.'))
+    refused = run(*embed, "--skip-existing", "--url", "127.0.0.1:1")
+    assert refused.returncode == 1
+    assert "were made with sam-refine '0." in refused.stderr
 
 
 def test_folder_whose_server_is_gone_ends_at_once(images):

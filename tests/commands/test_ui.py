@@ -29,8 +29,12 @@ PHOTO = DEMO_DATA / "photo.jpg"
 EXAMPLE = DEMO_DATA.parent / "portrait"
 PHOTO_PLACE, PAINTING, LABELS, SCORES = 1, 2, 3, 5
 """Places among what Refine is given."""
-MESSAGE, RESULT, SLIDER, CHANGES, LEGEND, NUMBERS, FILES, TABLE = 0, 2, 3, 4, 5, 6, 7, 8
+ABOUT_MAP, ABOUT_WORK, RESULT, SLIDER, CHANGES, ENLARGED = 1, 2, 4, 6, 7, 8
+LEGEND, NUMBERS, FILES, TABLE = 9, 10, 11, 12
 """Places among what it fills."""
+LABEL_FILE = "PNG (grey, palette or colours), .npy (H, W) or COCO"
+SCORE_FILE = ".npy, .npz or .pt (C, h, w)"
+CHANGED = "Changed pixels in the colour of their new class: press one to enlarge it"
 
 
 class Page:
@@ -67,7 +71,11 @@ class Page:
 
     def press(self, label, values):
         """What the outputs of a button become; the call itself must not fail."""
-        self._http.post("/gradio_api/queue/join", json=self._body(self._call(label), values))
+        return self._run(self._call(label), values)
+
+    def _run(self, call, values, data=None):
+        body = self._body(call, values) | {"event_data": data}
+        self._http.post("/gradio_api/queue/join", json=body)
         stream = self._http.stream(
             "GET", "/gradio_api/queue/data", params={"session_hash": self._session}
         )
@@ -90,10 +98,20 @@ class Page:
         answer.raise_for_status()
         return answer.json()["data"][0]
 
-    def change(self, label, value):
-        """What the outputs of a component become when its value is another one."""
-        call = self._call(label, "input")
-        answer = self._http.post("/gradio_api/run/predict", json=self._body(call, [value]))
+    def opened(self):
+        """What the inputs of Refine become when the page is opened, and what the outputs then."""
+        loaded = [call for call in self._calls
+                  if "load" in [event for _, event in call["targets"]]][-1]  # fmt: skip
+        (then,) = (call for call in self._calls if call["trigger_after"] == loaded["id"])
+        _, _, _, *inputs = self._run(loaded, [])
+        return inputs, self._run(then, inputs)
+
+    def change(self, label, values, event="input", data=None):
+        """What the outputs of an event become when it happens to a component."""
+        call = self._call(label, event)
+        if call["queue"] is not False:
+            return self._run(call, values, data)
+        answer = self._http.post("/gradio_api/run/predict", json=self._body(call, values))
         answer.raise_for_status()
         return answer.json()["data"]
 
@@ -160,6 +178,12 @@ def refined_labels(page, outputs):
     return np.asarray(Image.open(io.BytesIO(page.get(f"/gradio_api/file={path}").content)))
 
 
+def no_result(outputs):
+    """Whether nothing of an earlier result is left to be taken for this one's."""
+    gone = (*(outputs[SLIDER] or ()), *(outputs[ENLARGED] or ()), outputs[CHANGES], outputs[FILES])
+    return outputs[RESULT]["visible"] is False and not any(gone)
+
+
 def overlap(first, second):
     return np.sum(first & second) / np.sum(first | second)
 
@@ -171,7 +195,7 @@ def test_example_is_refined_as_by_the_client(server, address, client):
     page = Page(address)
     assert f"127.0.0.1:{server.grpc_port}" in page.html
     assert "Ready: press Refine." in page.state()
-    _, _, *example = page.press("Show the example", [])
+    _, _, _, *example = page.press("Show the example", [])
     outputs = page.press("Refine", example)
     np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
     assert len(outputs[TABLE]["data"]) == len(expected.regions)
@@ -186,13 +210,56 @@ def test_example_is_refined_as_by_the_client(server, address, client):
 
 
 @pytest.mark.triton
+def test_example_is_refined_when_the_page_is_opened(address, client):
+    expected = client.refine(EXAMPLE / "photo.jpg", logits=np.load(EXAMPLE / "coarse_scores.npy"))
+    page = Page(address)
+    _, outputs = page.opened()
+    np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
+
+
+@pytest.mark.triton
+def test_the_example_s_scores_go_with_a_photo_of_ones_own(address):
+    page = Page(address)
+    page.opened()
+    photo = page.upload("photo.jpg", PHOTO.read_bytes())
+    *outputs, painting, _, _, _, scores, names = page.change("Photo", [photo, None])
+    assert no_result(outputs)
+    assert (scores, names) == (None, "")
+    assert painting["background"]
+    again = page.change("Photo", [photo, None])
+    assert again[-1]["__type__"] == again[-2]["__type__"] == "update", "one's own are kept"
+
+
+@pytest.mark.triton
+def test_the_example_s_photo_goes_with_a_map_of_ones_own(address):
+    page = Page(address)
+    for label in (LABEL_FILE, SCORE_FILE):
+        page.opened()
+        *outputs, _, photo, _, scores, _ = page.change(label, [None], "upload")
+        assert no_result(outputs)
+        assert photo is None
+        assert (scores is None) == (label == LABEL_FILE)
+
+
+@pytest.mark.triton
+def test_what_is_pressed_in_the_changed_pixels_is_enlarged(address):
+    page = Page(address)
+    _, outputs = page.opened()
+    most_changed = [picture(page, file) for file in outputs[ENLARGED]]
+    (pressed,) = page.change(CHANGED, [None], "select", {"index": [0, 0], "value": None})
+    corner = [picture(page, file) for file in pressed]
+    assert [each.shape for each in corner] == [each.shape for each in most_changed]
+    assert (corner[0] != most_changed[0]).mean() > 0.5
+
+
+@pytest.mark.triton
 def test_preset_is_refined_as_by_the_client(address, client):
     scores = np.load(EXAMPLE / "coarse_scores.npy")
     options = RefineOptions.of_preset("safe")
     expected = client.refine(EXAMPLE / "photo.jpg", logits=scores, options=options)
     page = Page(address)
-    _, _, *example = page.press("Show the example", [])
-    knobs = page.change("Preset", "safe")
+    _, _, _, *example = page.press("Show the example", [])
+    knobs = page.change("Preset", ["safe"])
     outputs = page.press("Refine", [*example[: -len(knobs)], *knobs])
     np.testing.assert_array_equal(refined_labels(page, outputs), expected.labels)
 
@@ -230,16 +297,13 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
     labels = refined_labels(page, outputs)
     assert set(np.unique(labels)) == {0, 255}
     assert np.any(labels != mask.repeat(10, 0).repeat(10, 1))
-    assert "taken as a mask: two classes" in outputs[MESSAGE]["value"]
-    assert "stretched to the photo" in outputs[MESSAGE]["value"]
+    assert "taken as a mask: two classes" in outputs[ABOUT_MAP]["value"]
+    assert "stretched to the photo" in outputs[ABOUT_MAP]["value"]
 
     values[LABELS] = page.upload("mask.png", png(np.asarray(Image.open(PHOTO))))
-    message, *others = page.press("Refine", values)
-    assert "mask.png in colours need palette=, a file of colours" in message["value"]
-    assert others[RESULT - 1]["visible"] is False
-    assert not any(others[SLIDER - 1] or ())
-    assert others[CHANGES - 1] is None
-    assert not others[FILES - 1]
+    outputs = page.press("Refine", values)
+    assert "mask.png in colours need palette=, a file of colours" in outputs[ABOUT_MAP]["value"]
+    assert no_result(outputs)
 
 
 def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path):
@@ -249,9 +313,10 @@ def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path)
     ):
         page = Page(address)
         assert "Not reachable: no answer" in page.state()
-        _, _, *example = page.press("Show the example", [])
-        message, *_ = page.press("Refine", example)
-        assert "is the server running there" in message["value"]
+        _, _, _, *example = page.press("Show the example", [])
+        outputs = page.press("Refine", example)
+        assert "is the server running there" in outputs[ABOUT_WORK]["value"]
+        assert no_result(outputs)
         assert list(tmp_path.iterdir())
         process.send_signal(signal.SIGINT)
         ended = process.communicate()
@@ -271,7 +336,7 @@ def test_page_shows_no_file_that_was_not_uploaded_and_fetches_nothing_from_elsew
         for path in ("/config", "/gradio_api/info", "/gradio_api/runs", "/gradio_api/call/refine"):
             assert page.get(path).status_code == 404
         assert page.get(f"/gradio_api/file={secret}").status_code == 403
-        _, _, *example = page.press("Show the example", [])
+        _, _, _, *example = page.press("Show the example", [])
         example[SCORES] = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
         with pytest.raises(AssertionError, match="it was not uploaded by a user"):
             page.press("Refine", example)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from html import escape
@@ -34,8 +35,17 @@ EDITOR_SIDE_PX: Final = 1024
 """Longest side of the picture that is painted on; the photo itself is refined at its own size."""
 TIMEOUT_S: Final = 300.0
 STATE_TIMEOUT_S: Final = 5.0
-RESULT_OUTPUTS: Final = 8
-"""How many values `Actions.refine` returns after the message."""
+RESULT_OUTPUTS: Final = 10
+"""How many values `Actions.refine` returns after the messages."""
+
+
+class Place(Enum):
+    """What a message is about, and so beside what it stands."""
+
+    PHOTO = "photo"
+    MAP = "map"
+    WORK = "work"
+    """The options, the server, the request as a whole."""
 
 
 class Source(str, Enum):
@@ -55,17 +65,11 @@ class Actions:
     results: Path
     """Directory for the files of the last result; gradio serves copies of them."""
 
-    def take_photo(self, photo: str | None) -> list[Any]:
-        """The message, and the photo as a background with nothing painted on it yet."""
-        try:
-            return [_message(None), _to_paint_on(photo)]
-        except (InvalidRequestError, OSError) as error:
-            return [_message(error), None]
-
     def load_example(self) -> list[Any]:
-        """The tab to open, the preset, and all arguments of `refine`, which is called next."""
+        """That it is the example, the tab, the preset, and the arguments of `refine`."""
         photo = str(self.example.photo)
         return [
+            True,
             gr.Tabs(selected=Source.SCORES.value),
             DEFAULTS,
             Source.SCORES,
@@ -80,9 +84,39 @@ class Actions:
             *values_of(DEFAULTS),
         ]
 
+    def take_photo(self, photo: str | None, is_example: bool) -> list[Any]:
+        """The messages, no result, the photo to paint on, and nothing of the example beside it.
+
+        Then whether it is still the example, tab, source, scores and class names.
+        """
+        try:
+            messages, background = _messages(), _to_paint_on(photo)
+        except (InvalidRequestError, OSError) as error:
+            messages, background = _messages({Place.PHOTO: str(error)}), None
+        gone: list[Any] = [gr.skip()] * 5
+        if is_example:
+            gone = [False, gr.Tabs(selected=Source.LABELS.value), Source.LABELS, None, ""]
+        return [*messages, *_no_result(), background, *gone]
+
+    def take_map(self, source: Source, is_example: bool) -> list[Any]:
+        """The messages, no result, and nothing of the example beside somebody's own map.
+
+        Then whether it is still the example, photo, painting, scores and class names.
+        """
+        gone: list[Any] = [gr.skip()] * 5
+        if is_example:
+            gone = [False, None, None, gr.skip() if source is Source.SCORES else None, ""]
+        return [*_messages(), *_no_result(), *gone]
+
     def server_state(self) -> str:
         """HTML: whether what refines is ready, now. No image is sent for it."""
         return view.state(self.client.health(canary=False, timeout_s=STATE_TIMEOUT_S))
+
+    def refine_if_ready(self, *inputs: Any) -> list[Any]:
+        """As `refine`; where the server is not ready, no message but that of `server_state`."""
+        if not self.client.health(canary=False, timeout_s=STATE_TIMEOUT_S).is_healthy:
+            return [*_messages(), *_no_result()]
+        return self.refine(*inputs)
 
     def refine(
         self,
@@ -97,22 +131,25 @@ class Actions:
         palette: str,
         *knobs: Any,
     ) -> list[Any]:
-        """The message and what `view` makes of the result.
+        """The messages, one for each `Place`, and what `view` makes of the result.
 
-        After an error there is only the message: the last result goes, lest it pass for this one's.
+        After an error there are only messages: the last result goes, lest it pass for this one's.
         """
-        notes = Notes()
+        notes = {place: Notes() for place in Place}
+        place = Place.PHOTO
         try:
             if photo is None:
                 raise InvalidRequestError("there is no photo yet: add one first")
-            options = options_of(knobs)
-            image = upright_rgb_of("the photo", Path(photo), notes)
+            image = upright_rgb_of("the photo", Path(photo), notes[place])
             size_hw = image.shape[0], image.shape[1]
+            place = Place.WORK
+            options = options_of(knobs)
+            place = Place.MAP
             given: dict[str, Any]
             if source is Source.PAINTED:
                 given = {"labels": _painted(painting, size_hw)}
             elif source is Source.LABELS:
-                given = {"labels": _labels(labels, photo, size_hw, palette, notes)}
+                given = {"labels": _labels(labels, photo, size_hw, palette, notes[place])}
                 options = replace(options, ignore_label=_number(ignore_label))
             else:
                 given = {"logits": _scores(scores), "activation": _said(activation)}
@@ -121,9 +158,12 @@ class Actions:
             took_s = time.monotonic() - started_s
         except (InvalidRequestError, RefineError, OSError) as error:
             shutil.rmtree(self.results, ignore_errors=True)
-            return [_message(error, labels, scores), *_no_result()]
+            if isinstance(error, RefineError):
+                place = Place.WORK
+            wrong = {place: _named(str(error), labels, scores)}
+            return [*_messages(wrong, notes), *_no_result()]
         for warning in result.warnings:
-            notes.add(warning)
+            notes[Place.MAP].add(warning)
         class_names = split_names(names)
         shutil.rmtree(self.results, ignore_errors=True)
         files = result.save(
@@ -131,17 +171,25 @@ class Actions:
             image=image,
             class_names=names_or_numbers(class_names, view.class_count(result)),
         )
+        shown = view.Shown.of(image, result)
         return [
-            _noted(notes),
+            *_messages({}, notes),
             gr.Markdown(visible=False),
             gr.Column(visible=True),
-            view.before_and_after(image, result),
-            view.changes(image, result),
+            shown,
+            view.before_and_after(shown),
+            view.changes(shown),
+            view.enlarged(shown),
             view.legend(result, class_names),
             view.numbers(result, took_s),
             [str(path) for path in files],
             view.rows(result.regions or (), class_names),
         ]
+
+    def enlarge(self, shown: view.Shown, at: gr.SelectData) -> view.Pair:
+        """The part of the maps around what was pressed on the picture of changed pixels."""
+        x, y = at.index
+        return view.enlarged(shown, view.window_at(shown, x, y))
 
 
 def _no_result() -> list[Any]:
@@ -202,18 +250,27 @@ def _number(ignore_label: str) -> int | None:
     return int(ignore_label)
 
 
-def _message(error: Exception | None, *uploads: str | None) -> gr.HTML:
-    """What is wrong, in one sentence; it stays until a button is pressed again.
-
-    Files that were added are called by their names, not by where they lie here.
-    """
-    text = str(error) if error else ""
+def _named(text: str, *uploads: str | None) -> str:
+    """A sentence that calls files that were added by their names, not by where they lie here."""
     for path in uploads:
         text = text.replace(str(path), Path(path).name) if path else text
-    return gr.HTML(f"<div role='alert'>{escape(text)}</div>", visible=bool(text))
+    return text
 
 
-def _noted(notes: Notes) -> gr.HTML:
-    """What was doubtful about the inputs, a line each."""
-    lines = "".join(f"<div>{escape(each)}</div>" for each in notes.sentences)
-    return gr.HTML(f"<div role='note'>{lines}</div>", visible=bool(lines))
+def _messages(
+    wrong: Mapping[Place, str] | None = None, notes: Mapping[Place, Notes] | None = None
+) -> list[gr.HTML]:
+    """For each `Place` what is wrong, in one sentence, and what was doubtful, a line each.
+
+    They stay until a button is pressed again.
+    """
+    messages = []
+    for place in Place:
+        error = (wrong or {}).get(place, "")
+        doubts = notes[place].sentences if notes else ()
+        html = f"<div role='alert'>{escape(error)}</div>" if error else ""
+        if doubts:
+            lines = "".join(f"<div>{escape(each)}</div>" for each in doubts)
+            html += f"<div role='note'>{lines}</div>"
+        messages.append(gr.HTML(html, visible=bool(html)))
+    return messages

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from sam_refine_client import Health, RefineResult, Region
-from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.arrays import Labels, Mask, UInt8
 from sam_refine_client.files.colours import MAX_COLOURS, class_palette, colour_of
-from sam_refine_client.files.pictures import overlay
+from sam_refine_client.files.pictures import Window, densest, overlay, window_around
 from sam_refine_ui.classes import class_name, css_colour
 
 TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
@@ -36,36 +36,82 @@ def state(health: Health) -> str:
     return f"<div role='status' class='{kind}'>{escape(text)}</div>"
 
 
-def before_and_after(photo: UInt8, result: RefineResult) -> tuple[Image.Image, Image.Image]:
-    """The coarse and the refined map over the photo."""
-    coarse_labels, labels = maps(result)
-    return overlay(photo, coarse_labels), overlay(photo, labels)
+@dataclass(frozen=True)
+class Shown:
+    """What the pictures of a result are made from, as long as it is on the page."""
+
+    photo: UInt8
+    """(H, W, 3) RGB."""
+    coarse_labels: Labels
+    """(H, W)."""
+    labels: Labels
+    """(H, W)."""
+
+    @classmethod
+    def of(cls, photo: UInt8, result: RefineResult) -> Shown:
+        """Of a result with both maps."""
+        return cls(photo, *maps(result))
+
+    @property
+    def changed(self) -> Mask:
+        """Which pixels (H, W) have another class than before."""
+        changed: Mask = self.coarse_labels != self.labels
+        return changed
 
 
-def changes(photo: UInt8, result: RefineResult) -> Image.Image:
+Pair: TypeAlias = tuple[Image.Image, Image.Image]
+"""The coarse and the refined map over the photo."""
+
+
+def before_and_after(shown: Shown) -> Pair:
+    """The whole maps."""
+    return overlay(shown.photo, shown.coarse_labels), overlay(shown.photo, shown.labels)
+
+
+def enlarged(shown: Shown, window: Window | None = None) -> Pair:
+    """A part of the maps: by default that in which most pixels changed."""
+    window = window or densest(shown.changed)
+    coarse, refined = (
+        overlay(shown.photo, labels, window=window)
+        for labels in (shown.coarse_labels, shown.labels)
+    )
+    return coarse, refined
+
+
+def window_at(shown: Shown, x: int, y: int) -> Window:
+    """The part to enlarge around a pixel of the picture that `changes` makes."""
+    top, left = (side.start for side in _crop(shown.changed))
+    return window_around(top + y, left + x, shown.labels.shape)
+
+
+def changes(shown: Shown) -> Image.Image:
     """The photo (H, W, 3) faded to grey, with the pixels that changed in their new class' colour.
 
     Changed pixels of a class without a colour are white. It is cropped to what changed, with a
     margin, so that little change can be seen; the whole photo if nothing changed.
     """
-    coarse_labels, labels = maps(result)
-    changed = coarse_labels != labels
-    grey = np.asarray(Image.fromarray(photo).convert("L"))
+    changed = shown.changed
+    grey = np.asarray(Image.fromarray(shown.photo).convert("L"))
     picture = np.repeat((grey // FADED)[..., None], 3, axis=-1)
-    for class_id in np.unique(labels[changed]).tolist():
+    for class_id in np.unique(shown.labels[changed]).tolist():
         colour = colour_of(class_id, class_palette(MAX_COLOURS))
-        picture[changed & (labels == class_id)] = 255 if colour is None else colour
+        picture[changed & (shown.labels == class_id)] = 255 if colour is None else colour
+    return Image.fromarray(picture[_crop(changed)])
+
+
+def _crop(changed: Mask) -> Window:
+    """From the first to the last pixel (H, W) that changed, with a margin; all if none did."""
     if not changed.any():
-        return Image.fromarray(picture)
-    top, bottom = _span(changed.any(1))
-    left, right = _span(changed.any(0))
-    return Image.fromarray(picture[top:bottom, left:right])
+        return slice(0, changed.shape[0]), slice(0, changed.shape[1])
+    return _span(changed.any(1)), _span(changed.any(0))
 
 
-def _span(found: npt.NDArray[np.bool_]) -> tuple[int, int]:
+def _span(found: Mask) -> slice:
     """From the first True to past the last one, with a margin, within the array (n,)."""
     places = np.flatnonzero(found)
-    return max(0, int(places[0]) - MARGIN_PX), min(len(found), int(places[-1]) + 1 + MARGIN_PX)
+    return slice(
+        max(0, int(places[0]) - MARGIN_PX), min(len(found), int(places[-1]) + 1 + MARGIN_PX)
+    )
 
 
 def legend(result: RefineResult, names: Sequence[str]) -> str:

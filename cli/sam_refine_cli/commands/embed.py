@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +35,8 @@ def embed(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Leave images alone that have one: go on where a run was stopped.",
+            help="Leave images alone that have one, made of the image as it is: go on where a run "
+            "was stopped.",
         ),
     ] = False,
     json: Annotated[
@@ -67,24 +70,52 @@ def embed(
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
+    from sam_refine_client.files.run_manifest import (
+        InputRecords,
+        card_digest,
+        check_goes_on,
+        write_manifest,
+    )
     from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
+        settings = {
+            "sam-refine": version("sam-refine"),
+            "formats": ["embedding"],
+            "model_card": card_digest(connection.local),
+        }
+        if skip_existing and image.is_dir():
+            check_goes_on(out, settings)
+        records = InputRecords(out, settings)
     with (
         connection.open() as client,
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
-        todo = []
+        todo, is_written = [], False
         for each in images:
-            if skip_existing and (out / f"{each.name}.npz").exists():
+            path = out / f"{each.name}.npz"
+            if skip_existing and records.is_up_to_date(each.name, [path], [each.path]):
                 report.skipped(each.path)
             else:
                 todo.append(each)
-        jobs = ({"image": each.path, "timeout_s": connection.timeout_s} for each in todo)
         at_a_time = concurrency or (1 if connection.local else 4)
-        for outcome in client.embed_many(jobs, concurrency=at_a_time):
-            each, embedding, error = todo[outcome.index], outcome.result, outcome.error
+
+        sent = []
+
+        def jobs() -> Iterator[dict[str, Any]]:
+            for each in todo:
+                try:
+                    if each.is_of_folder:
+                        records.read(each.name, [each.path])
+                except OSError as failure:
+                    report.failed(each.path, failure)
+                    continue
+                sent.append(each)
+                yield {"image": each.path, "timeout_s": connection.timeout_s}
+
+        for outcome in client.embed_many(jobs(), concurrency=at_a_time):
+            each, embedding, error = sent[outcome.index], outcome.result, outcome.error
             if isinstance(error, UnreachableError | ForbiddenError | ProtocolError):
                 report.ended(each.path, error)
             if error is not None:
@@ -93,8 +124,13 @@ def embed(
                 continue
             path = out / f"{each.name}.npz"
             try:
+                if each.is_of_folder and not is_written:
+                    write_manifest(out, settings)
+                    is_written = True
                 path.parent.mkdir(parents=True, exist_ok=True)
                 embedding.save(path)
+                if each.is_of_folder:
+                    records.done(each.name)
             except OSError as failure:
                 report.failed(each.path, failure)
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -229,7 +228,12 @@ def refine(
                 "--out must be another folder than the data set, whose label maps it would replace"
             )
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client.files.run_manifest import InputRecords, check_goes_on, write_manifest
+    from sam_refine_client.files.run_manifest import (
+        InputRecords,
+        card_digest,
+        check_goes_on,
+        write_manifest,
+    )
     from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
@@ -373,12 +377,6 @@ def coco_parts(images: list[ImageFile], place: Place) -> list[Path]:
 
     places = [place.of(each) for each in images]
     return [file_of(directory, SaveFormat.COCO_RLE, stem) for directory, stem in places]
-
-
-def card_digest(repository: Path | None) -> str | None:
-    """SHA-256 of the model card of `--local`; None for a server, whose card is not here."""
-    card = None if repository is None else repository / "model_card.json"
-    return sha256(card.read_bytes()).hexdigest() if card and card.is_file() else None
 
 
 def refined(

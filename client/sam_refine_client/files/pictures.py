@@ -90,6 +90,8 @@ _UNCOLOURED = 60
 """Grey of labels without a colour, if there is no photo."""
 
 Titled: TypeAlias = tuple[str, Image.Image]
+Window: TypeAlias = tuple[slice, slice]
+"""A part of (H, W): its rows and its columns."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,21 @@ def without_photo(coarse_labels: AnyLabels | None, refined_labels: AnyLabels) ->
     return _picture(None, _before_and_after(coarse_labels, refined_labels), ())
 
 
-def overlay(image: UInt8, labels: AnyLabels, palette: UInt8 | None = None) -> Image.Image:
-    """One map over the photo in grey, with outlines, drawn as in `before_after` but larger."""
+def overlay(
+    image: UInt8,
+    labels: AnyLabels,
+    palette: UInt8 | None = None,
+    window: Window = (slice(None), slice(None)),
+) -> Image.Image:
+    """One map over the photo in grey, with outlines, drawn as in `before_after` but larger.
+
+    Where there is a `window`, that part of (H, W) only, enlarged to the size of the whole.
+    """
     check_rgb(image)
     _check_fits("labels", labels, image)
     view = _View("", labels)
-    return _panel(image, view, _colours([view], palette), _fitted(labels.shape, _OVERLAY))
+    size = _fitted(labels.shape, _OVERLAY)
+    return _enlarged(image, view, _colours([view], palette), size, window)
 
 
 def _before_and_after(coarse_labels: AnyLabels, refined_labels: AnyLabels) -> list[_View]:
@@ -179,7 +190,7 @@ def _picture(
     grid = [wholes]
     changed = views[-1].shown
     if changed is not None:
-        window = _densest(changed)
+        window = densest(changed)
         grid.append([("", _enlarged(image, view, colours, size, window)) for view in views])
         for _, panel in wholes:
             _frame(panel, window, changed.shape)
@@ -249,7 +260,17 @@ def _outlines(labels: AnyLabels) -> Mask:
 # --- Zoom ------------------------------------------------------------------------------------
 
 
-def _densest(changed: Mask) -> tuple[slice, slice]:
+def window_around(y: int, x: int, shape: tuple[int, ...]) -> Window:
+    """The part of (H, W) around a pixel, a quarter as high and wide; moved to lie within it."""
+    sides = []
+    for centre, whole in zip((y, x), shape, strict=True):
+        side = -(-whole // _ZOOM)
+        start = min(max(0, centre - side // 2), whole - side)
+        sides.append(slice(start, start + side))
+    return sides[0], sides[1]
+
+
+def densest(changed: Mask) -> Window:
     """The part of (H, W), a quarter as high and wide, with the most changes; the first if equal."""
     high, wide = (-(-side // _ZOOM) for side in changed.shape)
     sums = np.pad(changed, ((1, 0), (1, 0))).astype(np.int32).cumsum(axis=0).cumsum(axis=1)
@@ -263,7 +284,7 @@ def _enlarged(
     view: _View,
     colours: Mapping[int, Colour | None],
     size: tuple[int, int],
-    window: tuple[slice, slice],
+    window: Window,
 ) -> Image.Image:
     """The part of a view in the window, as large as the whole of it."""
     part = None if image is None else image[window]
@@ -271,7 +292,7 @@ def _enlarged(
     return _panel(part, _View("", view.labels[window], shown), colours, size)
 
 
-def _frame(panel: Image.Image, window: tuple[slice, slice], shape: tuple[int, ...]) -> None:
+def _frame(panel: Image.Image, window: Window, shape: tuple[int, ...]) -> None:
     """Draw where the window of a map (H, W) is in its panel."""
     (top, bottom), (left, right) = (
         (side.start * length // whole, side.stop * length // whole - 1)

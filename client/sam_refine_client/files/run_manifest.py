@@ -50,6 +50,12 @@ def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def card_digest(repository: Path | None) -> str | None:
+    """SHA-256 of the model card of a repository; None without one, as for a server's. `OSError`."""
+    card = None if repository is None else repository / "model_card.json"
+    return sha256(card.read_bytes()).hexdigest() if card and card.is_file() else None
+
+
 class InputRecords:
     """The files that each image's results were made of: a line for an image, beside the results.
 

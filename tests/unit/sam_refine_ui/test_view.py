@@ -46,7 +46,7 @@ def test_state_is_a_sentence_with_what_is_wrong(health, kind, text):
 
 
 def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colours(result):
-    before, after = view.before_and_after(PHOTO, result)
+    before, after = view.before_and_after(view.Shown.of(PHOTO, result))
     assert before.size == after.size
     middle = np.array([before.width * 9 // 16, before.height // 2])
     colours = [np.array(picture.getpixel(tuple(middle.tolist()))) for picture in (before, after)]
@@ -57,7 +57,7 @@ def test_before_and_after_are_the_coarse_and_the_refined_map_in_the_page_s_colou
 
 
 def test_changes_are_in_the_colour_of_the_new_class_on_a_darker_photo(result):
-    picture = np.asarray(view.changes(PHOTO, result))
+    picture = np.asarray(view.changes(view.Shown.of(PHOTO, result)))
     np.testing.assert_array_equal(picture[:, 4:6], np.tile(class_palette(3)[2], (6, 2, 1)))
     unchanged = np.concatenate([picture[:, :4], picture[:, 6:]], 1)
     np.testing.assert_array_equal(unchanged, np.full((6, 6, 3), 128 // view.FADED))
@@ -66,17 +66,38 @@ def test_changes_are_in_the_colour_of_the_new_class_on_a_darker_photo(result):
 def test_changes_to_a_class_without_a_colour_are_white(result):
     labels = np.where(result.labels == 2, -1, 0).astype(np.int32)
     changed = replace(result, labels=labels)
-    assert (np.asarray(view.changes(PHOTO, changed))[:, 4:] == 255).all()
+    assert (np.asarray(view.changes(view.Shown.of(PHOTO, changed)))[:, 4:] == 255).all()
 
 
-def test_changes_are_cropped_to_where_they_are_and_whole_where_there_are_none(result):
+def test_changes_are_cropped_to_where_they_are_and_whole_where_there_are_none():
     labels = np.zeros((100, 200), np.int32)
     photo = np.zeros((100, 200, 3), np.uint8)
     coarse = labels.copy()
     coarse[50:52, 5:8] = 1
-    changed = replace(result, labels=labels, coarse_labels=coarse)
-    assert view.changes(photo, changed).size == (8 + view.MARGIN_PX, 2 + 2 * view.MARGIN_PX)
-    assert view.changes(photo, replace(changed, coarse_labels=labels)).size == (200, 100)
+    shown = view.Shown(photo, coarse, labels)
+    assert view.changes(shown).size == (8 + view.MARGIN_PX, 2 + 2 * view.MARGIN_PX)
+    assert view.changes(view.Shown(photo, labels, labels)).size == (200, 100)
+
+
+def test_a_pixel_of_the_cropped_picture_is_in_the_middle_of_what_is_enlarged():
+    labels = np.zeros((100, 200), np.int32)
+    coarse = labels.copy()
+    coarse[50:52, 105:108] = 1
+    shown = view.Shown(np.zeros((100, 200, 3), np.uint8), coarse, labels)
+    assert view.window_at(shown, view.MARGIN_PX, view.MARGIN_PX) == (slice(38, 63), slice(80, 130))
+    nothing_changed = view.Shown(shown.photo, labels, labels)
+    assert view.window_at(nothing_changed, 0, 99) == (slice(75, 100), slice(0, 50))
+
+
+def test_enlarged_is_where_most_has_changed():
+    photo = np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)
+    labels = np.zeros((100, 200), np.int32)
+    coarse = labels.copy()
+    coarse[:25, 50:100] = 1
+    shown = view.Shown(photo, coarse, labels)
+    part = view.Shown(photo[:25, 50:100], coarse[:25, 50:100], labels[:25, 50:100])
+    for found, expected in zip(view.enlarged(shown), view.before_and_after(part), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
 def test_class_count_is_of_both_maps_and_the_regions(result):

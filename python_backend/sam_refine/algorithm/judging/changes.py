@@ -26,7 +26,7 @@ from sam_refine.algorithm.judging.mask_grid import MaskGrid, depth_of
 from sam_refine.algorithm.judging.proposals import MASKS, Proposal
 from sam_refine.algorithm.regions import Regions
 from sam_refine.algorithm.scores import ClassScores
-from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MODEL_SIDE
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
 from sam_refine.numerics.resize import resize_nearest
 
@@ -97,6 +97,7 @@ class ProposedMap:
             self._coarse[rows, columns],
             self.labels[rows, columns],
             np.array(self._regions, np.int32)[self._painter[rows, columns]],
+            self._scores.size_image,
             self._features_of,
         )
 
@@ -146,6 +147,7 @@ class Changes:
     """(m,) labels proposed."""
     regions: Int32
     """(m,) index of the region whose mask proposes it."""
+    size_image: tuple[int, int]
     _features_of: Callable[[Indices, Indices, Int32, Int32], Float32]
 
     def __len__(self) -> int:
@@ -158,12 +160,33 @@ class Changes:
         )
 
     def gains(self, judge: Judge) -> Float32:
-        """(m,) what a judge foretells of each; memory does not grow with their number."""
+        """(m,) what a judge foretells of each; memory does not grow with their number.
+
+        It is asked of one in a block of pixels: those of an image whose longer side has up to 1024.
+        """
+        asked_of = self._first_alike_in_blocks(-(-max(self.size_image) // MODEL_SIDE))
+        asked = np.flatnonzero(asked_of == np.arange(len(self)))
         gains = np.empty(len(self), np.float32)
-        for start in range(0, len(self), MOST_CHANGES):
-            part = slice(start, start + MOST_CHANGES)
+        for start in range(0, len(asked), MOST_CHANGES):
+            part = asked[start : start + MOST_CHANGES]
             gains[part] = judge.change_gains(self.features(part))
-        return gains
+        return gains[asked_of]
+
+    def _first_alike_in_blocks(self, side: int) -> Indices:
+        """(m,) which change stands for each one: that in the corner of its block, or itself.
+
+        The corner's where it is the same change of classes by the same region.
+        """
+        own = np.arange(len(self))
+        if side == 1:
+            return own
+        which = np.full(self.size_image, -1, np.intp)
+        which[self.rows, self.columns] = own
+        corner = which[self.rows - self.rows % side, self.columns - self.columns % side]
+        alike = corner >= 0
+        for values in (self.old, self.new, self.regions):
+            alike &= values[corner] == values
+        return np.where(alike, corner, own)
 
 
 def _scores_at(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sam_refine.algorithm.judging import changes as changes_module
-from sam_refine.algorithm.judging.changes import ProposedMap
+from sam_refine.algorithm.judging.changes import Changes, ProposedMap
 from sam_refine.algorithm.judging.judge import RuleJudge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid
 from sam_refine.algorithm.judging.proposals import Proposal
@@ -91,6 +91,31 @@ def test_gains_are_the_judge_s_however_many_go_to_it_at_a_time(monkeypatch):
     monkeypatch.setattr(changes_module, "MOST_CHANGES", 3)
     assert len(changes) > 3
     np.testing.assert_array_equal(changes.gains(RuleJudge()), expected)
+
+
+def test_gains_of_a_large_image_are_asked_of_one_change_in_a_block_that_is_alike():
+    rows, columns = (each.ravel() for each in np.mgrid[:4, :2000])
+    old = np.where((rows == 1) & (columns == 11), 2, 0).astype(np.int32)
+    regions = (rows >= 3).astype(np.int32)
+    there = (rows != 0) | (columns != 20)
+    places = [each[there] for each in (rows, columns, old, np.ones_like(old), regions)]
+    changes = Changes(*places, (4, 2000), lambda rows, columns, *_: rows + 10.0 * columns)
+
+    asked = []
+
+    class Judge(RuleJudge):
+        def change_gains(self, features):
+            asked.append(features)
+            return features
+
+    gains = np.full((4, 2000), -1.0)
+    gains[changes.rows, changes.columns] = changes.gains(Judge())
+    expected = np.add.outer([0, 0, 2, 2], 10.0 * (np.arange(2000) // 2 * 2))
+    expected[1, 11] = 1 + 110  # of another class
+    expected[3] = 3 + 10.0 * np.arange(2000)  # of another region
+    expected[:2, 20:22] = [[-1, 210], [201, 211]]  # its corner does not change
+    np.testing.assert_array_equal(gains, expected)
+    assert len(np.concatenate(asked)) == 2 * 1000 + 2000 + 1 + 2
 
 
 def test_what_a_region_loses_goes_to_the_best_class_besides():

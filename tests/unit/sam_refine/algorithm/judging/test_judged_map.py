@@ -23,6 +23,7 @@ def case():
         labels[rows, columns],
         second[rows, columns].astype(np.int32),
         np.zeros(len(rows), np.int32),
+        SIZE,
         np.zeros((len(rows), len(CHANGE_FEATURES)), np.float32),
     )
     passed = np.arange(len(rows)) % 2 == 0
