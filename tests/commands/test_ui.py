@@ -34,7 +34,7 @@ LEGEND, NUMBERS, FILES, TABLE = 9, 10, 11, 12
 """Places among what it fills."""
 LABEL_FILE = "PNG (grey, palette or colours), .npy (H, W) or COCO"
 SCORE_FILE = ".npy, .npz or .pt (C, h, w)"
-CHANGED = "Changed pixels in the colour of their new class: press one to enlarge it"
+CHANGED = "Changed pixels: press one to enlarge it"
 
 
 class Page:
@@ -303,6 +303,7 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
     values[LABELS] = page.upload("mask.png", png(np.asarray(Image.open(PHOTO))))
     outputs = page.press("Refine", values)
     assert "mask.png in colours need palette=, a file of colours" in outputs[ABOUT_MAP]["value"]
+    assert "see below the map" in outputs[ABOUT_WORK]["value"]
     assert no_result(outputs)
 
 

@@ -160,7 +160,8 @@ class Actions:
             shutil.rmtree(self.results, ignore_errors=True)
             if isinstance(error, RefineError):
                 place = Place.WORK
-            wrong = {place: _named(str(error), labels, scores)}
+            wrong = {Place.WORK: f"Nothing was refined: see below the {place.value}."}
+            wrong[place] = _named(str(error), labels, scores)
             return [*_messages(wrong, notes), *_no_result()]
         for warning in result.warnings:
             notes[Place.MAP].add(warning)

@@ -46,7 +46,7 @@ def results() -> Results:
         slider = _slider("Coarse and refined map over the photo")
         with gr.Row():
             changes = gr.Image(
-                label="Changed pixels in the colour of their new class: press one to enlarge it",
+                label="Changed pixels: press one to enlarge it",
                 interactive=False,
                 buttons=["fullscreen"],
                 format="png",
