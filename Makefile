@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help:  ## This list
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(BIN)/sam-refine demo
 
-# Two workers: one has the export and its server, the other all that needs neither.
+# Three workers on two cores: many tests mostly wait, for servers that start or heal.
 test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
 	$(BIN)/pytest $(WORKERS) $(ARGS)
 

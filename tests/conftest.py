@@ -32,13 +32,14 @@ Infer = Callable[..., dict[str, Any]]
 SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
-EXPORT, CALLERS = "export", "export, callers"
-"""The groups of what needs the export: the second, its callers, has a server of its own."""
+EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
+"""The groups of what needs the export, each with a server of its own. Whatever kills servers under
+load, or fills their queues, mostly waits."""
 CALLERS_FOLDERS = ("tests/commands/", "tests/docs/", "tests/parity/")
-FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py",
-         CALLERS)  # fmt: skip
+FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/deploy/test_supervisor.py",
+         "tests/unit/sam_refine_export/test_pipeline.py", UNDER_LOAD, CALLERS)  # fmt: skip
 """The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
-alone. The callers come when the other worker has made the export."""
+alone. What needs the export comes when another worker has made it."""
 SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
@@ -47,9 +48,9 @@ SLOW_TIMEOUT_S = 1500
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of each test what it waits for, and which worker of `make test` has it.
 
-    All that need the export go to two groups, each with a server; the others stay together by file,
-    as the fixtures of a module do. A file in which both kinds share something costly names its
-    group itself.
+    All that need the export go to three groups, each with a server; the others stay together by
+    file, as the fixtures of a module do. A file in which both kinds share something costly names
+    its group itself.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))

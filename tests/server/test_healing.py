@@ -23,7 +23,7 @@ from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Re
 from support.cases import photo
 from support.servers import get, supervised, wait_until
 
-pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export")]
+pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
 DEADLINE_S = 120
 """Far more than the second or two that healing takes, on a machine that may be busy."""

@@ -15,7 +15,7 @@ from support.cases import photo
 from support.metrics import scrape
 from support.servers import calls_of
 
-pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export")]
+pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
 SIZE = (96, 128)
 SCORES = np.random.default_rng(0).random((3, 6, 8), np.float32)

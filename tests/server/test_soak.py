@@ -6,7 +6,7 @@ import pytest
 
 from sam_refine_benchmarks.soak.soak import soak
 
-pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export")]
+pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
 SECONDS, KILL_EVERY_S = 15, 5
 DEADLINE_S = 120
