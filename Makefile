@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality soak gpu-check gpu-place clean
+.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality ablation soak gpu-check gpu-place clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ help:  ## This list
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(BIN)/sam-refine demo
 
-# Three workers on two cores: many tests mostly wait, for servers that start or heal.
+# A worker for each of two cores: tritonserver aborts where its stubs get no time for seconds.
 test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
 	$(BIN)/pytest $(WORKERS) $(ARGS)
 
@@ -52,6 +52,9 @@ bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmark
 
 bench-quality: $(VENV)/.installed-bench  ## Is the map better? DATA=data_sets.json -> benchmarks/results/
 	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality $(DATA)
+
+ablation: $(VENV)/.installed-bench  ## What each number is worth that a judge is shown; DATA=data_sets.json
+	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality.ablation $(DATA) $(ARGS)
 
 soak: $(VENV)/.installed-bench  ## Kill a server under load; ARGS="--minutes 10"
 	$(MAKE) --no-print-directory build/model_repository/model_card.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import venv
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from support.tiny_models import STAND_IN, ZEROS_MODEL
 pytestmark = pytest.mark.triton
 
 NOBODY = 65534
+PTRACE_SEIZE, PTRACE_INTERRUPT, WAIT_FOR_THREADS = 0x4206, 0x4207, 0x40000000
 
 
 @pytest.fixture
@@ -95,6 +98,72 @@ def test_tritonserver_that_is_stopped_goes_on(tiny_repository, log):
         wait_until(lambda: service.metric(continued) == 1)
         answers(service)
         assert service.server == service.first_server
+
+
+def hang(process_id: int) -> list[int]:
+    """Halt all threads of a process as a debugger does, which SIGCONT does not undo."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long] * 4
+    threads = [int(thread.name) for thread in Path(f"/proc/{process_id}/task").iterdir()]
+    for thread in threads:
+        assert libc.ptrace(PTRACE_SEIZE, thread, 0, 0) == 0, os.strerror(ctypes.get_errno())
+        assert libc.ptrace(PTRACE_INTERRUPT, thread, 0, 0) == 0
+    return threads
+
+
+def let_die(threads: list[int]) -> None:
+    """What a debugger halts is gone only when the debugger has seen its end."""
+    for thread in threads:
+        with suppress(ChildProcessError):
+            os.waitpid(thread, os.WNOHANG | WAIT_FOR_THREADS)
+
+
+def test_tritonserver_that_hangs_is_started_anew(tiny_repository, log):
+    times = {
+        "sam_refine_deploy.supervisor.liveness._ASK_S": 0.1,
+        "sam_refine_deploy.supervisor.liveness._PATIENCE_S": 0.5,
+    }
+    with supervised(tiny_repository, log, constants=times) as service:
+        threads = hang(service.server)
+        restarts = 'sam_refine_server_restarts_total{cause="silent"}'
+
+        def is_restarted():
+            let_die(threads)
+            return service.metric(restarts) == 1
+
+        wait_until(is_restarted)
+        wait_until(service.is_ready)
+        answers(service)
+        assert service.server != service.first_server
+    assert "starting anew in 0 s: tritonserver did not answer any more" in log.read_text()
+
+
+def test_stub_that_hangs_is_replaced(tiny_repository, log):
+    times = {"sam_refine_deploy.supervisor.watch.SILENT_S": 1.0}
+    with supervised(tiny_repository, log, constants=times) as service:
+        (stub,) = service.stubs(STAND_IN)
+        threads = hang(stub.process_id)
+        reloads = f'sam_refine_model_reloads_total{{cause="silent",model="{STAND_IN}"}}'
+
+        def is_replaced():
+            let_die(threads)
+            return service.metric(reloads) == 1
+
+        wait_until(is_replaced)
+        wait_until(service.is_ready)
+        answers(service)
+
+
+def test_stub_that_is_stopped_while_the_server_ends_goes_on(tiny_repository, log):
+    with supervised(tiny_repository, log, drain_delay_s=4.0) as service:
+        service.process.terminate()
+        wait_until(lambda: not service.is_ready())
+        (stub,) = service.stubs(STAND_IN)
+        os.kill(stub.process_id, signal.SIGSTOP)
+        answers(service)
+        assert service.ask("/ready")[0] == 503
+        assert service.process.wait() == 0
+    assert "was stopped and is told to go on" in log.read_text()
 
 
 def test_tritonserver_that_is_killed_is_started_anew(tiny_repository, log):
@@ -319,12 +388,12 @@ ODD_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
 def test_repository_at_any_path_is_served_and_nothing_of_it_is_run(
-    tiny_repository, log, tmp_path, name, monkeypatch
+    tiny_repository, log, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    place = tmp_path / name / "models"
+    place = tmp_path.joinpath(*ODD_NAMES, "models")
+    place.parent.mkdir(parents=True)
     shutil.move(tiny_repository, place)
     with supervised(place, log) as service:
         answers(service)

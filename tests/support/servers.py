@@ -77,10 +77,13 @@ def calls_of(client: tritonclient.grpc.InferenceServerClient) -> Any:
 # --- A server in a process of its own, as `sam-refine serve` is ---
 
 SERVE = """
-import json, sys
+import importlib, json, sys
 from pathlib import Path
 from sam_refine_deploy import ServerOptions, SupervisorOptions, serve
-repository, ports, health_port, options, supervisor = map(json.loads, sys.argv[1:])
+repository, ports, health_port, options, constants, supervisor = map(json.loads, sys.argv[1:])
+for name, value in constants.items():
+    module, _, constant = name.rpartition(".")
+    setattr(importlib.import_module(module), constant, value)
 options["log_file"] = Path(options["log_file"])
 options = ServerOptions(Path(repository), **ports, **options)
 supervisor = SupervisorOptions(health_port, **supervisor)
@@ -160,12 +163,16 @@ def supervised(
     python: str = sys.executable,
     environment: dict[str, str] | None = None,
     options: dict[str, Any] | None = None,
+    constants: dict[str, Any] | None = None,
     **supervisor: Any,
 ) -> Iterator[Supervised]:
-    """Start it, wait until it is ready, and see to it that it is gone at the end of the block."""
+    """Start it, wait until it is ready, and see to it that it is gone at the end of the block.
+
+    `constants` of modules, by their full names, are others there: times that nobody waits for.
+    """
     ports, (health_port,) = server_ports(), free_ports(1)
     options = {"log_file": str(log.with_suffix(".triton")), **(options or {})}
-    values = (str(repository), ports, health_port, options, supervisor)
+    values = (str(repository), ports, health_port, options, constants or {}, supervisor)
     arguments = [json.dumps(value) for value in values]
     with log.open("w") as lines:
         process = subprocess.Popen(

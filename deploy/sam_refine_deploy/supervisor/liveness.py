@@ -40,9 +40,12 @@ class Liveness:
         """Whether it has not answered for long, whatever the answer."""
         return self._misses >= _MOST_MISSES
 
+    def excuse(self) -> None:
+        """Forget that it did not answer: while it loads a model it may not."""
+        self._misses = 0
+
     def _ask(self) -> None:
         while not self._ended.wait(_ASK_S):
             answer = self._server.says_ready(_PATIENCE_S)
             self.is_ready = answer is True
-            if answer is not None:
-                self._misses = 0
+            self._misses = 0 if answer is not None else self._misses + 1

@@ -106,6 +106,8 @@ class _Supervisor:
     ) -> None:
         self._options, self._supervisor = options, supervisor
         self._status, self._ended = status, ended
+        self._continued_s: dict[int, float] = {}
+        """When each process was told to go on last."""
 
     def run(self, on_ready: Callable[[Server], None]) -> int:
         failed_starts = short_lives = 0
@@ -144,9 +146,12 @@ class _Supervisor:
             pause_s = _FIRST_PAUSE_S * 2 ** (failed_starts - 1) if failed_starts else 0.0
             self._status.set("the server is started anew")
             self._status.warn(())
+            if self._ended.is_set():
+                logger.warning("not started anew, since it was to end: %s", reason)
+                return 1
             logger.warning("starting anew in %g s: %s", pause_s, reason)
             if self._ended.wait(pause_s):
-                return 1
+                return 0
             _reap_orphans()
 
     def _watch_over(self, server: Server) -> None:
@@ -154,52 +159,62 @@ class _Supervisor:
         watch = Watch(server, self._supervisor.hang_timeout_s)
         for warning in watch.warnings():
             logger.warning("%s", warning)
-        continued_s: dict[int, float] = {}
+        self._continued_s.clear()
         with Liveness(server) as liveness, Healing(server, watch, self._status) as healing:
             while not self._ended.wait(_LOOK_S):
-                if server.poll() is not None:
-                    raise _LostError(Cause.ENDED, str(server.failure()))
-                if process_state(server.process_id) is ProcessState.STOPPED:
-                    self._continue(server.process_id, TRITONSERVER, continued_s)
-                elif liveness.is_silent():
-                    server.kill()
-                    raise _LostError(Cause.SILENT, "tritonserver did not answer any more")
-                for fault in watch.look():
-                    stub = fault.stub
-                    if stub.model == UNKNOWN_MODEL:
-                        server.kill()
-                        raise _LostError(Cause.ENDED, "a process of it died while it started")
-                    if fault.cause is Cause.STOPPED:
-                        self._continue(stub.process_id, stub.model, continued_s)
-                    elif fault.cause is Cause.SILENT:
-                        logger.warning("%s is stuck and is killed", stub.instance)
-                        send(stub.process_id, signal.SIGKILL)
-                        healing.begin(stub.model, Cause.SILENT)
-                    else:
-                        healing.begin(stub.model, Cause.ENDED)
-                healing.end_old()
-                try:
-                    healed = healing.models
-                except ServeError as error:
-                    server.kill()
-                    raise _LostError(Cause.ENDED, str(error)) from error
-                self._status.set(*self._reasons(healed, watch, liveness))
-                self._status.warn(watch.warnings())
-                if healing.count > _MOST_RELOADS and not healed:
-                    self._status.set("the server is started anew")
-                    raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")
+                self._look(server, watch, liveness, healing)
             self._status.set("the server ends")
-            if self._supervisor.drain_delay_s > 0:
-                time.sleep(self._supervisor.drain_delay_s)
+            end_s = time.monotonic() + self._supervisor.drain_delay_s
+            while time.monotonic() < end_s:
+                time.sleep(_LOOK_S)
+                self._look(server, watch, liveness, healing)
 
-    def _continue(self, process_id: int, name: str, continued_s: dict[int, float]) -> None:
+    def _look(self, server: Server, watch: Watch, liveness: Liveness, healing: Healing) -> None:
+        """See what is wrong, and do something about it. Raises `_LostError`."""
+        if server.poll() is not None:
+            raise _LostError(Cause.ENDED, str(server.failure()))
+        if process_state(server.process_id) is ProcessState.STOPPED:
+            self._continue(server.process_id, TRITONSERVER)
+        if liveness.is_silent():
+            server.kill()
+            raise _LostError(Cause.SILENT, "tritonserver did not answer any more")
+        for fault in watch.look():
+            stub = fault.stub
+            if stub.model == UNKNOWN_MODEL:
+                server.kill()
+                raise _LostError(Cause.ENDED, "a process of it died while it started")
+            if fault.cause is Cause.STOPPED:
+                self._continue(stub.process_id, stub.model)
+            elif fault.cause is Cause.SILENT:
+                logger.warning("%s is stuck and is killed", stub.instance)
+                send(stub.process_id, signal.SIGKILL)
+                healing.begin(stub.model, Cause.SILENT)
+            else:
+                healing.begin(stub.model, Cause.ENDED)
+        healing.end_old()
+        try:
+            healed = healing.models
+        except ServeError as error:
+            server.kill()
+            raise _LostError(Cause.ENDED, str(error)) from error
+        if healed:
+            liveness.excuse()
+        self._status.warn(watch.warnings())
+        if self._ended.is_set():
+            return
+        self._status.set(*self._reasons(healed, watch, liveness))
+        if healing.count > _MOST_RELOADS and not healed:
+            self._status.set("the server is started anew")
+            raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")
+
+    def _continue(self, process_id: int, name: str) -> None:
         """Before Triton finds that a stub does not answer: then it aborts."""
         now_s = time.monotonic()
-        since_s = continued_s.get(process_id)
+        since_s = self._continued_s.get(process_id)
         if since_s is None or now_s - since_s > _STILL_S:
             logger.warning("%s (process %d) was stopped and is told to go on", name, process_id)
             self._status.continued.labels(name).inc()
-        continued_s[process_id] = now_s
+        self._continued_s[process_id] = now_s
         send(process_id, signal.SIGCONT)
 
     def _reasons(self, healed: list[str], watch: Watch, liveness: Liveness) -> list[str]:

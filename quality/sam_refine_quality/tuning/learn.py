@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
 
 from sam_refine.algorithm.judging.judge import LearnedJudge
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES
 from sam_refine.numerics.arrays import Float32, Labels
 from sam_refine_quality.tuning.recording import Recording
 from sam_refine_quality.tuning.tables import Table, change_table, mask_table
@@ -50,19 +51,24 @@ def _predict(trees: Any, features: Float32) -> Float32:
     return gains
 
 
-def learn(recordings: Sequence[Recording], groups: Sequence[Hashable]) -> TreesJudge:
+def learn(
+    recordings: Sequence[Recording], groups: Sequence[Hashable], hidden: Collection[str] = ()
+) -> TreesJudge:
     """A judge for the network whose coarse maps these are.
 
     The judge of changes learns from proposals for images that their judge of masks has not seen:
-    on images that it knows it would look better than it is.
+    on images that it knows it would look better than it is. `hidden` are names of features that it
+    is to do without.
     """
-    tables = [mask_table(recording) for recording in recordings]
+    tables = [mask_table(recording).hiding(hidden, MASK_FEATURES) for recording in recordings]
     everything = list(range(len(recordings)))
     changes: list[Table] = []
     inner = folds(groups, INNER_FOLDS) if len(set(groups)) > 1 else [(everything, everything)]
     for train, test in inner:
         proposer = TreesJudge(grow_trees([tables[i] for i in train], min_samples_leaf=20), None)
-        changes += [change_table(recordings[i], proposer) for i in test]
+        changes += [
+            change_table(recordings[i], proposer).hiding(hidden, CHANGE_FEATURES) for i in test
+        ]
     return TreesJudge(
         grow_trees(tables, min_samples_leaf=20),
         grow_trees([_sample(changes)], min_samples_leaf=100),
@@ -74,10 +80,11 @@ def cross_validate(
     groups: Sequence[Hashable],
     least_gains: Sequence[float],
     on_step: OnStep = lambda step: None,
+    hidden: Collection[str] = (),
 ) -> list[list[Labels]]:
     """The maps of each image by a judge that was learned from images of other groups.
 
-    One at each of `least_gains`, for each of the recordings.
+    One at each of `least_gains`, for each of the recordings. `hidden` as of `learn`.
     """
     maps: dict[int, list[Labels]] = {}
     parts = folds(groups, FOLDS)
@@ -85,7 +92,7 @@ def cross_validate(
         on_step(
             f"learn from {len(train)} images, try on {len(test)}: part {number} of {len(parts)}"
         )
-        judge = learn([recordings[i] for i in train], [groups[i] for i in train])
+        judge = learn([recordings[i] for i in train], [groups[i] for i in train], hidden)
         for i in test:
             maps[i] = recordings[i].refined(judge, least_gains)
     return [maps[i] for i in range(len(recordings))]

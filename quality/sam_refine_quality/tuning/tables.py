@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,14 @@ class Table:
     """(n, F)."""
     gains: Float32
     """(n,) the share that turns right minus the share that turns wrong, in [-1, 1]."""
+
+    def hiding(self, hidden: Collection[str], names: Sequence[str]) -> Table:
+        """NaN in the columns that are `hidden` by name: trees that grow from it never ask them."""
+        features = self.features.copy() if hidden else self.features
+        for column, name in enumerate(names):
+            if name in hidden:
+                features[:, column] = np.nan
+        return Table(features, self.gains)
 
 
 def mask_table(recording: Recording) -> Table:

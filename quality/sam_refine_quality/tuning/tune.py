@@ -89,7 +89,7 @@ def tune(
             classes=None if class_names is None else len(class_names),
             void=ignore_label,
         )
-        recording = _record(client, read, options, timeout_s)
+        recording = record(client, read, options, timeout_s)
         for warning in notes.sentences:
             warn(sample.name, warning)
         if classes not in (None, recording.truth.classes):
@@ -111,7 +111,7 @@ def tune(
         raise InvalidRequestError("coarse maps must have regions to learn from, got none")
     maps = cross_validate(recordings, of_group, LEAST_GAINS, on_step)
     tried = [
-        _figures(recordings, [each[index] for each in maps], of_group)
+        figures_of(recordings, [each[index] for each in maps], of_group)
         for index in range(len(LEAST_GAINS))
     ]
     best = _best([figures for figures, _ in tried])
@@ -131,9 +131,13 @@ def tune(
     )
 
 
-def _record(
-    client: RefineClient, read: ReadSample, options: RefineOptions, timeout_s: float | None
+def record(
+    client: RefineClient,
+    read: ReadSample,
+    options: RefineOptions,
+    timeout_s: float | None = None,
 ) -> Recording:
+    """What SAM draws for a labelled image. Raises `RefineError` and `InvalidRequestError`."""
     coarse, name = read.coarse(None), read.sample.name
     (values,) = score_tensors(coarse.scores, ScoresDtype.AUTO).values()
     embedding = client.embed(read.image, timeout_s=timeout_s)
@@ -169,7 +173,7 @@ def _checked_groups(groups: Sequence[Hashable] | None, images: int) -> list[Hash
     return list(of_group)
 
 
-def _figures(
+def figures_of(
     recordings: Sequence[Recording], maps: Sequence[Labels], groups: Sequence[Hashable]
 ) -> tuple[PairFigures, PairFigures]:
     """The figures of refined maps against the coarse ones, and their intervals."""
