@@ -26,11 +26,11 @@ class Table:
     """(n,) the share that turns right minus the share that turns wrong, in [-1, 1]."""
 
     def hiding(self, hidden: Collection[str], names: Sequence[str]) -> Table:
-        """NaN in the columns that are `hidden` by name: trees that grow from it never ask them."""
+        """0 in the columns that are `hidden` by name: trees that grow from it never ask them."""
         features = self.features.copy() if hidden else self.features
         for column, name in enumerate(names):
             if name in hidden:
-                features[:, column] = np.nan
+                features[:, column] = 0
         return Table(features, self.gains)
 
 
