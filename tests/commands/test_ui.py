@@ -334,6 +334,8 @@ def test_page_shows_no_file_that_was_not_uploaded_and_fetches_nothing_from_elsew
         fetched = re.findall(r"(?:src|href)=\"(https?:[^\"]*)", page.html)
         fetched += re.findall(r"url\(['\"]?(https?:[^)]*)", page.get("/theme.css").text)
         assert fetched == []
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+            assert httpx.get(f"{address}/", headers=headers, trust_env=False).status_code == 403
         for path in ("/config", "/gradio_api/info", "/gradio_api/runs", "/gradio_api/call/refine"):
             assert page.get(path).status_code == 404
         assert page.get(f"/gradio_api/file={secret}").status_code == 403

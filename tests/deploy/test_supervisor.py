@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import venv
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,23 @@ def test_stub_that_hangs_is_replaced(tiny_repository, log):
         wait_until(is_replaced)
         wait_until(service.is_ready)
         answers(service)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("trouble", ["dead stub", "idle connections"])
+def test_end_is_clean_whatever_there_is(tiny_repository, log, trouble, number):
+    with supervised(tiny_repository, log) as service, ExitStack() as stack:
+        if trouble == "dead stub":
+            (stub,) = service.stubs(STAND_IN)
+            os.kill(stub.process_id, signal.SIGKILL)
+        else:
+            client = stack.enter_context(grpc.InferenceServerClient(service.url))
+            assert client.is_server_live()
+            for port in (*service.ports.values(), service.health_port):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        service.process.send_signal(number)
+        assert service.process.wait() == 0
+        assert not service.run_directory.exists()
 
 
 def test_stub_that_is_stopped_while_the_server_ends_goes_on(tiny_repository, log):

@@ -24,6 +24,7 @@ PATHS: Final = frozenset(
         "/favicon.ico",
         "/manifest.json",
         "/theme.css",
+        "/gradio_api/cancel",
         "/gradio_api/component_server",
         "/gradio_api/queue/data",
         "/gradio_api/queue/join",
@@ -50,6 +51,8 @@ class Doors:
         self._host = host
         self._uploads = uploads
         self._most_upload_bytes = most_upload_bytes
+        self._coming_bytes = 0
+        """Of uploads that are under way, which have been let in and may not be on disk yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
@@ -60,14 +63,23 @@ class Doors:
             elif not is_own(headers.get("host", ""), headers.get("origin"), self._host):
                 app = PlainTextResponse("forbidden: the page is called by another site", 403)
             elif scope["path"] == UPLOAD:
-                app = self._refused(headers.get("content-length", "")) or app
+                app = self._refused(headers.get("content-length", "")) or self._let_in
         await app(scope, receive, send)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An upload, which counts as kept from its beginning on."""
+        length = int(Headers(scope=scope)["content-length"])
+        self._coming_bytes += length
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._coming_bytes -= length
 
     def _refused(self, length: str) -> ASGIApp | None:
         """The answer to an upload for which there is no room; None where there is."""
         if not length.isdecimal():
             return PlainTextResponse("an upload must say its Content-Length", 411)
-        if kept_bytes(self._uploads) + int(length) <= self._most_upload_bytes:
+        if kept_bytes(self._uploads) + self._coming_bytes + int(length) <= self._most_upload_bytes:
             return None
         return PlainTextResponse(
             f"the page keeps at most {self._most_upload_bytes >> 20} MiB of uploads, each for some "

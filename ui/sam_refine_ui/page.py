@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import gradio as gr
 
-from sam_refine_ui import left, right
 from sam_refine_ui.actions import Actions, Source
+from sam_refine_ui.inputs import brush_legend, draw_inputs
 from sam_refine_ui.knobs import values_of
+from sam_refine_ui.results import KEPT_S, draw_results
 
 _PRIVATE: Final[Any] = {"api_visibility": "private"}
 """Only the page itself needs these calls."""
@@ -50,7 +51,7 @@ def theme() -> gr.themes.Base:
 
 def build(actions: Actions, server: str) -> gr.Blocks:
     """The page; `server` is Markdown that says what does the refining."""
-    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(600, right.KEPT_S))
+    page = gr.Blocks(title="sam-refine", analytics_enabled=False, delete_cache=(600, KEPT_S))
     with page:
         gr.Markdown(
             "# sam-refine\nSegment Anything snaps a coarse label map to the edges of things: "
@@ -59,12 +60,12 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 load = gr.Button("Show the example", size="sm")
-                given = left.given()
+                given = draw_inputs()
                 state = gr.HTML()
                 refine = gr.Button("Refine", variant="primary")
                 about_work = gr.HTML(visible=False)
             with gr.Column(scale=3, min_width=320):
-                results = right.results()
+                results = draw_results()
         messages = [given.about_photo, given.about_map, about_work]
 
         asked: Any = {"queue": False, "show_progress": "hidden", **_PRIVATE}
@@ -72,10 +73,10 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         gr.Timer(STATE_EVERY_S).tick(actions.server_state, [], state, **asked)
         for source, tab in given.tabs.items():
             tab.select(partial(_same, source), [], given.source, queue=False, **_PRIVATE)
-        given.names.change(left.brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
+        given.names.change(brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
         given.preset.input(values_of, given.preset, given.knobs, queue=False, **_PRIVATE)
 
-        inputs, outputs = given.inputs(), [*messages, *results.outputs()]
+        inputs, outputs = given.arguments(), [*messages, *results.outputs()]
         results.changes.select(actions.enlarge, results.shown, results.enlarged, **_PRIVATE)
         refine.click(actions.refine, inputs, outputs, **_ONE_AT_A_TIME)
         example = [given.is_example, given.all_tabs, given.preset, *inputs]

@@ -107,7 +107,8 @@ def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | N
         found = [
             path
             for name in dict.fromkeys((image.name, image.stem))
-            for each in LABEL_SUFFIXES
+            for suffix in LABEL_SUFFIXES
+            for each in (suffix, suffix.upper())
             if (path := folder / f"{name}{each}").exists()
         ]
         masks[int(folder.name) if has_ids else folder.name] = found[0] if found else None

@@ -63,9 +63,16 @@ def numpy_of(name: str, given: ArrayLike) -> AnyArray:
 
     Raises `InvalidRequestError` for what is no array.
     """
+    if isinstance(given, np.ma.MaskedArray):
+        if np.any(given.mask):
+            raise InvalidRequestError(
+                f"{name} has masked values; say what they are: labels.filled(-1), which is void, "
+                "logits.filled(0), image.filled(0)"
+            )
+        return np.asarray(given.data)
     if isinstance(given, np.ndarray):
         return given
-    if type(given).__module__.partition(".")[0] == "torch" and hasattr(given, "detach"):
+    if hasattr(given, "detach") and hasattr(given, "cpu"):  # torch's, or of a class made of it
         tensor = given.detach().cpu()
         if str(tensor.dtype) == "torch.bfloat16":
             tensor = tensor.float()

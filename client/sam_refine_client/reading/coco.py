@@ -14,6 +14,7 @@ import numpy as np
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels
+from sam_refine_client.reading.arrays import is_array
 from sam_refine_client.reading.notes import Notes
 
 _SEGMENTATION: Final = "segmentation"
@@ -43,6 +44,11 @@ def labels_of_coco(
         name = str(source)
         content = _loaded(Path(fspath(source)))
     if isinstance(content, Mapping) and _SEGMENTATION in content:
+        if is_array(content[_SEGMENTATION]):
+            raise InvalidRequestError(
+                f"{name} has the numbers of instances, not of classes; give a map of classes: "
+                "processor.post_process_semantic_segmentation(outputs, target_sizes=[(H, W)])[0]"
+            )
         content = [content]
     if isinstance(content, list):
         annotations, size = content, size_hw
@@ -54,7 +60,7 @@ def labels_of_coco(
             )
         categories = [each.get("category_id") for each in annotations]
     else:
-        annotations, size, categories = _of_dataset(name, content, size_hw, image_name)
+        annotations, size, categories = _of_dataset(name, content, size_hw, image_name, notes)
     if size is None:
         raise InvalidRequestError(f"{name} must have the image's height and width, got none")
     return _drawn(name, annotations, size, 0 in categories, notes)
@@ -65,7 +71,7 @@ def dataset_of(path: Path, image_name: str) -> Any:
     content = _loaded(path)
     if isinstance(content, list):  # annotations, which say nothing of images' names
         return content
-    image, annotations = _image_of(str(path), content, image_name)
+    image, annotations = _image_of(str(path), content, image_name, by_name=True)
     return {**content, "images": [image], "annotations": annotations}
 
 
@@ -82,10 +88,17 @@ def _parsed(path: Path, changed_ns: int) -> Any:
 
 
 def _of_dataset(
-    name: str, content: Any, size_hw: tuple[int, int] | None, image_name: str | None
+    name: str,
+    content: Any,
+    size_hw: tuple[int, int] | None,
+    image_name: str | None,
+    notes: Notes,
 ) -> tuple[list[Any], tuple[int, int] | None, list[Any]]:
     """The annotations of one image of a COCO file, its size, and all category ids."""
     image, own = _image_of(name, content, image_name)
+    file_name = Path(str(image.get("file_name") or image_name or ""))
+    if image_name is not None and file_name.stem != Path(image_name).stem:
+        notes.add(f"{name} is of {file_name.name}, and taken for {image_name}")
     size = size_hw
     if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
         size = image["height"], image["width"]
@@ -93,8 +106,12 @@ def _of_dataset(
     return own, size, categories or [each.get("category_id") for each in content["annotations"]]
 
 
-def _image_of(name: str, content: Any, image_name: str | None) -> tuple[dict[str, Any], list[Any]]:
-    """One image of a COCO file, and its annotations."""
+def _image_of(
+    name: str, content: Any, image_name: str | None, *, by_name: bool = False
+) -> tuple[dict[str, Any], list[Any]]:
+    """One image of a COCO file, and its annotations: the only one, whatever its name, unless
+    it is to be found `by_name`.
+    """
     if not isinstance(content, Mapping) or not isinstance(content.get("annotations"), list):
         raise InvalidRequestError(
             f"{name} must be a COCO file with images and annotations, got other JSON"
@@ -106,7 +123,7 @@ def _image_of(name: str, content: Any, image_name: str | None) -> tuple[dict[str
         )
     images = content.get("images") or []
     found = images
-    if image_name is not None and len(images) > 1:
+    if image_name is not None and (by_name or len(images) > 1):
         found = [
             each for each in images if Path(str(each.get("file_name"))).name == image_name
         ] or [
@@ -132,6 +149,8 @@ def _drawn(
     masks = []
     for index, each in enumerate(annotations):
         category, shape = each.get("category_id"), each.get(_SEGMENTATION)
+        if each.get("iscrowd"):
+            notes.add(f"{name}: crowds are taken like single things")
         if not isinstance(category, int) or category < 0 or not shape:
             raise InvalidRequestError(
                 f"{name} must have annotations with category_id and segmentation, got "

@@ -244,6 +244,8 @@ def rgb_of_array(array: AnyArray, notes: Notes, name: str = "image") -> UInt8:
         alpha, array = array[..., -1], array[..., :-1]
         if alpha.min() < alpha.max() or alpha.max() == 0:
             notes.add(_NO_ALPHA.format(name=name))
+    if array.dtype.kind in "iu" and array.min() == 0 and array.max() == 1:
+        notes.add(f"{name} has no value above 1: if it was in [0, 1], give it as floats")
     if array.dtype != np.uint8:
         array = _as_bytes(name, array, notes)
     pixels: UInt8 = array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.arrays import Labels, Mask, UInt8
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
@@ -84,7 +84,8 @@ def read_labels(
     if size_hw is not None and values.shape != size_hw:
         raise InvalidRequestError(
             f"{name} must have the image's size, {size_hw[0]} x {size_hw[1]}, got "
-            f"{values.shape[0]} x {values.shape[1]}; give np.asarray(PIL.Image.fromarray(labels)"
+            f"{values.shape[0]} x {values.shape[1]}; give "
+            "np.asarray(PIL.Image.fromarray(labels.astype(np.int32))"
             f".resize(({size_hw[1]}, {size_hw[0]}), PIL.Image.Resampling.NEAREST))"
         )
     return _with_void(name, values, notes, void, classes)
@@ -186,7 +187,9 @@ def _values(
         raise InvalidRequestError(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
-    return _plane(name, numpy_of(name, labels), palette, notes), name
+    held = getattr(labels, "data", None)  # mmsegmentation's PixelData
+    array = held if is_array(held) and not is_array(labels) else labels
+    return _plane(name, numpy_of(name, array), palette, notes), name
 
 
 def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
@@ -196,6 +199,15 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     """
     if not masks:
         raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
+    if {"shapes", "imagePath"} <= masks.keys():
+        raise InvalidRequestError(
+            f"{name} is LabelMe's JSON, of polygons; export it as masks: labelme_export_json"
+        )
+    if {"counts", "size"} <= masks.keys():
+        raise InvalidRequestError(
+            f"{name} is a run-length mask of one thing; give COCO's annotations: "
+            "[{'category_id': 1, 'segmentation': mask}]"
+        )
     has_ids = all(isinstance(key, int) and not isinstance(key, bool) for key in masks)
     ids = {key: key if has_ids else number for number, key in enumerate(masks, start=1)}
     labels: Labels | None = None
@@ -204,7 +216,7 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
         if mask is None:  # a class that this image has not
             continue
         array, _ = _values(mask, notes, None, None, None, f"{name} of {key}")
-        where = _class_ids(name, array) > 0
+        where = _mask_of(f"{name} of {key}", _class_ids(name, array))
         if labels is None:
             labels = np.full(where.shape, -1 if 0 in ids.values() else 0, np.int32)
             taken = np.zeros(where.shape, np.bool_)
@@ -223,6 +235,19 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     if overlap:
         notes.add(f"{name}: masks overlap at {overlap} pixels, where the later class counts")
     return labels
+
+
+def _mask_of(name: str, values: Labels) -> Mask:
+    """Where the values (H, W) of a mask are not 0; there may be one other only."""
+    found = np.unique(values).tolist()
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0) or found[0] < 0:
+        shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+        raise InvalidRequestError(
+            f"{name} must be a mask, of 0 and one value above it, got {shown}; give mask == value, "
+            "or mask > 127 of one with soft edges"
+        )
+    where: Mask = values > 0
+    return where
 
 
 def _check_lossless(name: str, file: Any) -> None:

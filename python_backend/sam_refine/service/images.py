@@ -22,9 +22,10 @@ def decode_image(encoded: bytes, limits: Limits) -> UInt8:
     try:
         with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as image:
             check_size("ENCODED_IMAGE", image.height, image.width, limits)
-            if image.mode.startswith(("I", "F")):
+            if image.mode.startswith(("I", "F")) or _has_16_bits(image):
                 raise InvalidRequestError(
-                    f"ENCODED_IMAGE must have 8 bits per channel, got the mode {image.mode}"
+                    "ENCODED_IMAGE must have 8 bits per channel, got 16 or more; send IMAGE, "
+                    "(H, W, 3) uint8"
                 )
             return np.asarray(image.convert("RGB"))
     except InvalidRequestError:
@@ -37,6 +38,11 @@ def decode_image(encoded: bytes, limits: Limits) -> UInt8:
         raise InvalidRequestError(
             f"ENCODED_IMAGE must be an undamaged JPEG or PNG file: {error}"
         ) from error
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Of a PNG whose colours have 16 bits Pillow would leave the lower ones out."""
+    return any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
 
 
 def check_size(field: str, height: int, width: int, limits: Limits) -> None:

@@ -94,6 +94,37 @@ def test_status_decides_the_error_and_whether_the_call_is_made_again(client_of, 
 
 
 @pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("INTERNAL", "Stub process 'sam_refine_0_1' is not healthy."),
+        ("NOT_FOUND", "Request for unknown model: 'sam_refine' has no available versions"),
+        ("UNAVAILABLE", "Request for unknown model: 'sam_refine' version 1 is not at ready state"),
+        ("UNAVAILABLE", "Server not ready"),
+        (
+            "UNAVAILABLE",
+            "Server is stopping, scheduler for model has stopped accepting new inference requests",
+        ),
+    ],
+)
+def test_texts_of_triton_for_what_will_be_back_are_tried_again(client_of, small, code, text):
+    answers = [status(getattr(grpc.StatusCode, code), text)] * 2
+    with (
+        FakeTriton(*answers) as server,
+        client_of(server.address, connection=THREE_ATTEMPTS) as client,
+    ):
+        assert client.refine(**small).labels is not None
+        assert len(server.calls()) == 3
+    with (
+        FakeTriton(*answers) as server,
+        client_of(
+            server.address, connection=ConnectionOptions(retries=Retries(attempts=1))
+        ) as client,
+        pytest.raises(OverloadedError),
+    ):
+        client.refine(**small)
+
+
+@pytest.mark.parametrize(
     ("code", "expected"),
     [
         ("StatusCode.UNAVAILABLE", UnreachableError),

@@ -1,5 +1,7 @@
 """Only what the page uses is open."""
 
+import asyncio
+
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -82,6 +84,30 @@ def page(tmp_path):
 @pytest.mark.parametrize(("size", "status"), [(40, 200), (41, 413)])
 def test_uploads_are_bounded_in_all(page, size, status):
     assert page.post(UPLOAD, content=bytes(size)).status_code == status
+
+
+def test_uploads_at_the_same_time_are_bounded_in_all(tmp_path):
+    """The second comes while the first, with room for it alone, is not on disk yet."""
+    statuses = []
+
+    async def upload(app):
+        async def send(message):
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        headers = [(b"host", b"127.0.0.1"), (b"content-length", b"60")]
+        scope = {"type": "http", "path": UPLOAD, "headers": headers}
+        await app(scope, None, send)
+
+    async def slow(scope, receive, send):
+        if not statuses:
+            await upload(doors)
+        await send({"type": "http.response.start", "status": 200})
+
+    doors = Doors(slow, "127.0.0.1", tmp_path, 100)
+    asyncio.run(upload(doors))
+    asyncio.run(upload(doors))
+    assert statuses == [413, 200, 200]
 
 
 def test_upload_of_unknown_size_is_refused(page):

@@ -12,6 +12,7 @@ from typing import Final
 _HEALING: Final = (
     "is not healthy",  # a stub has ended
     "has no available versions",  # a model between two loads
+    "is not at ready state",  # likewise, of a version that was asked for
     "is not ready",
     "Server not ready",  # it starts, or ends
     "Server is stopping",

@@ -7,6 +7,7 @@ from PIL import Image
 from sam_refine.algorithm.canvas import preprocess_shape
 from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine.service.images import decode_image, to_canvas
+from support.inputs.forms import png
 
 MANY = Limits()
 
@@ -75,6 +76,8 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         (encoded(NOISE, "JPEG")[:1500], MANY, "must be an undamaged JPEG or PNG file"),
         (encoded(NOISE), Limits(max_image_side=63), "sides of at most 63, got 64 x 64"),
         (encoded(NOISE[..., 0].astype(np.uint16)), MANY, "must have 8 bits per channel"),
+        (png(NOISE.astype(np.uint16) * 257, 16), MANY, "must have 8 bits per channel"),
+        (png(NOISE[..., :2].astype(np.uint16) * 257, 16), MANY, "must have 8 bits per channel"),
         (
             encoded(NOISE),
             Limits(max_image_pixels=4095),

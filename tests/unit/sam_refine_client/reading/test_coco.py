@@ -50,6 +50,21 @@ def runs(where):
     return {"size": list(where.shape), "counts": [*counts, length]}
 
 
+def test_file_of_another_image_is_said_and_of_a_folder_refused(tmp_path):
+    path = tmp_path / "one.json"
+    one = {**COCO, "images": COCO["images"][:1], "annotations": ANNOTATIONS}
+    path.write_text(json.dumps(one), encoding="utf-8")
+    _, said = read(path, image_name="other.jpg", size_hw=SIZE)
+    assert f"{path} is of street.jpg, and taken for other.jpg" in said
+    with pytest.raises(InvalidRequestError, match=r"of the name other.jpg, got 0 of 1"):
+        dataset_of(path, "other.jpg")
+
+
+def test_crowds_are_said():
+    _, said = read([annotation(1, ONE, iscrowd=1)], size_hw=SIZE)
+    assert "labels: crowds are taken like single things" in said
+
+
 @pytest.mark.parametrize("name", ["street.jpg", "street.png", "a/street.jpg"])
 def test_annotations_of_the_image_are_its_classes_small_ones_above(tmp_path, name):
     path = tmp_path / "instances.json"

@@ -109,6 +109,11 @@ def test_deep_image_of_fewer_bits_is_scaled_by_those_in_use_and_said(bits):
         assert np.abs(found.pixels.astype(int) - RGB).max() <= 1
 
 
+def test_image_of_0_and_1_is_said():
+    _, said = read(np.eye(6, 10, dtype=np.uint8))
+    assert said == ("image has no value above 1: if it was in [0, 1], give it as floats",)
+
+
 def test_cmyk_jpeg_is_sent_and_said():
     content = saved(RGB, "CMYK", format="JPEG")
     found, said = read(content)

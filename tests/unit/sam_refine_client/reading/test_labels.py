@@ -218,6 +218,11 @@ def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void
         (np.random.default_rng(0).random((5, 3, 4)), {}, "if they are scores, give them as logits"),
         (LABELS, {"size_hw": (6, 8)}, "6 x 8, got 3 x 4; give np.asarray(PIL.Image.fromarray(lab"),
         ({}, {}, "must have a mask for at least one class, got none"),
+        ({1: LABELS}, {}, "labels of 1 must be a mask, of 0 and one value above it, got 0, 1, 2"),
+        ({"cup": MASK * 255 - (LABELS == 0)}, {}, "of cup must be a mask, of 0 and one value"),
+        ({"shapes": [], "imagePath": "a.jpg"}, {}, "is LabelMe's JSON, of polygons"),
+        ({"counts": "abc", "size": [3, 4]}, {}, "is a run-length mask of one thing"),
+        (np.ma.masked_equal(LABELS, 1), {}, "labels has masked values; say what they are"),
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
@@ -228,6 +233,28 @@ def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void
 def test_labels_that_are_wrong_are_refused_with_what_to_do(labels, arguments, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         read(labels, **arguments)
+
+
+def test_advice_for_another_size_works_as_it_stands():
+    with pytest.raises(InvalidRequestError) as caught:
+        read(LABELS, size_hw=(6, 8))
+    advice = str(caught.value).partition("; give ")[2]
+    import PIL
+
+    given = eval(advice, {"np": np, "PIL": PIL, "labels": LABELS.astype(np.int64)})
+    np.testing.assert_array_equal(given, LABELS.repeat(2, 0).repeat(2, 1))
+
+
+def test_what_holds_an_array_is_that_array():
+    class PixelData:  # mmsegmentation's
+        data = torch.from_numpy(LABELS)[None]
+
+    class Tensor(torch.Tensor):  # of another package
+        pass
+
+    for labels in (PixelData(), torch.from_numpy(LABELS).as_subclass(Tensor),
+                   np.ma.array(LABELS)):  # fmt: skip
+        np.testing.assert_array_equal(read(labels)[0].values, LABELS)
 
 
 def test_size_is_told_before_labels_are_read(tmp_path):

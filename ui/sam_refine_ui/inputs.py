@@ -18,7 +18,7 @@ from sam_refine_ui.knobs import KNOBS, component, preset_choice
 
 
 @dataclass(frozen=True)
-class Given:
+class Inputs:
     """The components that take input."""
 
     source: gr.State
@@ -40,7 +40,7 @@ class Given:
     preset: gr.Radio
     knobs: Sequence[gr.components.Component]
 
-    def inputs(self) -> list[gr.components.Component]:
+    def arguments(self) -> list[gr.components.Component]:
         """The arguments of `Actions.refine`."""
         return [
             self.source,
@@ -56,7 +56,7 @@ class Given:
         ]
 
 
-def given() -> Given:
+def draw_inputs() -> Inputs:
     """The left column."""
     photo = gr.Image(
         label="Photo",
@@ -119,7 +119,7 @@ def given() -> Given:
     preset = preset_choice()
     with gr.Accordion("Options", open=False):
         knobs = [component(knob) for knob in KNOBS]
-    return Given(
+    return Inputs(
         source=gr.State(Source.LABELS),
         is_example=gr.State(False),
         photo=photo,

@@ -33,7 +33,7 @@ class Results:
         return [getattr(self, field.name) for field in fields(self)]
 
 
-def results() -> Results:
+def draw_results() -> Results:
     """The right column, with a hint until there is a result."""
     hint = gr.Markdown(
         "The result appears here: add a photo and a coarse map and press Refine, or look at the "
