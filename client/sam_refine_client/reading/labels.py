@@ -280,6 +280,14 @@ def _look_at_table(name: str, indices: AnyArray, table: list[int], notes: Notes)
     used = used[used < len(colours)]
     red, green, blue = colours[used].T
     note_other_order(name, red << 16 | green << 8 | blue, used, notes)
+    is_grey = bool(((red == green) & (green == blue)).all())
+    is_mask = len(used) <= 2 and red.tolist() in ([], [0], [0, 255])
+    if is_grey and not is_mask and (red != used).any():  # as optimisers of PNGs make of grey ones
+        pairs = ", ".join(f"{at} of {grey}" for at, grey in zip(used[:4], red[:4], strict=True))
+        notes.add(
+            f"{name} are indices of a palette of greys, {pairs}: if the greys are classes, give "
+            "np.asarray(PIL.Image.open(...).convert('L'))"
+        )
 
 
 def _picture_values(picture: Image.Image, palette: Palette | None) -> AnyArray:

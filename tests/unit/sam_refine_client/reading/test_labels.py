@@ -245,6 +245,18 @@ def test_advice_for_another_size_works_as_it_stands():
     np.testing.assert_array_equal(given, LABELS.repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.parametrize(
+    ("greys", "is_said"),
+    [([7, 26, 26, 30], True), ([255, 0], True), ([0, 255], False), ([0, 1, 2, 3], False)],
+)
+def test_indices_of_greys_are_said(greys, is_said):
+    picture = Image.fromarray(np.minimum(LABELS, len(greys) - 1).astype(np.uint8))
+    picture.putpalette([value for grey in greys for value in (grey,) * 3])
+    found, said = read(saved(picture, "PNG"))
+    np.testing.assert_array_equal(found.values, np.minimum(LABELS, len(greys) - 1))
+    assert any("indices of a palette of greys" in each for each in said) == is_said
+
+
 def test_what_holds_an_array_is_that_array():
     class PixelData:  # mmsegmentation's
         data = torch.from_numpy(LABELS)[None]
