@@ -104,7 +104,7 @@ class Page:
                   if "load" in [event for _, event in call["targets"]]][-1]  # fmt: skip
         (then,) = (call for call in self._calls if call["trigger_after"] == loaded["id"])
         _, _, _, *inputs = self._run(loaded, [])
-        return inputs, self._run(then, inputs)
+        return inputs, self._run(then, [None, *inputs])
 
     def change(self, label, values, event="input", data=None):
         """What the outputs of an event become when it happens to a component."""

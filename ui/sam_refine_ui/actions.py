@@ -112,8 +112,13 @@ class Actions:
         """HTML: whether what refines is ready, now. No image is sent for it."""
         return view.state(self.client.health(canary=False, timeout_s=STATE_TIMEOUT_S))
 
-    def refine_if_ready(self, *inputs: Any) -> list[Any]:
-        """As `refine`; where the server is not ready, no message but that of `server_state`."""
+    def refine_example(self, is_example: bool, *inputs: Any) -> list[Any]:
+        """As `refine`; where the server is not ready, no message but that of `server_state`.
+
+        Nothing where somebody's own photo or map came sooner.
+        """
+        if not is_example:
+            return [gr.skip()] * (len(Place) + RESULT_OUTPUTS)
         if not self.client.health(canary=False, timeout_s=STATE_TIMEOUT_S).is_healthy:
             return [*_messages(), *_no_result()]
         return self.refine(*inputs)

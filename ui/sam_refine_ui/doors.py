@@ -28,6 +28,7 @@ PATHS: Final = frozenset(
         "/gradio_api/component_server",
         "/gradio_api/queue/data",
         "/gradio_api/queue/join",
+        "/gradio_api/reset",
         "/gradio_api/run/predict",
         "/gradio_api/startup-events",
         UPLOAD,

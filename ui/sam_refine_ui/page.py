@@ -82,10 +82,12 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         example = [given.is_example, given.all_tabs, given.preset, *inputs]
         quiet: Any = {"show_progress": "hidden", **_PRIVATE}  # it would stay on a closed tab
         refining = [
-            loaded.success(then, inputs, outputs, **_ONE_AT_A_TIME)
-            for loaded, then in (
-                (load.click(actions.load_example, [], example, **quiet), actions.refine),
-                (page.load(actions.load_example, [], example, **quiet), actions.refine_if_ready),
+            on(actions.load_example, [], example, **quiet).success(
+                then, [*first, *inputs], outputs, **_ONE_AT_A_TIME
+            )
+            for on, then, first in (
+                (load.click, actions.refine, []),
+                (page.load, actions.refine_example, [given.is_example]),
             )
         ]
         given.photo.input(
