@@ -6,16 +6,22 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import INTERRUPTED, error_line, print_error, print_facts, stderr, stdout
 
+if TYPE_CHECKING:
+    from sam_refine_client.inputs.images import ImageFile
+    from sam_refine_client.many import Outcome
+
+R = TypeVar("R")
 SKIP_EXISTING: Final = "--skip-existing goes on with the rest"
 
 
@@ -148,6 +154,41 @@ class Report:
     def _print_json(self, image: Path, status: str, facts: Mapping[str, Any]) -> None:
         if self._is_json:
             print(json.dumps({"image": str(image), "status": status, **facts}), flush=True)
+
+
+def answers(
+    ask: Callable[[Iterator[dict[str, Any]]], Iterable[Outcome[R]]],
+    images: Sequence[ImageFile],
+    job: Callable[[ImageFile], dict[str, Any]],
+    report: Report,
+) -> Iterator[tuple[ImageFile, R]]:
+    """The answers to the images that have one, in order; the others are reported.
+
+    `ask` is the client's call of many jobs; `job` makes that of an image, and may raise
+    `InvalidRequestError` and `OSError`.
+    """
+    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
+
+    sent: list[ImageFile] = []
+
+    def jobs() -> Iterator[dict[str, Any]]:
+        for image in images:
+            try:
+                made = job(image)
+            except (InvalidRequestError, OSError) as error:
+                report.failed(image.path, error)
+                continue
+            sent.append(image)
+            yield made
+
+    for outcome in ask(jobs()):
+        image = sent[outcome.index]
+        if isinstance(outcome.error, UnreachableError | ForbiddenError | ProtocolError):
+            report.ended(image.path, outcome.error)
+        elif outcome.error is not None:
+            report.failed(image.path, outcome.error)
+        elif outcome.result is not None:
+            yield image, outcome.result
 
 
 def same_but_for_numbers(warning: str, image: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,10 @@ from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import ConcurrencyOption, CutSuffixOption, RecursiveOption
 from sam_refine_cli.options.groups import with_options
-from sam_refine_cli.report import SKIP_EXISTING, Report
+from sam_refine_cli.report import SKIP_EXISTING, Report, answers
+
+if TYPE_CHECKING:
+    from sam_refine_client.inputs.images import ImageFile
 
 
 @with_options(connection=CONNECTION)
@@ -69,7 +72,6 @@ def embed(
     usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
     from sam_refine_client.files.run_manifest import (
         InputRecords,
         card_digest,
@@ -101,27 +103,13 @@ def embed(
                 todo.append(each)
         at_a_time = concurrency or (1 if connection.local else 4)
 
-        sent = []
+        def job(each: ImageFile) -> dict[str, Any]:
+            if each.is_of_folder:
+                records.read(each.name, [each.path])
+            return {"image": each.path, "timeout_s": connection.timeout_s}
 
-        def jobs() -> Iterator[dict[str, Any]]:
-            for each in todo:
-                try:
-                    if each.is_of_folder:
-                        records.read(each.name, [each.path])
-                except OSError as failure:
-                    report.failed(each.path, failure)
-                    continue
-                sent.append(each)
-                yield {"image": each.path, "timeout_s": connection.timeout_s}
-
-        for outcome in client.embed_many(jobs(), concurrency=at_a_time):
-            each, embedding, error = sent[outcome.index], outcome.result, outcome.error
-            if isinstance(error, UnreachableError | ForbiddenError | ProtocolError):
-                report.ended(each.path, error)
-            if error is not None:
-                report.failed(each.path, error)
-            if embedding is None:
-                continue
+        ask = partial(client.embed_many, concurrency=at_a_time)
+        for each, embedding in answers(ask, todo, job, report):
             path = out / f"{each.name}.npz"
             try:
                 if each.is_of_folder and not is_written:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -25,10 +25,10 @@ from sam_refine_cli.options.folders import (
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
-from sam_refine_cli.report import SKIP_EXISTING, Report
+from sam_refine_cli.report import SKIP_EXISTING, Report, answers
 
 if TYPE_CHECKING:
-    from sam_refine_client import RefineClient, RefineResult
+    from sam_refine_client import RefineResult
     from sam_refine_client.files.run_manifest import InputRecords
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.images import ImageFile
@@ -290,7 +290,14 @@ def refine(
                 todo.append(each)
         request = {"options": options, "outputs": OUTPUTS, "timeout_s": connection.timeout_s}
         at_a_time = concurrency or (1 if connection.local else 4)
-        for each, result in refined(client, todo, coarse_maps, request, at_a_time, report, records):
+
+        def job(each: ImageFile) -> dict[str, Any]:
+            if each.is_of_folder:
+                records.read(each.name, coarse_maps.files(each))
+            return {**coarse_maps.job(each), **request}
+
+        ask = partial(client.refine_many, concurrency=at_a_time)
+        for each, result in answers(ask, todo, job, report):
             try:
                 if each.is_of_folder and totals.images == 0:
                     write_manifest(out, settings)
@@ -377,42 +384,6 @@ def coco_parts(images: list[ImageFile], place: Place) -> list[Path]:
 
     places = [place.of(each) for each in images]
     return [file_of(directory, SaveFormat.COCO_RLE, stem) for directory, stem in places]
-
-
-def refined(
-    client: RefineClient,
-    images: list[ImageFile],
-    coarse_maps: CoarseMaps,
-    request: dict[str, Any],
-    concurrency: int,
-    report: Report,
-    records: InputRecords,
-) -> Iterator[tuple[ImageFile, RefineResult]]:
-    """The results of the images that have one, in order; the others are reported."""
-    from sam_refine_client import ForbiddenError, ProtocolError, UnreachableError
-
-    sent: list[ImageFile] = []
-
-    def jobs() -> Iterator[dict[str, Any]]:
-        for image in images:
-            try:
-                if image.is_of_folder:
-                    records.read(image.name, coarse_maps.files(image))
-                job = coarse_maps.job(image)
-            except (InvalidRequestError, OSError) as error:
-                report.failed(image.path, error)
-                continue
-            sent.append(image)
-            yield {**job, **request}
-
-    for outcome in client.refine_many(jobs(), concurrency=concurrency):
-        image = sent[outcome.index]
-        if isinstance(outcome.error, UnreachableError | ForbiddenError | ProtocolError):
-            report.ended(image.path, outcome.error)
-        elif outcome.error is not None:
-            report.failed(image.path, outcome.error)
-        elif outcome.result is not None:
-            yield image, outcome.result
 
 
 def facts_of(result: RefineResult) -> dict[str, Any]:

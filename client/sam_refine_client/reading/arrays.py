@@ -38,8 +38,7 @@ def unwrapped(name: str, given: Any) -> Any:
         found = getattr(given, holder, None)
         if found is not None:
             return unwrapped(name, found)
-    data = getattr(given, "data", None)  # mmsegmentation's PixelData
-    if data is not None and is_array(data):
+    if (data := pixel_data(given)) is not given:
         return data
     for queries in ("class_queries_logits", "masks_queries_logits"):
         if hasattr(given, queries):
@@ -49,6 +48,12 @@ def unwrapped(name: str, given: Any) -> Any:
                 "target_sizes=[(H, W)])[0]"
             )
     return given
+
+
+def pixel_data(given: Any) -> Any:
+    """The array in mmsegmentation's PixelData; anything else as it is."""
+    data = getattr(given, "data", None)
+    return data if is_array(data) and not is_array(given) else given
 
 
 def is_array(given: Any) -> bool:

@@ -19,6 +19,7 @@ from sam_refine_client.reading.arrays import (
     check_filled,
     is_array,
     numpy_of,
+    pixel_data,
     without_batch,
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
@@ -187,9 +188,7 @@ def _values(
         raise InvalidRequestError(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
-    held = getattr(labels, "data", None)  # mmsegmentation's PixelData
-    array = held if is_array(held) and not is_array(labels) else labels
-    return _plane(name, numpy_of(name, array), palette, notes), name
+    return _plane(name, numpy_of(name, pixel_data(labels)), palette, notes), name
 
 
 def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
