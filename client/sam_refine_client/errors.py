@@ -198,14 +198,21 @@ _IN_PLACE: Final = (
 )
 
 
-_SOON: Final = frozenset({"INTERNAL", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"})
+_SOON: Final = frozenset({"CANCELLED", "INTERNAL", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"})
 """What Triton answers where a model is healed, where it ends, and where there is no room."""
+_CANCELLED_BY_SERVER: Final = "CANCELLED"
+"""gRPC's whole text where a server that ends cuts off what is in flight; a caller that cancels, or
+closes the client, has other words."""
 
 
 def is_soon_available(text: str | None) -> bool:
     """Whether a text of the server means that it can answer later what it could not answer now."""
     return text is not None and (
-        is_busy(text) or is_healing(text) or has_no_room(text) or needed_s(text) is not None
+        text == _CANCELLED_BY_SERVER
+        or is_busy(text)
+        or is_healing(text)
+        or has_no_room(text)
+        or needed_s(text) is not None
     )
 
 

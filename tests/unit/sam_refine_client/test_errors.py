@@ -104,6 +104,7 @@ def test_status_decides_the_error_and_whether_the_call_is_made_again(client_of, 
             "UNAVAILABLE",
             "Server is stopping, scheduler for model has stopped accepting new inference requests",
         ),
+        ("CANCELLED", "CANCELLED"),
     ],
 )
 def test_texts_of_triton_for_what_will_be_back_are_tried_again(client_of, small, code, text):
