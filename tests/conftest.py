@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def _signals_are_heard() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_have_ended() -> Iterator[None]:
+    """When the last test has: those of the last ones still end."""
+    yield
+    if "support.servers" in sys.modules:
+        sys.modules["support.servers"].all_ended()
 
 
 @pytest.fixture(scope="session")

@@ -192,8 +192,6 @@ def test_tritonserver_that_is_killed_is_started_anew(tiny_repository, log):
         answers(service)
         assert service.server != service.first_server
         assert not service.run_directory.exists()
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait() == 0
     assert re.fullmatch(
         r"starting anew in 0 s: tritonserver ended by itself \(signal SIGKILL\): .*\n",
         log.read_text(),
@@ -234,23 +232,52 @@ def test_process_that_dies_or_stops_while_it_is_loaded_anew(tiny_repository, log
 
 
 def test_server_that_starts_again_is_not_given_up_however_often_it_is_killed(tiny_repository, log):
-    with supervised(tiny_repository, log) as service:
+    most = {"sam_refine_deploy.supervisor.supervise._MOST_FAILED_STARTS": 2}
+    with supervised(tiny_repository, log, constants=most) as service:
         restarts = 'sam_refine_server_restarts_total{cause="ended"}'
-        for count in range(1, 7):
+        for count in range(1, 4):
             os.kill(service.server, signal.SIGKILL)
             wait_until(lambda count=count: service.metric(restarts) == count)
             wait_until(service.is_ready)
         answers(service)
-    assert log.read_text().count("starting anew in 0 s") == 6
+    assert log.read_text().count("starting anew in 0 s") == 3
+
+
+def test_server_that_never_lives_long_is_given_up(tiny_repository, log):
+    most = {"sam_refine_deploy.supervisor.supervise._MOST_SHORT_LIVES": 2}
+    with supervised(tiny_repository, log, constants=most) as service:
+        os.kill(service.server, signal.SIGKILL)
+        wait_until(lambda: service.server not in (0, service.first_server))
+        wait_until(service.is_ready)
+        os.kill(service.server, signal.SIGKILL)
+        assert service.process.wait() == 1
+    assert "gave up after 2 starts of which none lasted 60 s: tritonserver" in log.read_text()
+
+
+def test_server_that_was_healed_often_is_started_anew_when_it_is_idle(tiny_repository, log):
+    most = {"sam_refine_deploy.supervisor.supervise._MOST_RELOADS": 0}
+    with supervised(tiny_repository, log, constants=most) as service:
+        (stub,) = service.stubs(STAND_IN)
+        os.kill(stub.process_id, signal.SIGKILL)
+        restarts = 'sam_refine_server_restarts_total{cause="worn"}'
+        wait_until(lambda: service.metric(restarts) == 1)
+        wait_until(service.is_ready)
+        answers(service)
+        assert service.server != service.first_server
+    assert "starting anew in 0 s: 0 reloads are enough" in log.read_text()
 
 
 def test_server_that_does_not_start_again_is_given_up(tiny_repository, log):
-    with supervised(tiny_repository, log) as service:
+    patience = {
+        "sam_refine_deploy.supervisor.supervise._FIRST_PAUSE_S": 0.01,
+        "sam_refine_deploy.supervisor.supervise._MOST_FAILED_STARTS": 3,
+    }
+    with supervised(tiny_repository, log, constants=patience) as service:
         (tiny_repository / STAND_IN / "1" / "model.onnx").write_bytes(b"damaged")
         os.kill(service.server, signal.SIGKILL)
         assert service.process.wait() == 1
     last = [line for line in log.read_text().splitlines() if "ServeError" in line][-1]
-    assert "gave up after 5 failed starts in a row: tritonserver did not start" in last
+    assert "gave up after 3 failed starts in a row: tritonserver did not start" in last
 
 
 def test_health_port_that_is_taken_names_it(tiny_repository, ports):
@@ -334,7 +361,8 @@ def test_another_user_finds_no_key(tiny_repository, log):
             )
             assert (found.stdout, found.returncode) == (b"", 1)
             assert b"Permission denied" in found.stderr
-    assert read_key(port) is None
+        assert service.end() == 0
+        assert read_key(port) is None
 
 
 def test_key_of_another_run_is_another_one(tiny_repository, log):
@@ -383,8 +411,8 @@ def test_folder_of_somebody_else_or_of_other_files_stays(tiny_repository, log, t
     environment = {**os.environ, "TMPDIR": str(base)}
     with (owned / "owner.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with supervised(tiny_repository, log, environment=environment):
-            pass
+        with supervised(tiny_repository, log, environment=environment) as service:
+            assert service.end() == 0
     assert {path.name for path in base.iterdir()} == {
         "sam-refine-notes", "sam-refine-link", owned.name,
     }  # fmt: skip
@@ -415,6 +443,7 @@ def test_repository_at_any_path_is_served_and_nothing_of_it_is_run(
     shutil.move(tiny_repository, place)
     with supervised(place, log) as service:
         answers(service)
+        assert service.end() == 0
     assert not list(tmp_path.rglob("ran"))
 
 
@@ -426,6 +455,7 @@ def test_temporary_folder_at_any_path_will_do(tiny_repository, log, tmp_path):
     ) as service:
         answers(service)
         assert service.run_directory.parent == Path("/tmp")
+        assert service.end() == 0
     assert list(place.iterdir()) == []
     assert not list(tmp_path.rglob("ran"))
 

@@ -121,6 +121,11 @@ class Supervised:
     def stubs(self, model: str = "") -> list[Stub]:
         return [stub for stub in stubs_of(self.server) if stub.model.startswith(model)]
 
+    def end(self) -> int:
+        """Tell it to end, and wait for its exit code."""
+        self.process.terminate()
+        return self.process.wait()
+
     def ask(self, path: str) -> tuple[int, str]:
         """Status and body of a page of the supervisor."""
         return get(f"http://127.0.0.1:{self.health_port}{path}")
@@ -166,9 +171,10 @@ def supervised(
     constants: dict[str, Any] | None = None,
     **supervisor: Any,
 ) -> Iterator[Supervised]:
-    """Start it, wait until it is ready, and see to it that it is gone at the end of the block.
+    """Start it, wait until it is ready, and tell it to end at the end of the block.
 
-    `constants` of modules, by their full names, are others there: times that nobody waits for.
+    Triton takes seconds to end: the next test begins meanwhile, and `all_ended` waits. `constants`
+    of modules, by their full names, are others there: times that nobody waits for.
     """
     ports, (health_port,) = server_ports(), free_ports(1)
     options = {"log_file": str(log.with_suffix(".triton")), **(options or {})}
@@ -190,5 +196,14 @@ def supervised(
         yield Supervised(process, ports, health_port, int(words[0]), run_directory, log)
     finally:
         process.terminate()
-        process.wait()
         process.stdout.close()
+        _ending.append(process)
+
+
+_ending: list[subprocess.Popen[str]] = []
+
+
+def all_ended() -> None:
+    """Wait for the servers that were told to end."""
+    while _ending:
+        _ending.pop().wait()
