@@ -6,10 +6,12 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import tomllib
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -49,21 +51,50 @@ def test_gpu_brings_no_second_onnxruntime():
     assert "onnxruntime" not in names
 
 
+# --- Combinations that the guides and the image install ---
+
+NAMED = re.compile(r"(?:\.|sam-refine|\.whl\)\"?)\[([a-z]+(?:[,-][a-z]+)*)\]")
+HERE = "test"
+"""The extra that the environment of the tests was installed with."""
+ON_A_GPU = "gpu,cli"
+
+
+def combinations() -> list[str]:
+    guides = [ROOT / "README.md", ROOT / "deploy/Dockerfile", *(ROOT / "docs").rglob("*.md")]
+    names = {name for guide in guides for name in NAMED.findall(guide.read_text(encoding="utf-8"))}
+    return sorted(name for name in names if set(name.split(",")) <= set(EXTRAS))
+
+
+def of_combination(names: str) -> set[str]:
+    return set[str]().union(*map(requirements, names.split(",")))
+
+
+def test_guides_name_combinations():
+    named = combinations()
+    assert {ON_A_GPU, "serve,ui,cli", "tune,cli", "client"} <= set(named)
+    assert any("supervisor" in name for name in named), "the image's"
+
+
+@pytest.mark.parametrize("names", combinations())
+def test_combination_is_part_of_one_that_resolves(names):
+    """What is part of it resolves as well: the tests' own environment, or that for a GPU."""
+    whole = ON_A_GPU if "gpu" in names else HERE
+    assert of_combination(names) <= of_combination(whole)
+
+
+def test_environment_of_the_tests_has_what_its_extra_wants():
+    for requirement in map(Requirement, of_combination(HERE)):
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True)
+    assert version("numpy").startswith("1.")
+
+
 @pytest.mark.slow
 def test_gpu_and_command_line_can_be_installed_together(tmp_path):
-    found = resolved("gpu,cli", tmp_path)
+    found = resolved(ON_A_GPU, tmp_path)
     assert {"onnxruntime-gpu", "nvidia-ml-py", "nvidia-pytriton", "typer"} <= set(found)
     assert any(name.startswith("nvidia-cudnn-") for name in found)
     assert "onnxruntime" not in found
     assert found["numpy"].startswith("1.")
-
-
-@pytest.mark.slow
-def test_page_and_server_in_one_environment_keep_numpy_1(tmp_path):
-    """The page alone would bring numpy 2."""
-    found = resolved("serve,ui,cli", tmp_path)
-    assert found["numpy"].startswith("1.")
-    assert {"gradio", "nvidia-pytriton", "typer"} <= set(found)
 
 
 def resolved(extras: str, tmp_path: Path) -> dict[str, str]:
