@@ -1,7 +1,8 @@
 # One virtual environment holds everything; it is made again where pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+# Not $(VENV)/bin/pytest and its like: pip's launchers run what a path has in `$$(...)`.
+RUN := $(VENV)/bin/python -m
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
@@ -15,72 +16,72 @@ help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
-	$(BIN)/sam-refine demo
+	$(RUN) sam_refine_cli demo
 
 # A worker for each of two cores: tritonserver aborts where its stubs get no time for seconds.
 test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
-	$(BIN)/pytest $(WORKERS) $(ARGS)
+	$(RUN) pytest $(WORKERS) $(ARGS)
 
 unit: $(VENV)/.installed-test  ## Tests that need neither Triton nor an export, in a minute
-	$(BIN)/pytest $(WORKERS) -m "not slow and not triton" tests/unit tests/contract $(ARGS)
+	$(RUN) pytest $(WORKERS) -m "not slow and not triton" tests/unit tests/contract $(ARGS)
 
 # Not torch's tests: constraints.txt has a CPU build for Python 3.11 only.
 pythons:  ## The client's tests on other Pythons; PYTHONS="python3.10 python3.12"
 	for python in $(PYTHONS); do ( set -e; \
-		name=build/pythons/$$(basename $$python); pip="$$name/bin/pip --disable-pip-version-check"; \
+		name=build/pythons/$$(basename $$python); pip="$$name/bin/python -m pip --disable-pip-version-check"; \
 		$$python -m venv $$name; \
 		$$pip install --only-binary=:all: ".[local,coco,cli,ui,quality]" $(CLIENT_TEST_TOOLS); \
 		$$pip install --only-binary=:all: --dry-run --quiet ".[all]"; \
-		$$name/bin/pytest tests/unit/sam_refine_client tests/contract/test_imports.py $(ARGS) \
+		$$name/bin/python -m pytest tests/unit/sam_refine_client tests/contract/test_imports.py $(ARGS) \
 	) || exit 1; done
 
 lint: $(VENV)/.installed-test  ## ruff, mypy, import contracts; rewrites nothing
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(VENV)/bin/python -c "from importlinter.cli import lint_imports_command as lint; lint()"
 
 format: $(VENV)/.installed-test  ## Rewrite what ruff can mend
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
 
 bench: $(VENV)/.installed-bench  ## The whole benchmark -> benchmarks/results/
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks
 
 bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmarks/results/
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks --quick
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks --quick
 
 bench-quality: $(VENV)/.installed-bench  ## Is the map better? DATA=data_sets.json -> benchmarks/results/
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality $(DATA)
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.quality $(DATA)
 
 ablation: $(VENV)/.installed-bench  ## What each number is worth that a judge is shown; DATA=data_sets.json
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.quality.ablation $(DATA) $(ARGS)
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.quality.ablation $(DATA) $(ARGS)
 
 soak: $(VENV)/.installed-bench  ## Kill a server under load; ARGS="--minutes 10"
 	$(MAKE) --no-print-directory build/model_repository/model_card.json
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.soak $(ARGS)
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.soak $(ARGS)
 
 gpu-check: $(VENV)/.installed-bench $(VENV)-gpu/.installed  ## On a machine with a GPU: its answers against the CPU's
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu check --python $(VENV)-gpu/bin/python $(ARGS)
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.gpu check --python $(VENV)-gpu/bin/python $(ARGS)
 
 gpu-place: $(VENV)/.installed-bench $(VENV)-gpu/.installed build/model_repository/model_card.json  ## Which nodes have CUDA kernels; needs no GPU
-	PYTHONPATH=benchmarks $(BIN)/python -m sam_refine_benchmarks.gpu place --python $(VENV)-gpu/bin/python \
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.gpu place --python $(VENV)-gpu/bin/python \
 		build/model_repository/sam_image_encoder/1/model.onnx \
 		build/model_repository/sam_mask_decoder/1/model.onnx
 
 build/model_repository/model_card.json:
-	$(BIN)/sam-refine export
+	$(RUN) sam_refine_cli export
 
 clean:  ## Remove the environment and all that was built
 	rm -rf $(VENV) $(VENV)-gpu build dist .coverage
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[$*]"
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[$*]"
 	touch $@
 
 # Apart from the other: onnxruntime and onnxruntime-gpu overwrite each other.
 $(VENV)-gpu/.installed: pyproject.toml constraints.txt
 	test -x $(VENV)-gpu/bin/python || $(PYTHON) -m venv $(VENV)-gpu
-	$(VENV)-gpu/bin/pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[gpu,cli]"
+	$(VENV)-gpu/bin/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[gpu,cli]"
 	touch $@

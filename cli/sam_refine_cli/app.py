@@ -133,7 +133,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 def run() -> int:
     """Do what the command line says; the exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="sam-refine", standalone_mode=False)
     except _USAGE_ERROR as error:
         command = error.ctx.command_path if error.ctx else "sam-refine"
         print_error(f"{error.format_message()} ({command} --help)")

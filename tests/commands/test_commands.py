@@ -6,10 +6,11 @@ import re
 import shutil
 import signal
 import time
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 
 import pytest
 
+from sam_refine_cli import main
 from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
 from sam_refine_export.repository.recipe import recipe_sha256
@@ -19,15 +20,9 @@ from support.command_line import run, start
 PHOTO = DEMO_DATA / "photo.jpg"
 
 
-@pytest.mark.triton
-def test_demo_runs_from_an_exported_repository(repository, tmp_path):
-    done = run("demo", "--model-repository", repository, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
-    assert int(rows["regions"]) == int(rows["kept"]) + int(rows["failed"])
-    for name in ("labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"):
-        assert (tmp_path / name).stat().st_size > 100
-        assert str(tmp_path / name) in done.stdout
+def test_program_is_the_module():
+    (program,) = entry_points(group="console_scripts", name="sam-refine")
+    assert program.load() is main
 
 
 @pytest.mark.parametrize(

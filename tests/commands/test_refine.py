@@ -634,7 +634,7 @@ def test_folder_shows_how_far_it_is_on_a_terminal(images):
     """And JSON on stdout is whole, wherever that goes."""
     with FakeTriton(*[status(grpc.StatusCode.INTERNAL)]) as server, terminal() as (near, far):
         process = subprocess.Popen(
-            [SAM_REFINE, *folder_arguments(images), "--url", server.address, "--json"],
+            [*SAM_REFINE, *folder_arguments(images), "--url", server.address, "--json"],
             stdout=subprocess.PIPE,
             stderr=far,
             env=os.environ | {"COLUMNS": "80", "TERM": "xterm"},

@@ -133,7 +133,7 @@ def started(scratch, *arguments, **environment):
     """A page that is ready: its process and its address."""
     (port,) = free_ports(1)
     process = subprocess.Popen(
-        [SAM_REFINE, "ui", "--port", str(port), *map(str, arguments)],
+        [*SAM_REFINE, "ui", "--port", str(port), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,14 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
 from sam_refine_cli.app import app
 
-SAM_REFINE = Path(sys.executable).parent / "sam-refine"
+SAM_REFINE = (sys.executable, "-m", "sam_refine_cli")
 COMMANDS = (
     "refine",
     "embed",
@@ -39,14 +38,14 @@ COMMANDS = (
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     return subprocess.run(
-        [SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, **options
+        [*SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, **options
     )
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Run it beside the test."""
     return subprocess.Popen(
-        [SAM_REFINE, *map(str, arguments)],
+        [*SAM_REFINE, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -67,8 +67,7 @@ def check(
     repository: Path, python: Path, budget_s: float, scenes: tuple[Scene, ...]
 ) -> dict[str, Any]:
     """Both sides on `scenes`, what the server says of itself, and where its nodes run."""
-    program = python.parent / "sam-refine"
-    with supervised(repository, program) as server, RefineClient.local(repository) as cpu:
+    with supervised(repository, python) as server, RefineClient.local(repository) as cpu:
         with RefineClient(server.url) as gpu:
             agreements = [agreement(cpu, gpu, scene, budget_s) for scene in scenes]
         memory_bytes = [

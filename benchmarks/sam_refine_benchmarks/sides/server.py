@@ -77,16 +77,16 @@ class Supervised:
 
 @contextmanager
 def supervised(
-    model_repository: Path, program: Path, stderr: IO[str] | None = None
+    model_repository: Path, python: Path, stderr: IO[str] | None = None
 ) -> Iterator[Supervised]:
-    """A server by an environment's `sam-refine`, until the end of the block.
+    """A server by the `sam-refine` of an environment's Python, until the end of the block.
 
     Raises `RuntimeError` where it does not start; why stands in `stderr`.
     """
     names = ("--grpc-port", "--http-port", "--metrics-port", "--health-port")
     ports = dict(zip(names, free_ports(4), strict=True))
     process = subprocess.Popen(
-        [str(program), "serve", "--model-repository", str(model_repository)]
+        [str(python), "-m", "sam_refine_cli", "serve", "--model-repository", str(model_repository)]
         + [word for name, port in ports.items() for word in (name, str(port))],
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -244,8 +244,7 @@ class _Served(Supervised):
 @contextmanager
 def _served(repository: Path) -> Iterator[_Served]:
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    program = Path(sys.executable).parent / "sam-refine"
-    with LOG.open("w") as log, supervised(repository, program, log) as server:
+    with LOG.open("w") as log, supervised(repository, Path(sys.executable), log) as server:
         yield _Served(server.process, server.ports)
 
 
