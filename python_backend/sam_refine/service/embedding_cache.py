@@ -57,12 +57,11 @@ class EmbeddingCache:
             os.utime(path)  # the modification time is that of the last use
         except OSError:  # not there, or removed meanwhile
             return None
-        values, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
-        if len(values) != _SIZE_BYTES or hashlib.sha256(values).digest() != digest:
+        embedding = _checked(stored)
+        if embedding is None:
             with suppress(OSError):
                 path.unlink()
-            return None
-        return np.frombuffer(bytearray(values), np.float32).reshape(_SHAPE)
+        return embedding
 
     def put(self, key: str, embedding: Float32) -> None:
         """Store an embedding. Where the disk is full, or values are not finite, it is not stored.
@@ -94,6 +93,15 @@ class EmbeddingCache:
                 Path(path).unlink()
 
 
+def _checked(stored: bytes) -> Float32 | None:
+    """The embedding that a file has, None where it has been changed."""
+    values, digest = stored[:-_DIGEST_BYTES], stored[-_DIGEST_BYTES:]
+    if len(values) != _SIZE_BYTES or hashlib.sha256(values).digest() != digest:
+        return None
+    embedding = np.frombuffer(bytearray(values), np.float32).reshape(_SHAPE)
+    return embedding if np.isfinite(embedding).all() else None  # the digest is no secret
+
+
 def content_key(image: UInt8, image_id: str | None, encoder_version: str) -> str:
     """The key of an image (H, W, 3): of its pixels, or of the caller's name for it.
 
@@ -109,8 +117,8 @@ def open_server_directory() -> Path:
     """The directory of this server process: in its run directory, if it has one.
 
     Otherwise it is made for the server's first instance, and those of servers that have ended are
-    removed. Triton is the parent of the processes that it runs Python models in. Raises `OSError`
-    where a directory of that name belongs to somebody else.
+    removed. Triton is the parent of the processes that it runs Python models in. Where somebody
+    else has something of that name, this instance gets a directory of its own.
     """
     run = run_directory()
     if run is not None:
@@ -119,11 +127,12 @@ def open_server_directory() -> Path:
     temporary = Path(tempfile.gettempdir())
     _remove_of_dead_servers(temporary)
     directory = temporary / f"{_PREFIX}-{server.pid}-{int(server.create_time())}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
     found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{directory} belongs to somebody else")
-    return directory
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+        return directory
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{server.pid}-"))
 
 
 def _remove_of_dead_servers(temporary: Path) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -90,6 +91,16 @@ def test_get_of_a_file_in_which_a_bit_has_changed_is_a_miss_and_removes_it(tmp_p
     stored = bytearray((tmp_path / "a").read_bytes())
     stored[position] ^= 1
     (tmp_path / "a").write_bytes(stored)
+    assert cache.get("a") is None
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_get_of_values_that_are_not_finite_is_a_miss_whatever_their_digest(tmp_path, value):
+    cache = EmbeddingCache(tmp_path, 2)
+    values = embedding(1)
+    values[0, 5, 6, 7] = value
+    (tmp_path / "a").write_bytes(values.tobytes() + hashlib.sha256(values.tobytes()).digest())
     assert cache.get("a") is None
     assert len(cache) == 0
 
@@ -194,10 +205,14 @@ def test_open_server_directory_removes_those_of_dead_servers(temporary):
     assert (living / "key").exists()
 
 
-def test_open_server_directory_that_is_a_link_is_refused(temporary):
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_open_server_directory_of_somebody_else_is_not_used(temporary, kind):
     directory = open_server_directory()
     directory.rmdir()
     (temporary / "elsewhere").mkdir()
-    directory.symlink_to(temporary / "elsewhere")
-    with pytest.raises(PermissionError, match="belongs to somebody else"):
-        open_server_directory()
+    directory.symlink_to(temporary / "elsewhere") if kind == "link" else directory.touch()
+    own = open_server_directory()
+    assert own.parent == temporary
+    assert own != directory
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert own.name.startswith(f"sam_refine-embeddings-{os.getppid()}-")
