@@ -27,6 +27,7 @@ from sam_refine_deploy import (
     SupervisorOptions,
     serve,
 )
+from sam_refine_deploy.launcher.stubs import ProcessState, process_state
 from support.fake_triton import PATIENCE_S
 from support.servers import free_ports
 from support.tiny_models import STAND_IN, hold_back
@@ -184,6 +185,15 @@ def test_serve_after_signal_answers_requests_in_flight(tiny_repository, ports):
     assert error is None
     np.testing.assert_array_equal(result.as_numpy("y"), [[1, 1]])
     assert process.wait() == 0
+
+
+def test_process_that_is_stopped_while_requests_are_waited_for_goes_on(tiny_repository, ports):
+    with Server(ServerOptions(tiny_repository, **ports)) as server:
+        (stub,) = server.stubs()
+        os.kill(stub.process_id, signal.SIGSTOP)
+        assert wait_until(lambda: process_state(stub.process_id) is ProcessState.STOPPED)
+        assert server.drain()
+        assert process_state(stub.process_id) is ProcessState.RUNS
 
 
 def test_start_that_is_cancelled_leaves_nothing(tiny_repository, ports, temporary_directory):

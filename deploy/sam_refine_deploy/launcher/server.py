@@ -38,14 +38,7 @@ from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
-from sam_refine_deploy.launcher.stubs import (
-    Newborns,
-    ProcessState,
-    Stub,
-    process_state,
-    send,
-    stubs_of,
-)
+from sam_refine_deploy.launcher.stubs import Newborns, Stub, stubs_of, wake
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +239,10 @@ class Server:
     def _becomes_idle(self, deadline_s: float) -> bool:
         idle_since_s = None
         while self.poll() is None and (now_s := time.monotonic()) < deadline_s:
-            if any(map(self.is_answering, self.stubs())):
+            stubs = self.stubs()
+            for process_id in (self.process_id, *(stub.process_id for stub in stubs)):
+                wake(process_id)
+            if any(map(self.is_answering, stubs)):
                 idle_since_s = None
             elif idle_since_s is None:
                 idle_since_s = now_s
@@ -351,8 +347,7 @@ class Server:
                 raise ServeError(
                     f"tritonserver did not start {_ending(self.poll())}: {self._reason()}"
                 )
-            if process_state(self.process_id) is ProcessState.STOPPED:
-                send(self.process_id, signal.SIGCONT)
+            wake(self.process_id)
             if (dead := newborns.tend()) is not None:
                 raise ServeError(
                     f"tritonserver did not start: the process of {dead} died while it "

@@ -71,12 +71,10 @@ class Newborns:
         """Look at all processes but the `known` ones. Returns the model of one that has died."""
         now_s = time.monotonic()
         for child in _children(self._server_process_id):
-            letter = _state_letter(child.pid)
             if child.pid in known:
                 continue
-            if letter and letter in "Tt":
-                send(child.pid, signal.SIGCONT)
-            if letter != "Z":
+            wake(child.pid)
+            if _state_letter(child.pid) != "Z":
                 self._dead_since_s.pop(child.pid, None)
                 if (stub := _stub(child)) is not None:
                     self._seen[child.pid] = stub
@@ -90,6 +88,12 @@ class Newborns:
         """Those that Triton has started and not ended, among them such as have died since."""
         children = {child.pid for child in _children(self._server_process_id)}
         return [stub for process_id, stub in self._seen.items() if process_id in children]
+
+
+def wake(process_id: int) -> None:
+    """Tell a process that is stopped to go on."""
+    if process_state(process_id) is ProcessState.STOPPED:
+        send(process_id, signal.SIGCONT)
 
 
 def send(process_id: int, number: signal.Signals) -> None:
