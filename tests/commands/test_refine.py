@@ -103,6 +103,14 @@ def test_flat_labels_of_folders_within_a_folder_made_again_where_something_chang
     assert "take another folder, or leave --skip-existing out" in one_line(other.stderr)
 
 
+def test_pictures_of_a_folder_that_are_not_read_are_one_line(images):
+    (images / "images" / "phone.HEIC").touch()
+    with FakeTriton() as triton:
+        done = run(*folder_arguments(images), "--url", triton.address)
+    assert done.returncode == 0, done.stderr
+    assert f"{images / 'images'}: warning: 1 of .heic left out (phone.HEIC): conv" in done.stderr
+
+
 DATASETS = {
     "cityscapes": ("leftImg8bit/val/aachen/a_1_leftImg8bit.png", "val/aachen/a_1.npy",
                    "gtFine/val/aachen/a_1_gtFine_labelTrainIds.png"),

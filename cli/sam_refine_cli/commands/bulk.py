@@ -14,6 +14,7 @@ from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.folders import Images, warn_of_left_out
 from sam_refine_cli.options.groups import OptionGroup, option, usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
@@ -223,6 +224,7 @@ def run(
     with errors_in_one_line(BulkError, InvalidRequestError, OSError):
         model = _model(connection, model_card, effort.wait_s)
         started = begin(source, out, options, chosen, palette, model)
+        warn_of_left_out(Images(data, True, ""))
         _refine(started, out, effort, rank, connection, retry=False)
 
 

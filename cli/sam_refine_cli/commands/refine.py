@@ -21,6 +21,7 @@ from sam_refine_cli.options.folders import (
     RecursiveOption,
     check_folders,
     images_of,
+    warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -266,6 +267,7 @@ def refine(
         need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(source.path, recursive=source.recursive, cut_suffix=source.cut_suffix)
+        warn_of_left_out(source)
         names = None if class_names is None else load_class_names(class_names)
         if skip_existing and image.is_dir():
             check_goes_on(out, settings)

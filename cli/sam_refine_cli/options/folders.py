@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_cli.console import print_error
 
 
 class DatasetName(str, Enum):
@@ -120,6 +121,16 @@ def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName
     return Images(
         path / folders.images, True, folders.cut_suffix, folders.label_maps(path), folders.labels
     )
+
+
+def warn_of_left_out(images: Images) -> None:
+    """One line on stderr where a folder has pictures of kinds that are not read. `OSError`."""
+    from sam_refine_client.inputs.images import said_of_left_out
+
+    path, suffix = images.path, images.cut_suffix
+    said = said_of_left_out(path, recursive=images.recursive, cut_suffix=suffix)
+    if said is not None:
+        print_error(f"{path}: warning: {said}")
 
 
 def truth_of(images: Images, truth: Path | None) -> Path:

@@ -11,6 +11,14 @@ from sam_refine.contract import InvalidRequestError
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
+UNREAD_SUFFIXES: Final = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif", ".gif", ".psd", ".svg"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr"),
+    *(".ppm", ".pgm", ".pnm", ".tga", ".dcm"),
+)
+"""Pictures, and photos as cameras keep them, that are left out of folders."""
+_MOST_SHOWN: Final = 3
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -107,7 +115,9 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
     if not images:
         kinds = ", ".join(f"*{cut_suffix}{suffix}" for suffix in IMAGE_SUFFIXES)
         inside = "" if recursive else _hint(path)
-        raise InvalidRequestError(f"{path} has no image: {kinds}{inside}")
+        left_out = said_of_left_out(path, recursive=recursive, cut_suffix=cut_suffix)
+        others = f"; {left_out}" if left_out else ""
+        raise InvalidRequestError(f"{path} has no image: {kinds}{inside}{others}")
     by_name: dict[str, Path] = {}
     for image in images:
         if image.stem in ("", ".", ".."):  # its results would go elsewhere
@@ -120,6 +130,28 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
             )
     folders_of_stem = Counter(image.stem for image in images)
     return [replace(image, has_own_stem=folders_of_stem[image.stem] == 1) for image in images]
+
+
+def said_of_left_out(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> str | None:
+    """A sentence of the pictures that `find_images` leaves out, and what to do; None without any.
+
+    Arguments are those of `find_images`. Raises `OSError`.
+    """
+    if not path.is_dir():
+        return None
+    found = sorted(
+        each.name
+        for each in _files(path, recursive=recursive)
+        if each.suffix.lower() in UNREAD_SUFFIXES and each.stem.endswith(cut_suffix)
+    )
+    if not found:
+        return None
+    shown = ", ".join(found[:_MOST_SHOWN]) + (", ..." if len(found) > _MOST_SHOWN else "")
+    kinds = ", ".join(sorted({Path(name).suffix.lower() for name in found}))
+    return (
+        f"{len(found)} of {kinds} left out ({shown}): convert them to JPEG or PNG, such as by "
+        f"magick mogrify -format jpg '*{Path(found[0]).suffix}'"
+    )
 
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:

@@ -38,6 +38,8 @@ class Sample:
     """The colours of labels that are coloured."""
     warnings: tuple[str, ...] = ()
     """What was doubtful about the truth's file."""
+    truth_void: int | None = None
+    """The truth's label of void, where its colours say it."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,18 @@ class SampleFiles:
         job, notes = self.coarse_maps.job(self.image), Notes()
         truth = self.image.companion(self.truth, LABEL_SUFFIXES)
         palette, name = self.coarse_maps.palette, self.image.path.name
-        labels = load_labels(truth, notes, palette=palette, image_name=name)
+        read = load_labels(truth, notes, palette=palette, image_name=name)
         return Sample(
             self.name,
             self.image.path,
             job.get("logits"),
-            labels,
+            read.values,
             job.get("labels"),
             job.get("activation"),
             str(truth),
             palette,
             notes.sentences,
+            read.void,
         )
 
 
