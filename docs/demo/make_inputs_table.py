@@ -279,7 +279,8 @@ LABEL_FORMS: list[Form] = [
     ("colours of none", lambda: read(labels=RGB)),
     ("ADE20K's full annotation, by its name", lambda: read(
         labels=picture("ADE_val_00000001_seg.png", RGB))),
-    ("ADE20K's grey PNG, by its name", lambda: read(labels=picture("ADE_val_00000001.png", LABELS))),
+    ("ADE20K's grey PNG, by its name", lambda: read(
+        labels=picture("ADE_val_00000001.png", LABELS))),
     ("Cityscapes' instanceIds, by its name", lambda: read(
         labels=picture("a_gtFine_instanceIds.png", LABELS))),
     ("colours beside those of `palette`", lambda: read(labels=RGB, palette="voc")),
