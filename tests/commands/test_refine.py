@@ -114,6 +114,7 @@ def test_pictures_of_a_folder_that_are_not_read_are_one_line(images):
 DATASETS = {
     "cityscapes": ("leftImg8bit/val/aachen/a_1_leftImg8bit.png", "val/aachen/a_1.npy",
                    "gtFine/val/aachen/a_1_gtFine_labelTrainIds.png"),
+    "huggingface": ("train/0001.png", "train/0001.npy", "train/labels/0001.png"),
     "mmsegmentation": ("img_dir/train/0001.png", "train/0001.npy", "ann_dir/train/0001.png"),
 }  # fmt: skip
 
@@ -121,13 +122,16 @@ DATASETS = {
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
     image, scores, result = DATASETS[dataset]
-    for path in (tmp_path / image, tmp_path / "scores" / scores):
+    root = tmp_path / "data"
+    for path in (root / image, tmp_path / "scores" / scores):
         path.parent.mkdir(parents=True)
     with Image.open(PHOTO) as photo:
-        photo.resize((90, 60)).save(tmp_path / image)
+        photo.resize((90, 60)).save(root / image)
+    if dataset == "huggingface":
+        (root / "train/metadata.csv").write_text("file_name\n0001.png\n")
     np.save(tmp_path / "scores" / scores, coarse_scores())
     arguments = [
-        "refine", tmp_path, "--dataset", dataset, "--logits", tmp_path / "scores",
+        "refine", root, "--dataset", dataset, "--logits", tmp_path / "scores",
         "--out", tmp_path / "out", "--concurrency", 1,
     ]  # fmt: skip
     with FakeTriton() as triton:
@@ -136,6 +140,9 @@ def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
         assert read_labels(tmp_path / "out" / result).shape == (60, 90)
         again = run(*arguments, "--url", triton.address, "--skip-existing", "--json")
     assert [record["status"] for record in records(again)] == ["skipped"]
+    if dataset == "huggingface":
+        listed = (tmp_path / "out/train/metadata.csv").read_text()
+        assert listed == "file_name,label_file_name\n0001.png,labels/0001.png\n"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,7 @@ def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
         ((), "must have the folder leftImg8bit"),
         (("--recursive",), "--dataset says what --recursive and --cut-suffix would say"),
         (("--dataset", "mmsegmentation", "--out", "."), "--out must be another folder than the da"),
+        (("--dataset", "huggingface", "--out", "o"), "data set, whose list it would go into"),
     ],
 )
 def test_data_set_that_is_none_is_wrong_usage(tmp_path, more, said):

@@ -170,6 +170,7 @@ def evaluate(
             limit=limit,
             recursive=source.recursive,
             cut_suffix=source.cut_suffix,
+            listed=source.listed,
         )
         warn_of_left_out(source)
         for directory in (report, None if json is None else json.parent):

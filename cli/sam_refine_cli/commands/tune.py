@@ -170,6 +170,7 @@ def tune(
             limit=limit,
             recursive=source.recursive,
             cut_suffix=source.cut_suffix,
+            listed=source.listed,
         )
         warn_of_left_out(source)
         names_of_images = [sample.image.name for sample in samples]

@@ -17,6 +17,7 @@ class DatasetName(str, Enum):
     """The client's `Dataset`."""
 
     CITYSCAPES = "cityscapes"
+    HUGGINGFACE = "huggingface"
     MMSEGMENTATION = "mmsegmentation"
 
 
@@ -43,7 +44,8 @@ DatasetOption: TypeAlias = Annotated[
     typer.Option(
         "--dataset",
         help="The folder is the root of a data set that lies as this one: images in leftImg8bit, "
-        "labels in gtFine; or img_dir and ann_dir. Results lie so, too, below --out.",
+        "labels in gtFine; img_dir and ann_dir; or as metadata.csv or metadata.jsonl list them. "
+        "Results lie so, too, below --out.",
         show_default=False,
         rich_help_panel="Input",
     ),
@@ -103,6 +105,8 @@ class Images:
     """A pattern; None where no data set is named."""
     result_name: str = "{name}"
     """Of a flat result without its ending."""
+    listed: bool = False
+    """Whether a metadata file lists them."""
 
 
 def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName | None) -> Images:
@@ -119,7 +123,12 @@ def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName
             f"--dataset {dataset.value}: {path} must have the folder {folders.images}"
         )
     return Images(
-        path / folders.images, True, folders.cut_suffix, folders.label_maps(path), folders.labels
+        path / folders.images,
+        True,
+        folders.cut_suffix,
+        folders.label_maps(path),
+        folders.labels,
+        folders.are_listed,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.inputs.huggingface import image_lists
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -33,6 +34,8 @@ class ImageFile:
     """The end of its stem that other files do not have: "_leftImg8bit"."""
     has_own_stem: bool = True
     """Whether no other folder has an image of its stem; else a stem alone finds nothing of it."""
+    label: str = ""
+    """Its label map below the folder that was searched, without the ending, where a list has it."""
 
     @property
     def stem(self) -> str:
@@ -48,8 +51,8 @@ class ImageFile:
         """The file that goes with it: `place` itself, or the one of its name in that folder.
 
         In a folder it lies as the image does in its own, or beside all others. `place` may also be
-        a pattern, in which {stem}, {folder} and {name} stand for the image's. Raises
-        `InvalidRequestError` where there is none, or more than one.
+        a pattern, in which {stem}, {folder} and {name} stand for the image's, and {label} for what
+        a list has. Raises `InvalidRequestError` where there is none, or more than one.
         """
         if is_pattern(place):
             return self._of_pattern(place)
@@ -75,14 +78,15 @@ class ImageFile:
 
     def _of_pattern(self, place: Path) -> Path:
         try:
-            path = Path(str(place).format(stem=self.stem, folder=self.folder, name=self.name))
+            names = {"stem": self.stem, "folder": self.folder, "name": self.name}
+            path = Path(str(place).format(**names, label=self.label))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise InvalidRequestError(
                 f"{place} may have {{stem}}, {{folder}} and {{name}} in it and nothing else in "
                 f"braces, got {error}"
             ) from error
         needed = ("{stem}", "{name}") if self.has_own_stem else ("{folder}", "{name}")
-        if self.is_of_folder and not any(each in str(place) for each in needed):
+        if self.is_of_folder and not any(each in str(place) for each in (*needed, "{label}")):
             raise InvalidRequestError(
                 f"{place} is the same file for several images, such as {self.path}; it must have "
                 f"{' or '.join(needed)} in it"
@@ -97,8 +101,12 @@ def is_pattern(place: Path) -> bool:
     return "{" in str(place) and not place.exists()
 
 
-def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> list[ImageFile]:
+def find_images(
+    path: Path, *, recursive: bool = False, cut_suffix: str = "", listed: bool = False
+) -> list[ImageFile]:
     """The image, or the pictures of a folder, by name; `recursive`: of its folders, too.
+
+    `listed`: those of its `image_lists`.
 
     Hidden files and folders are none, such as what macOS puts beside each file ("._street.jpg").
     With a `cut_suffix` only images whose stem ends so are found. Raises `InvalidRequestError` where
@@ -106,10 +114,14 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
     """
     if not path.is_dir():
         return [ImageFile(path, False, cut_suffix=cut_suffix)]
-    found = sorted(each for each in _files(path, recursive=recursive) if _is_image(each))
+    labels: dict[Path, str] = {}
+    if listed:
+        lists = image_lists(path)
+        labels = {each.image: each.label for one in lists for each in one.images(path)}
+    files = labels or (each for each in _files(path, recursive=recursive) if _is_image(each))
     images = [
-        ImageFile(each, True, _folder_of(each, path), cut_suffix)
-        for each in found
+        ImageFile(each, True, _folder_of(each, path), cut_suffix, label=labels.get(each, ""))
+        for each in sorted(files)
         if each.stem.endswith(cut_suffix)
     ]
     if not images:
