@@ -43,6 +43,8 @@ SHARES = np.where(MASK, 0.9, 0.2).astype(np.float32)[::4, ::4]
 SCORES = np.stack([(1 - SHARES) * 0.6, SHARES, (1 - SHARES) * 0.4])
 """Of a softmax: (3, 10, 15)."""
 RAW = np.log(SCORES) * 3
+SOFT = np.clip(np.arange(60) * 12.0 - 240, 0, 255).round().astype(np.uint8) * np.ones_like(LABELS)
+"""A mask whose edge is twenty pixels wide."""
 CITYSCAPES = {0: (128, 64, 128), 1: (244, 35, 232), 2: (70, 70, 70)}
 
 Form = tuple[str, Callable[[], object]]
@@ -182,6 +184,8 @@ IMAGES: list[Form] = [
         turned_photo("photo.jpg", 6), labels=np.rot90(LABELS))),
     ("a batch of several", lambda: read(np.stack([RGB, RGB]))),
     ("a mask of bool", lambda: read(MASK)),
+    ("HEIC, or AVIF that Pillow does not read", lambda: read(
+        written("a.heic", lambda path: path.write_bytes(b"\0\0\0\x18ftypheic")))),
     ("something else", lambda: read(text_file("notes.jpg", "no picture"))),
 ]  # fmt: skip
 
@@ -215,9 +219,16 @@ SCORE_FORMS: list[Form] = [
     ("channels last, raw, where it may be either", lambda: read(
         logits=np.repeat(np.log(SCORES), 3, axis=0).transpose(1, 2, 0), activation="softmax")),
     ("height and width swapped", lambda: read(logits=RAW.transpose(0, 2, 1))),
+    ("the same of an image that is nearly square", lambda: read(
+        np.zeros((48, 50, 3), np.uint8), logits=np.full((2, 25, 24), 0.5))),
     ("other proportions than the image", lambda: read(logits=SCORES[:, :4])),
     ("larger than the image", lambda: read(logits=np.repeat(np.repeat(SCORES, 8, 1), 8, 2))),
     ("a batch of several", lambda: read(logits=np.stack([SCORES, SCORES]))),
+    ("(C, 1, h, w) that sum to 1, nnU-Net's of a plane", lambda: read(logits=SCORES[:, None])),
+    ("(C, d, h, w), nnU-Net's of a volume", lambda: read(logits=np.stack([SCORES] * 4, 1))),
+    ("queries: DETR, Mask2Former", lambda: [
+        read(logits=SimpleNamespace(class_queries_logits=RAW)),
+        read(logits=SimpleNamespace(logits=RAW, pred_masks=RAW))]),
     ("nothing in it", lambda: read(logits=SCORES[:, :0])),
     (".npy", lambda: read(logits=written("s.npy", lambda path: np.save(path, SCORES)))),
     (".npz of one array", lambda: read(logits=written("s.npz", lambda p: np.savez(p, SCORES)))),
@@ -237,6 +248,10 @@ LABEL_FORMS: list[Form] = [
     ("(1, H, W), (H, W, 1)", lambda: [read(labels=LABELS[None]), read(labels=LABELS[..., None])]),
     ("bool, or whole floats", lambda: [read(labels=MASK), read(labels=LABELS.astype(np.float32))]),
     ("floats with fractions", lambda: read(labels=SHARES)),
+    ("what ToTensor makes of a label map", lambda: read(labels=LABELS[None] / 255)),
+    ("mask with soft edges, shares times 255", lambda: read(labels=SOFT)),
+    ("labels that were resized smoothly", lambda: read(labels=np.minimum(SOFT, 60))),
+    ("trimap of 0, 128 and 255", lambda: read(labels=np.array([0, 255, 128], np.uint8)[LABELS])),
     ("mask of 0 and 255", lambda: read(labels=MASK.astype(np.uint8) * 255)),
     ("mask of 0 and 255, and scores of two classes", lambda: read(
         logits=SCORES[:2] / SCORES[:2].sum(0), labels=MASK.astype(np.uint8) * 255)),
@@ -246,6 +261,10 @@ LABEL_FORMS: list[Form] = [
         labels=np.where(LABELS == 2, 255, LABELS), options={"ignore_label": 255})),
     ("other labels below 0", lambda: read(labels=LABELS.astype(np.int64) - 2)),
     ("labels beyond the scores", lambda: read(logits=SCORES, labels=LABELS.astype(np.int64) * 20)),
+    ("labels that count from 1, beside their scores", lambda: read(
+        logits=SCORES, labels=LABELS + 1)),
+    ("the same, where the last class is not in the image", lambda: read(
+        logits=SCORES, labels=MASK + 1)),
     ("PNG in grey of 1, 2, 4, 8 or 16 bits", lambda: [
         read(labels=png_file("l.png", np.minimum(LABELS, 2**bits - 1), bits))
         for bits in (1, 2, 4, 8, 16)]),
@@ -258,6 +277,12 @@ LABEL_FORMS: list[Form] = [
     ("colours, with `palette`", lambda: read(labels=coloured(), palette="cityscapes")),
     ("colours of one known table", lambda: read(labels=coloured())),
     ("colours of none", lambda: read(labels=RGB)),
+    ("ADE20K's full annotation, by its name", lambda: read(
+        labels=picture("ADE_val_00000001_seg.png", RGB))),
+    ("ADE20K's grey PNG, by its name", lambda: read(
+        labels=picture("ADE_val_00000001.png", LABELS))),
+    ("Cityscapes' instanceIds, by its name", lambda: read(
+        labels=picture("a_gtFine_instanceIds.png", LABELS))),
     ("colours beside those of `palette`", lambda: read(labels=RGB, palette="voc")),
     ("JPEG", lambda: read(labels=picture("l.jpg", LABELS))),
     ("COCO .json of one image, or with its `file_name`", lambda: read(
@@ -268,7 +293,12 @@ LABEL_FORMS: list[Form] = [
         labels=coco_file("coco.json", annotations=[{"image_id": 0, "segments_info": []}]))),
     ("a mask for each class, by id", lambda: read(labels={1: MASK, 2: LABELS == 2})),
     ("a mask for each class, by name", lambda: read(labels={"square": MASK})),
+    ("what Hugging Face's pipeline of image-segmentation returns", lambda: read(
+        labels=[{"label": "square", "mask": Image.fromarray(MASK), "score": None}])),
     ("one-hot (C, H, W)", lambda: read(labels=np.stack([i == LABELS for i in range(3)]))),
+    ("one-hot (H, W, C)", lambda: read(labels=np.dstack([i == LABELS for i in range(3)]) * 1)),
+    ("masks (C, H, W) that leave pixels out", lambda: read(labels=np.stack([MASK, LABELS == 2]))),
+    ("(W, H)", lambda: read(labels=LABELS.T)),
     ("another size than the image", lambda: read(labels=LABELS[::2, ::2])),
     ("instances of more than 256", lambda: read(labels=np.arange(2400).reshape(40, 60))),
 ]  # fmt: skip

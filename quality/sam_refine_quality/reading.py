@@ -53,7 +53,13 @@ class ReadSample:
             raise InvalidRequestError(
                 f"logits must have {like} classes like the images before, got {found}"
             )
-        truth = read_labels(sample.truth, notes, void=void, classes=found, name=sample.truth_name)
+        truth = read_labels(
+            sample.truth,
+            notes,
+            void=sample.truth_void if void is None else void,
+            classes=found,
+            name=sample.truth_name,
+        )
         values = truth.values
         if values.shape != image.size_hw:
             raise InvalidRequestError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,10 +176,14 @@ def test_label_maps_without_scores_are_evaluated(repository, folder):
     assert "give class_names" in done.stderr
 
 
-def test_data_set_by_name_has_its_truth(repository, folder):
+@pytest.mark.parametrize("dataset", ["mmsegmentation", "huggingface"])
+def test_data_set_by_name_has_its_truth(repository, folder, dataset):
     (folder / "images").rename(folder / "img_dir")
     (folder / "truth").rename(folder / "ann_dir")
-    command = ["evaluate", folder, "--dataset", "mmsegmentation", "--logits", folder / "scores",
+    image = min((folder / "img_dir").iterdir()).name
+    row = {"file_name": f"img_dir/{image}", "mask": f"ann_dir/{Path(image).stem}.png"}
+    (folder / "metadata.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    command = ["evaluate", folder, "--dataset", dataset, "--logits", folder / "scores",
                "--local", repository, "--ignore-label", 255, "--limit", 1,
                "--option-set", "fast:min_region_area=225"]  # fmt: skip
     done = run(*command, "--json", folder / "out.json")

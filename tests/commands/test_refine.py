@@ -103,9 +103,18 @@ def test_flat_labels_of_folders_within_a_folder_made_again_where_something_chang
     assert "take another folder, or leave --skip-existing out" in one_line(other.stderr)
 
 
+def test_pictures_of_a_folder_that_are_not_read_are_one_line(images):
+    (images / "images" / "phone.HEIC").touch()
+    with FakeTriton() as triton:
+        done = run(*folder_arguments(images), "--url", triton.address)
+    assert done.returncode == 0, done.stderr
+    assert f"{images / 'images'}: warning: 1 of .heic left out (phone.HEIC): conv" in done.stderr
+
+
 DATASETS = {
     "cityscapes": ("leftImg8bit/val/aachen/a_1_leftImg8bit.png", "val/aachen/a_1.npy",
                    "gtFine/val/aachen/a_1_gtFine_labelTrainIds.png"),
+    "huggingface": ("train/0001.png", "train/0001.npy", "train/labels/0001.png"),
     "mmsegmentation": ("img_dir/train/0001.png", "train/0001.npy", "ann_dir/train/0001.png"),
 }  # fmt: skip
 
@@ -113,13 +122,16 @@ DATASETS = {
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
     image, scores, result = DATASETS[dataset]
-    for path in (tmp_path / image, tmp_path / "scores" / scores):
+    root = tmp_path / "data"
+    for path in (root / image, tmp_path / "scores" / scores):
         path.parent.mkdir(parents=True)
     with Image.open(PHOTO) as photo:
-        photo.resize((90, 60)).save(tmp_path / image)
+        photo.resize((90, 60)).save(root / image)
+    if dataset == "huggingface":
+        (root / "train/metadata.csv").write_text("file_name\n0001.png\n")
     np.save(tmp_path / "scores" / scores, coarse_scores())
     arguments = [
-        "refine", tmp_path, "--dataset", dataset, "--logits", tmp_path / "scores",
+        "refine", root, "--dataset", dataset, "--logits", tmp_path / "scores",
         "--out", tmp_path / "out", "--concurrency", 1,
     ]  # fmt: skip
     with FakeTriton() as triton:
@@ -128,6 +140,9 @@ def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
         assert read_labels(tmp_path / "out" / result).shape == (60, 90)
         again = run(*arguments, "--url", triton.address, "--skip-existing", "--json")
     assert [record["status"] for record in records(again)] == ["skipped"]
+    if dataset == "huggingface":
+        listed = (tmp_path / "out/train/metadata.csv").read_text()
+        assert listed == "file_name,label_file_name\n0001.png,labels/0001.png\n"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +151,7 @@ def test_data_set_by_name_is_read_and_written_as_it_lies(tmp_path, dataset):
         ((), "must have the folder leftImg8bit"),
         (("--recursive",), "--dataset says what --recursive and --cut-suffix would say"),
         (("--dataset", "mmsegmentation", "--out", "."), "--out must be another folder than the da"),
+        (("--dataset", "huggingface", "--out", "o"), "data set, whose list it would go into"),
     ],
 )
 def test_data_set_that_is_none_is_wrong_usage(tmp_path, more, said):

@@ -27,7 +27,7 @@ from support.servers import free_ports
 
 PHOTO = DEMO_DATA / "photo.jpg"
 EXAMPLE = DEMO_DATA.parent / "portrait"
-PHOTO_PLACE, PAINTING, LABELS, SCORES = 1, 2, 3, 5
+PHOTO_PLACE, PAINTING, LABELS, SCORES, PALETTE = 1, 2, 3, 5, 8
 """Places among what Refine is given."""
 ABOUT_MAP, ABOUT_WORK, RESULT, SLIDER, CHANGES, ENLARGED = 1, 2, 4, 6, 7, 8
 LEGEND, NUMBERS, FILES, TABLE = 9, 10, 11, 12
@@ -305,6 +305,20 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
     assert "mask.png in colours need palette=, a file of colours" in outputs[ABOUT_MAP]["value"]
     assert "see below the map" in outputs[ABOUT_WORK]["value"]
     assert no_result(outputs)
+
+
+@pytest.mark.triton
+def test_void_that_the_palette_names_is_void_on_the_page(address):
+    page = Page(address)
+    page.open_tab("Label map")
+    mask = np.zeros((400, 600, 3), np.uint8)
+    mask[50:330, 150:450] = 224, 224, 192  # void in VOC
+    values = page.values("Refine")
+    values[PHOTO_PLACE] = page.upload("photo.jpg", PHOTO.read_bytes())
+    values[LABELS], values[PALETTE] = page.upload("voc.png", png(mask)), "voc"
+    outputs = page.press("Refine", values)
+    np.testing.assert_array_equal(refined_labels(page, outputs), (mask[..., 0] > 0) * 255)
+    assert "taken as a mask" not in outputs[ABOUT_MAP]["value"]
 
 
 def test_page_without_a_server_says_so_and_leaves_nothing_when_it_ends(tmp_path):

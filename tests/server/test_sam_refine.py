@@ -158,6 +158,7 @@ NAN = np.full((2, 3, 4), np.nan, np.float32)
         ({"LOGITS": NAN, "LOGITS_FP16": None}, "LOGITS must be finite, got 24 values"),
         ({"LOGITS_FP16": np.zeros((2, 121, 180), np.float16)}, "at most as large as the image"),
         ({"LOGITS_FP16": np.zeros((2, 3), np.float16)}, "unexpected shape for input 'LOGITS_FP16'"),
+        ({"LOGITS_FP16": np.zeros((1, 3, 4), np.float16)}, "must have at least 2 classes where"),
         ({"LABELS": np.full(SIZE, 99, np.int32)}, r"LABELS must lie in \[0, 6\)"),
         ({"LABELS": np.zeros((3, 4), np.int32)}, "LABELS must have the image's size, 120 x 180"),
     ],

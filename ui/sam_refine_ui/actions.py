@@ -20,7 +20,7 @@ from sam_refine_client import RefineClient, RefineError
 from sam_refine_client.arrays import Labels
 from sam_refine_client.files.colours import class_palette
 from sam_refine_client.reading.images import upright_rgb_of
-from sam_refine_client.reading.labels import load_labels, stretched
+from sam_refine_client.reading.labels import ReadLabels, load_labels, stretched
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.score_files import load_array
 from sam_refine_ui import view
@@ -154,8 +154,10 @@ class Actions:
             if source is Source.PAINTED:
                 given = {"labels": _painted(painting, size_hw)}
             elif source is Source.LABELS:
-                given = {"labels": _labels(labels, photo, size_hw, palette, notes[place])}
-                options = replace(options, ignore_label=_number(ignore_label))
+                void = _number(ignore_label)
+                read = _labels(labels, photo, size_hw, palette, void, notes[place])
+                given = {"labels": read.values}
+                options = replace(options, ignore_label=read.void)
             else:
                 given = {"logits": _scores(scores), "activation": _said(activation)}
             started_s = time.monotonic()
@@ -221,19 +223,25 @@ def _painted(painting: dict[str, Any] | None, size_hw: tuple[int, int]) -> Label
 
 
 def _labels(
-    labels: str | None, photo: str, size_hw: tuple[int, int], palette: str, notes: Notes
-) -> Labels:
-    """The label map that was added. Raises `InvalidRequestError`, `OSError`."""
+    labels: str | None,
+    photo: str,
+    size_hw: tuple[int, int],
+    palette: str,
+    void: int | None,
+    notes: Notes,
+) -> ReadLabels:
+    """The label map that was added, and its void. Raises `InvalidRequestError`, `OSError`."""
     if labels is None:
         raise InvalidRequestError("there is no label map yet: add one first")
     found = load_labels(
         Path(labels),
         notes,
         palette=_said(palette),
+        void=void,
         size_hw=size_hw,
         image_name=Path(photo).name,
     )
-    return stretched(found, size_hw, notes)
+    return ReadLabels(stretched(found.values, size_hw, notes), found.void)
 
 
 def _scores(scores: str | None) -> Any:

@@ -58,7 +58,7 @@ class DataSet:
             return [each.read() for each in found[:: self.every]]
         made = []
         for image in find_images(self.images)[:: self.every]:
-            truth = load_labels(image.companion(self.truth, LABEL_SUFFIXES), Notes())
+            truth = load_labels(image.companion(self.truth, LABEL_SUFFIXES), Notes()).values
             scores = averaged(truth, self.classes, self.averaged_over_px)
             made.append(Sample(str(image.path), image.path, scores, truth))
         return made

@@ -2,7 +2,7 @@
 
 The image is the bytes of a picture's file, or as HuggingFace's data sets have it, a struct with
 `bytes`. Scores are the bytes of a .npy file, or lists of lists of lists of numbers (C, h, w), as
-`Array3D` is stored.
+`Array3D` is stored; labels those of a picture or a .npy, or lists of lists (H, W).
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from sam_refine_bulk.inputs.samples import (
     Index,
     Job,
     Sample,
-    array_of,
     checked,
     fingerprint_of,
 )
+from sam_refine_client.reading.score_files import array_in
 
 IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
 SCORES_COLUMNS: Final = ("logits", "scores", "logits.npy")
+LABELS_COLUMNS: Final = ("labels", "label", "annotation", "mask", "segmentation_mask", "labels.png")
+"""Looked for where there are no scores, beside which a data set may have the truth."""
 KEY_COLUMNS: Final = ("key", "__key__", "id", "file_name", "filename")
 _ROWS_AT_A_TIME: Final = 16
+_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04")
+"""How a .npy and a .npz begin."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Columns:
     image: str | None = None
     scores: str | None = None
     key: str | None = None
+    labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,16 @@ class ParquetShard:
             with pq.ParquetFile(self.path) as file:
                 names = file.schema_arrow.names
                 image = _column(self.path, "image", self.columns.image, IMAGE_COLUMNS, names)
-                scores = _column(self.path, "scores", self.columns.scores, SCORES_COLUMNS, names)
+                maps = _maps(self.path, self.columns, file.schema_arrow)
                 keys = _keys(file, self.columns.key, self.path)
-                rows = _Rows(file, image, scores)
+                rows = _Rows(file, image, maps)
                 seen: Counter[str] = Counter()
                 samples = []
                 for row, key in enumerate(keys):
                     samples.append(checked(Sample(key, partial(rows.job, row), seen[key])))
                     seen[key] += 1
                 size = self.path.stat().st_size
-                yield Index(samples, fingerprint_of([size, image, scores, *keys]))
+                yield Index(samples, fingerprint_of([size, image, *maps.values(), *keys]))
         except pa.ArrowException as error:
             raise DamagedShardError(f"{self.path} is no whole Parquet file: {error}") from error
 
@@ -92,6 +97,28 @@ def _column(
     return found[0]
 
 
+def _maps(path: Path, columns: Columns, schema: pa.Schema) -> dict[str, str]:
+    """The columns of "logits", "labels" or both, by these names."""
+    names = schema.names
+    scores = columns.scores or next((name for name in SCORES_COLUMNS if name in names), None)
+    labels = columns.labels
+    if scores is None and labels is None:
+        maps = [field.name for field in schema if _may_be_map(field.type)]
+        labels = next((name for name in LABELS_COLUMNS if name in maps), None)
+    found = {}
+    if scores is not None or labels is None:
+        found["logits"] = _column(path, "scores", scores, SCORES_COLUMNS, names)
+    if labels is not None:
+        found["labels"] = _column(path, "labels", labels, (), names)
+    return found
+
+
+def _may_be_map(kind: Any) -> bool:
+    """Whether a column may have pictures or arrays: "label" is a number elsewhere."""
+    tests = (pa.types.is_struct, pa.types.is_binary, pa.types.is_large_binary, _is_list)
+    return any(test(kind) for test in tests)
+
+
 def _keys(file: pq.ParquetFile, wanted: str | None, path: Path) -> list[str]:
     """A key for each row: of its column, or the number of the row."""
     names = file.schema_arrow.names
@@ -107,9 +134,10 @@ def _keys(file: pq.ParquetFile, wanted: str | None, path: Path) -> list[str]:
 class _Rows:
     """Rows in their order, a few in memory; one that is asked for again is read again."""
 
-    def __init__(self, file: pq.ParquetFile, image: str, scores: str) -> None:
+    def __init__(self, file: pq.ParquetFile, image: str, maps: dict[str, str]) -> None:
         self._file = file
-        self._columns = [image, scores]
+        self._image, self._maps = image, maps
+        self._columns = [image, *maps.values()]
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None
         self._start = self._end = 0
@@ -117,8 +145,10 @@ class _Rows:
     def job(self, row: int) -> Job:
         if not self._start <= row < self._end:
             self._seek(row)
-        image, scores = (self._batch.column(name)[row - self._start] for name in self._columns)
-        return {"image": _image(image), "logits": _scores(scores)}
+        image, *maps = (self._batch.column(name)[row - self._start] for name in self._columns)
+        read = {"logits": _scores, "labels": _labels}
+        found = zip(self._maps, maps, strict=True)
+        return {"image": _image(image)} | {name: read[name](value) for name, value in found}
 
     def _seek(self, row: int) -> None:
         if row != self._end:
@@ -154,7 +184,20 @@ def _scores(value: Any) -> npt.NDArray[Any]:
     if not value.is_valid:
         raise InvalidRequestError("must have scores, got none")
     if pa.types.is_binary(value.type) or pa.types.is_large_binary(value.type):
-        return array_of(value.as_py(), "scores")
+        return array_in(value.as_py(), "scores")
+    return _of_lists(value, 3, "must have scores as lists (C, h, w) or as the bytes of a .npy")
+
+
+def _labels(value: Any) -> bytes | npt.NDArray[Any]:
+    if not value.is_valid:
+        raise InvalidRequestError("must have labels, got none")
+    if _is_list(value.type):
+        return _of_lists(value, 2, "must have labels as lists (H, W), a picture, or a .npy")
+    content = _image(value)
+    return array_in(content, "labels") if content.startswith(_NUMPY) else content
+
+
+def _of_lists(value: Any, axes: int, rule: str) -> npt.NDArray[Any]:
     shape: list[int] = []
     values = value.values if _is_list(value.type) else pa.array([])
     while _is_list(values.type):
@@ -162,8 +205,8 @@ def _scores(value: Any) -> npt.NDArray[Any]:
         values = values.flatten()
     shape.append(len(values))  # C, C * h, C * h * w
     sizes = [whole // max(above, 1) for above, whole in zip([1, *shape], shape, strict=False)]
-    if len(shape) != 3 or int(np.prod(sizes)) != len(values) or values.null_count:
-        raise InvalidRequestError("must have scores as lists (C, h, w) or as the bytes of a .npy")
+    if len(shape) != axes or int(np.prod(sizes)) != len(values) or values.null_count:
+        raise InvalidRequestError(rule)
     numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return numbers.reshape(sizes)
 

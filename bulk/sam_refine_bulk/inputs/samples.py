@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError
 
@@ -75,16 +71,3 @@ def _failing(sample: Sample, reason: str) -> Sample:
         raise InvalidRequestError(reason)
 
     return Sample(sample.key, read, sample.occurrence)
-
-
-def array_of(content: bytes, name: str) -> npt.NDArray[Any]:
-    """The array of a .npy file; never unpickles. `name` is for the error."""
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (
-        Exception
-    ) as error:  # numpy raises what its parsers raise, SyntaxError and MemoryError too
-        raise InvalidRequestError(f"{name} must be a .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InvalidRequestError(f"{name} must be a .npy file, got an archive of arrays")
-    return array

@@ -42,6 +42,7 @@ class Source:
     image_column: str | None = None
     scores_column: str | None = None
     key_column: str | None = None
+    labels_column: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,7 +84,9 @@ class Source:
             )
         from sam_refine_bulk.inputs.parquet import Columns, ParquetShard
 
-        columns = Columns(self.image_column, self.scores_column, self.key_column)
+        columns = Columns(
+            self.image_column, self.scores_column, self.key_column, self.labels_column
+        )
         return ParquetShard(name, file, columns)
 
 

@@ -1,8 +1,8 @@
 """WebDataset tars: the members of a sample have one key, its name up to the first dot.
 
     KEY.jpg, or another of the client's    the image
-    KEY.logits.npy                         its class scores (C, h, w)
-    KEY.labels.png | .labels.npy           its coarse map, where that is not the argmax of the
+    KEY.logits.npy | .npz                  its class scores (C, h, w)
+    KEY.labels.png | .npy | .npz           its coarse map, where that is not the argmax of the
                                            scores, or where there are none
 
 Other members, such as the KEY.json and KEY.txt of img2dataset, are left alone.
@@ -25,16 +25,16 @@ from sam_refine_bulk.inputs.samples import (
     Index,
     Job,
     Sample,
-    array_of,
     checked,
     fingerprint_of,
 )
 from sam_refine_client.inputs.images import IMAGE_SUFFIXES
+from sam_refine_client.reading.score_files import array_in
 
 IMAGES: Final = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-LOGITS: Final = "logits.npy"
-LABELS: Final = ("labels.png", "labels.npy")
-_KNOWN: Final = frozenset((*IMAGES, LOGITS, *LABELS))
+LOGITS: Final = ("logits.npy", "logits.npz")
+LABELS: Final = ("labels.png", "labels.npy", "labels.npz")
+_KNOWN: Final = frozenset((*IMAGES, *LOGITS, *LABELS))
 _BLOCK: Final = 512
 
 
@@ -124,17 +124,18 @@ def _job(descriptor: int, members: dict[str, Member]) -> Job:
     if len(images) != 1:
         found = f"{images[0]} and {images[1]}" if images else "none"
         raise InvalidRequestError(f"must have one image ({', '.join(IMAGES)}), got {found}")
-    labels = [ending for ending in LABELS if ending in members]
-    if len(labels) > 1 or (LOGITS not in members and not labels):
-        found = " and ".join(labels) or "none"
-        raise InvalidRequestError(f"must have scores as {LOGITS} or one {LABELS[0]}, got {found}")
+    logits, labels = ([each for each in known if each in members] for known in (LOGITS, LABELS))
+    if max(len(logits), len(labels)) > 1 or not (logits or labels):
+        found = " and ".join(logits + labels) or "none"
+        raise InvalidRequestError(
+            f"must have scores as one {LOGITS[0]} or labels as one {LABELS[0]}, got {found}"
+        )
     job: Job = {"image": _content(descriptor, members[images[0]])}
-    if LOGITS in members:
-        logits = members[LOGITS]
-        job["logits"] = array_of(_content(descriptor, logits), logits.name)
-    if labels:
-        content, name = _content(descriptor, members[labels[0]]), members[labels[0]].name
-        job["labels"] = array_of(content, name) if name.endswith(".npy") else content
+    for name, endings in (("logits", logits), ("labels", labels)):
+        for member in (members[ending] for ending in endings):
+            content = _content(descriptor, member)
+            is_picture = member.name.lower().endswith(".png")
+            job[name] = content if is_picture else array_in(content, member.name)
     return job
 
 

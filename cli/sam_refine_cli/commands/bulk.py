@@ -14,6 +14,7 @@ from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
+from sam_refine_cli.options.folders import Images, warn_of_left_out
 from sam_refine_cli.options.groups import OptionGroup, option, usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
@@ -154,6 +155,15 @@ def run(
             rich_help_panel="Input",
         ),
     ] = None,
+    labels_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of Parquet: the column of label maps: pictures, .npy bytes or lists (H, W).",
+            show_default="without scores labels, label, annotation, mask or segmentation_mask",
+            rich_help_panel="Input",
+        ),
+    ] = None,
     key_column: Annotated[
         str | None,
         typer.Option(
@@ -182,7 +192,7 @@ def run(
     """Refine a data set, shard by shard: each image exactly once in OUT.
 
     A tar has KEY.jpg (or png, webp) and KEY.logits.npy or KEY.labels.png for
-    each image; a Parquet file an image and scores in each row. OUT has for each shard a
+    each image; a Parquet file an image and scores or labels in each row. OUT has for each shard a
     tar of KEY.labels.png and KEY.json, and a sidecar of counts and failures:
 
         sam-refine bulk data/ refined/ --url 10.0.0.1:8001,10.0.0.2:8001
@@ -218,11 +228,13 @@ def run(
         image_column,
         scores_column,
         key_column,
+        labels_column,
     )
     chosen = None if activation is None else activation.value
     with errors_in_one_line(BulkError, InvalidRequestError, OSError):
         model = _model(connection, model_card, effort.wait_s)
         started = begin(source, out, options, chosen, palette, model)
+        warn_of_left_out(Images(data, True, ""))
         _refine(started, out, effort, rank, connection, retry=False)
 
 

@@ -12,7 +12,13 @@ import typer
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import ConcurrencyOption, CutSuffixOption, RecursiveOption
+from sam_refine_cli.options.folders import (
+    ConcurrencyOption,
+    CutSuffixOption,
+    Images,
+    RecursiveOption,
+    warn_of_left_out,
+)
 from sam_refine_cli.options.groups import with_options
 from sam_refine_cli.report import SKIP_EXISTING, Report, answers
 
@@ -82,6 +88,7 @@ def embed(
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
+        warn_of_left_out(Images(image, recursive, cut_suffix))
         settings = {
             "sam-refine": version("sam-refine"),
             "formats": ["embedding"],

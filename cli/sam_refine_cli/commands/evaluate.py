@@ -29,6 +29,7 @@ from sam_refine_cli.options.folders import (
     check_folders,
     images_of,
     truth_of,
+    warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -169,7 +170,9 @@ def evaluate(
             limit=limit,
             recursive=source.recursive,
             cut_suffix=source.cut_suffix,
+            listed=source.listed,
         )
+        warn_of_left_out(source)
         for directory in (report, None if json is None else json.parent):
             if directory is not None:  # before the work, not after it
                 directory.mkdir(parents=True, exist_ok=True)

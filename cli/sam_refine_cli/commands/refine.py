@@ -21,6 +21,7 @@ from sam_refine_cli.options.folders import (
     RecursiveOption,
     check_folders,
     images_of,
+    warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -227,6 +228,10 @@ def refine(
             raise InvalidRequestError(
                 "--out must be another folder than the data set, whose label maps it would replace"
             )
+        if source.listed and out.resolve().is_relative_to(image.resolve()):
+            raise InvalidRequestError(
+                "--out must be another folder than the data set, whose list it would go into"
+            )
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client.files.run_manifest import (
         InputRecords,
@@ -237,6 +242,7 @@ def refine(
     from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.inputs.huggingface import write_lists
     from sam_refine_client.inputs.images import find_images
 
     coarse_maps = CoarseMaps(
@@ -265,7 +271,13 @@ def refine(
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
     with errors_in_one_line(InvalidRequestError, OSError):
-        images = find_images(source.path, recursive=source.recursive, cut_suffix=source.cut_suffix)
+        images = find_images(
+            source.path,
+            recursive=source.recursive,
+            cut_suffix=source.cut_suffix,
+            listed=source.listed,
+        )
+        warn_of_left_out(source)
         names = None if class_names is None else load_class_names(class_names)
         if skip_existing and image.is_dir():
             check_goes_on(out, settings)
@@ -317,6 +329,9 @@ def refine(
                 print_result(result)
                 for path in paths:
                     stdout.print(f"{path}")
+        if source.listed:
+            with errors_in_one_line(InvalidRequestError, OSError):
+                write_lists(source.path, out, {each.path for each in finished})
         if coco is not None:
             with errors_in_one_line(InvalidRequestError, OSError):
                 save_merged_coco(
@@ -348,14 +363,14 @@ class Place:
     out: Path
     layout: Layout
     name: str
-    """Of a flat result, with {name} for the image's."""
+    """Of a flat result, with {name} and {label} for the image's."""
 
     def of(self, image: ImageFile) -> tuple[Path, str | None]:
         """The directory of an image's results, and what their names begin with."""
         if not image.is_of_folder:
             return self.out, None
         if self.layout is Layout.FLAT:
-            return self.out, self.name.format(name=image.name)
+            return self.out, self.name.format(name=image.name, label=image.label)
         return self.out / image.name, None
 
 

@@ -30,6 +30,7 @@ from sam_refine_cli.options.folders import (
     check_folders,
     images_of,
     truth_of,
+    warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
 from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
@@ -169,7 +170,9 @@ def tune(
             limit=limit,
             recursive=source.recursive,
             cut_suffix=source.cut_suffix,
+            listed=source.listed,
         )
+        warn_of_left_out(source)
         names_of_images = [sample.image.name for sample in samples]
         of_group = None if groups is None else load_groups(groups, names_of_images)
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it

@@ -10,12 +10,14 @@ from typing import Annotated, TypeAlias
 import typer
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_cli.console import print_error
 
 
 class DatasetName(str, Enum):
     """The client's `Dataset`."""
 
     CITYSCAPES = "cityscapes"
+    HUGGINGFACE = "huggingface"
     MMSEGMENTATION = "mmsegmentation"
 
 
@@ -42,7 +44,8 @@ DatasetOption: TypeAlias = Annotated[
     typer.Option(
         "--dataset",
         help="The folder is the root of a data set that lies as this one: images in leftImg8bit, "
-        "labels in gtFine; or img_dir and ann_dir. Results lie so, too, below --out.",
+        "labels in gtFine; img_dir and ann_dir; or as metadata.csv or metadata.jsonl list them. "
+        "Results lie so, too, below --out.",
         show_default=False,
         rich_help_panel="Input",
     ),
@@ -102,6 +105,8 @@ class Images:
     """A pattern; None where no data set is named."""
     result_name: str = "{name}"
     """Of a flat result without its ending."""
+    listed: bool = False
+    """Whether a metadata file lists them."""
 
 
 def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName | None) -> Images:
@@ -118,8 +123,23 @@ def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName
             f"--dataset {dataset.value}: {path} must have the folder {folders.images}"
         )
     return Images(
-        path / folders.images, True, folders.cut_suffix, folders.label_maps(path), folders.labels
+        path / folders.images,
+        True,
+        folders.cut_suffix,
+        folders.label_maps(path),
+        folders.labels,
+        folders.are_listed,
     )
+
+
+def warn_of_left_out(images: Images) -> None:
+    """One line on stderr where a folder has pictures of kinds that are not read. Raises `OSError`."""
+    from sam_refine_client.inputs.images import said_of_left_out
+
+    path, suffix = images.path, images.cut_suffix
+    said = said_of_left_out(path, recursive=images.recursive, cut_suffix=suffix)
+    if said is not None:
+        print_error(f"{path}: warning: {said}")
 
 
 def truth_of(images: Images, truth: Path | None) -> Path:

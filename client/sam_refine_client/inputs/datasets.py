@@ -12,6 +12,7 @@ class Dataset(str, Enum):
     """A data set, or a tool, whose folders others follow."""
 
     CITYSCAPES = "cityscapes"
+    HUGGINGFACE = "huggingface"
     MMSEGMENTATION = "mmsegmentation"
 
 
@@ -25,6 +26,8 @@ class DatasetFolders:
     """The end of the images' stems that label maps do not have."""
     labels: str
     """Label maps without their ending; {name} is an image's folder and stem."""
+    are_listed: bool = False
+    """Whether images and label maps, {label}, are those of `image_lists`."""
 
     def label_maps(self, root: Path) -> Path:
         """The pattern of all label maps, for `ImageFile.companion`."""
@@ -37,6 +40,8 @@ DATASETS: Final[dict[Dataset, DatasetFolders]] = {
     Dataset.CITYSCAPES: DatasetFolders(
         "leftImg8bit", "_leftImg8bit", "gtFine/{name}_gtFine_labelTrainIds"
     ),
+    # train/metadata.csv: 0001.jpg, labels/0001.png
+    Dataset.HUGGINGFACE: DatasetFolders("", "", "{label}", are_listed=True),
     # img_dir/train/0001.jpg, ann_dir/train/0001.png
     Dataset.MMSEGMENTATION: DatasetFolders("img_dir", "", "ann_dir/{name}"),
 }

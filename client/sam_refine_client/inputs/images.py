@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.inputs.huggingface import image_lists
 
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+UNREAD_SUFFIXES: Final = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif", ".gif", ".psd", ".svg"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr", ".hdr"),
+    *(".ppm", ".pgm", ".pnm", ".tga", ".dcm"),
+)
+"""Pictures, and photos as cameras keep them, that are left out of folders."""
+_MOST_SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class ImageFile:
     """The end of its stem that other files do not have: "_leftImg8bit"."""
     has_own_stem: bool = True
     """Whether no other folder has an image of its stem; else a stem alone finds nothing of it."""
+    label: str = ""
+    """Its label map below the folder that was searched, without the ending, where a list has it."""
 
     @property
     def stem(self) -> str:
@@ -40,8 +51,8 @@ class ImageFile:
         """The file that goes with it: `place` itself, or the one of its name in that folder.
 
         In a folder it lies as the image does in its own, or beside all others. `place` may also be
-        a pattern, in which {stem}, {folder} and {name} stand for the image's. Raises
-        `InvalidRequestError` where there is none, or more than one.
+        a pattern, in which {stem}, {folder} and {name} stand for the image's, and {label} for what
+        a list has. Raises `InvalidRequestError` where there is none, or more than one.
         """
         if is_pattern(place):
             return self._of_pattern(place)
@@ -67,14 +78,15 @@ class ImageFile:
 
     def _of_pattern(self, place: Path) -> Path:
         try:
-            path = Path(str(place).format(stem=self.stem, folder=self.folder, name=self.name))
+            names = {"stem": self.stem, "folder": self.folder, "name": self.name}
+            path = Path(str(place).format(**names, label=self.label))
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise InvalidRequestError(
                 f"{place} may have {{stem}}, {{folder}} and {{name}} in it and nothing else in "
                 f"braces, got {error}"
             ) from error
         needed = ("{stem}", "{name}") if self.has_own_stem else ("{folder}", "{name}")
-        if self.is_of_folder and not any(each in str(place) for each in needed):
+        if self.is_of_folder and not any(each in str(place) for each in (*needed, "{label}")):
             raise InvalidRequestError(
                 f"{place} is the same file for several images, such as {self.path}; it must have "
                 f"{' or '.join(needed)} in it"
@@ -89,8 +101,12 @@ def is_pattern(place: Path) -> bool:
     return "{" in str(place) and not place.exists()
 
 
-def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> list[ImageFile]:
+def find_images(
+    path: Path, *, recursive: bool = False, cut_suffix: str = "", listed: bool = False
+) -> list[ImageFile]:
     """The image, or the pictures of a folder, by name; `recursive`: of its folders, too.
+
+    `listed`: those of its `image_lists`.
 
     Hidden files and folders are none, such as what macOS puts beside each file ("._street.jpg").
     With a `cut_suffix` only images whose stem ends so are found. Raises `InvalidRequestError` where
@@ -98,16 +114,22 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
     """
     if not path.is_dir():
         return [ImageFile(path, False, cut_suffix=cut_suffix)]
-    found = sorted(each for each in _files(path, recursive=recursive) if _is_image(each))
+    labels: dict[Path, str] = {}
+    if listed:
+        lists = image_lists(path)
+        labels = {each.image: each.label for one in lists for each in one.images(path)}
+    files = labels or (each for each in _files(path, recursive=recursive) if _is_image(each))
     images = [
-        ImageFile(each, True, _folder_of(each, path), cut_suffix)
-        for each in found
+        ImageFile(each, True, _folder_of(each, path), cut_suffix, label=labels.get(each, ""))
+        for each in sorted(files)
         if each.stem.endswith(cut_suffix)
     ]
     if not images:
         kinds = ", ".join(f"*{cut_suffix}{suffix}" for suffix in IMAGE_SUFFIXES)
         inside = "" if recursive else _hint(path)
-        raise InvalidRequestError(f"{path} has no image: {kinds}{inside}")
+        left_out = said_of_left_out(path, recursive=recursive, cut_suffix=cut_suffix)
+        others = f"; {left_out}" if left_out else ""
+        raise InvalidRequestError(f"{path} has no image: {kinds}{inside}{others}")
     by_name: dict[str, Path] = {}
     for image in images:
         if image.stem in ("", ".", ".."):  # its results would go elsewhere
@@ -120,6 +142,28 @@ def find_images(path: Path, *, recursive: bool = False, cut_suffix: str = "") ->
             )
     folders_of_stem = Counter(image.stem for image in images)
     return [replace(image, has_own_stem=folders_of_stem[image.stem] == 1) for image in images]
+
+
+def said_of_left_out(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> str | None:
+    """A sentence of the pictures that `find_images` leaves out, and what to do; None without any.
+
+    Arguments are those of `find_images`. Raises `OSError`.
+    """
+    if not path.is_dir():
+        return None
+    found = sorted(
+        each.name
+        for each in _files(path, recursive=recursive)
+        if each.suffix.lower() in UNREAD_SUFFIXES and each.stem.endswith(cut_suffix)
+    )
+    if not found:
+        return None
+    shown = ", ".join(found[:_MOST_SHOWN]) + (", ..." if len(found) > _MOST_SHOWN else "")
+    kinds = ", ".join(sorted({Path(name).suffix.lower() for name in found}))
+    return (
+        f"{len(found)} of {kinds} left out ({shown}): convert them to JPEG or PNG, such as by "
+        f"magick mogrify -format jpg '*{Path(found[0]).suffix}'"
+    )
 
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:

@@ -16,6 +16,12 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 
 _HOLDERS: Final = ("logits", "seg_logits", "out")
 """Where Hugging Face, mmsegmentation and torchvision put the scores in what a network returns."""
+_QUERIES: Final = ("class_queries_logits", "masks_queries_logits", "pred_masks", "pred_boxes")
+"""What Hugging Face's networks return that find things by queries, as DETR and Mask2Former do."""
+OF_QUERIES: Final = (
+    "make a map of them, and give it as labels: "
+    "processor.post_process_semantic_segmentation(outputs, target_sizes=[(H, W)])[0]"
+)
 
 
 def unwrapped(name: str, given: Any) -> Any:
@@ -24,6 +30,7 @@ def unwrapped(name: str, given: Any) -> Any:
     Raises `InvalidRequestError` for an object or dict that has no such thing.
     """
     if isinstance(given, Mapping):
+        _check_no_queries(name, given)
         for holder in _HOLDERS:
             if holder in given:
                 return unwrapped(name, given[holder])
@@ -34,20 +41,21 @@ def unwrapped(name: str, given: Any) -> Any:
         )
     if is_array(given):
         return given
+    _check_no_queries(name, {each: None for each in _QUERIES if hasattr(given, each)})
     for holder in _HOLDERS:
         found = getattr(given, holder, None)
         if found is not None:
             return unwrapped(name, found)
     if (data := pixel_data(given)) is not given:
         return data
-    for queries in ("class_queries_logits", "masks_queries_logits"):
-        if hasattr(given, queries):
-            raise InvalidRequestError(
-                f"{name} must be class scores (C, h, w), got queries; make a map of them, and give "
-                "it as labels: processor.post_process_semantic_segmentation(outputs, "
-                "target_sizes=[(H, W)])[0]"
-            )
     return given
+
+
+def _check_no_queries(name: str, holder: Mapping[Any, Any]) -> None:
+    if any(each in holder for each in _QUERIES):
+        raise InvalidRequestError(
+            f"{name} must be class scores (C, h, w), got queries; {OF_QUERIES}"
+        )
 
 
 def pixel_data(given: Any) -> Any:
@@ -93,6 +101,11 @@ def numpy_of(name: str, given: ArrayLike) -> AnyArray:
         return numpy_of(name, given[0])
     hint = ""
     if isinstance(given, list | tuple):
+        if any(isinstance(each, Mapping) and "mask" in each for each in given):
+            raise InvalidRequestError(
+                f"{name} must be class scores (C, h, w), got masks of a pipeline; give them as "
+                "labels"
+            )
         hint = (
             f"; of several give one: {name}[0]"
             if any(map(is_array, given))

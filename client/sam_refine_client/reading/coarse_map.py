@@ -18,6 +18,10 @@ from sam_refine_client.reading.soft_scores import scores_of_labels
 
 MOST_CLASSES: Final = 256
 """Of a label map without scores: those of more are instances rather than classes."""
+_SAMPLED: Final = 256
+"""Places along each axis at which labels are held against scores."""
+_FEW_AGREE: Final = 0.3
+_MOST_AGREE: Final = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +112,8 @@ def read_coarse_map(
     values = _in_classes(read, classes, notes)
     if scores is None:
         scores = scores_of_labels(values, classes)
+    else:
+        _note_off_by_one(values, scores, read.void, notes)
     return CoarseMap(scores, values, read.void, read.void)
 
 
@@ -141,11 +147,35 @@ def _in_classes(read: ReadLabels, classes: int, notes: Notes) -> Labels:
     wrong = [label for label in ids if not 0 <= label < classes and label != read.void]
     if wrong:
         hint = ""
-        if ids[0] == 1 and ids[-1] == classes and read.void is None:
-            hint = "; if they count from 1, give labels - 1"
+        if wrong == [classes]:
+            hint = "; if they count from 1, give labels.astype(int) - 1"
+            hint += ", where 0 becomes -1, which is void" if ids[0] == 0 else ""
         pixels = int(np.isin(values, wrong).sum())
         raise InvalidRequestError(
             f"labels must lie in [0, {classes}), of which there are scores, or be ignore_label, "
             f"got {wrong[0]} ({pixels} pixels in all are outside){hint}"
         )
     return values
+
+
+def _note_off_by_one(values: Labels, scores: Scores, void: int | None, notes: Notes) -> None:
+    """Say where labels (H, W) are the argmax of the scores (C, h, w) but for counting from 1."""
+    rows, columns = (
+        np.linspace(0, size - 1, min(size, _SAMPLED)).round().astype(int)
+        for size in scores.shape[1:]
+    )
+    argmax = scores[:, rows[:, None], columns].argmax(0)
+    down, across = (
+        (2 * places + 1) * size // (2 * count)
+        for places, size, count in zip((rows, columns), values.shape, scores.shape[1:], strict=True)
+    )
+    labels = values[down[:, None], across]
+    counted = (labels > 0) & (labels != void)
+    if not counted.any() or len(np.unique(argmax[counted])) < 2:
+        return
+    agree, agree_from_1 = (labels == argmax)[labels != void], (labels - 1 == argmax)[counted]
+    if agree.mean() < _FEW_AGREE and agree_from_1.mean() > _MOST_AGREE:
+        notes.add(
+            f"labels are the argmax of the logits at {agree.mean():.0%} of the pixels, labels - 1 "
+            f"at {agree_from_1.mean():.0%}: if they count from 1, give labels.astype(int) - 1"
+        )

@@ -23,6 +23,14 @@ from sam_refine_client.reading.arrays import (
     without_batch,
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
+from sam_refine_client.reading.mistaken import (
+    check_colours_of,
+    check_not_instances,
+    look_at_greys,
+    masks_as_labels,
+    masks_axis,
+    note_counts_from_1,
+)
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.palettes import (
     Palette,
@@ -35,8 +43,8 @@ from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
 from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
 
 LabelsLike: TypeAlias = Any
-"""An array of any library, a PIL image, a file's path or content, COCO's annotations, or a mask for
-each class by its id or name."""
+"""An array of any library, a PIL image, a file's path or content, COCO's annotations, a mask for
+each class by its id or name, or what a pipeline of Hugging Face's returns."""
 
 LABEL_SUFFIXES: Final = (".npy", ".npz", ".png", ".bmp", ".tif", ".tiff", ".gif", ".pt", ".json")
 VOID: Final = 255
@@ -82,6 +90,11 @@ def read_labels(
     if table is not None and table.has_void and void is None:
         void = VOID
     values = _class_ids(name, array)
+    if size_hw is not None and values.shape == size_hw[::-1] != size_hw:
+        raise InvalidRequestError(
+            f"{name} must have the image's size, {size_hw[0]} x {size_hw[1]}, got "
+            f"{values.shape[0]} x {values.shape[1]}, which is like (W, H); give labels.T"
+        )
     if size_hw is not None and values.shape != size_hw:
         raise InvalidRequestError(
             f"{name} must have the image's size, {size_hw[0]} x {size_hw[1]}, got "
@@ -97,16 +110,23 @@ def load_labels(
     notes: Notes,
     *,
     palette: PaletteLike | None = None,
+    void: int | None = None,
     size_hw: tuple[int, int] | None = None,
     image_name: str | None = None,
-) -> Labels:
-    """(H, W) of a label file as it has them, of whatever size, void and all.
+) -> ReadLabels:
+    """A label file as it is, (H, W) of whatever size, with the void that palette or caller name.
 
-    Arguments are those of `read_labels`, which says what is void; raises as it does.
+    Arguments are those of `read_labels`, which says what else is void; raises as it does.
     """
     table = None if palette is None else read_palette(palette)
     array, name = _values(path, notes, table, size_hw, image_name, str(path))
-    return _class_ids(name, array)
+    values = _class_ids(name, array)
+    if table is not None and table.has_void and void is None:
+        void = VOID
+    ids = np.unique(values).tolist()
+    if void is None and ids[0] >= 0:
+        _look_at(name, values, ids, None, notes)
+    return ReadLabels(values, void)
 
 
 def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:
@@ -167,6 +187,8 @@ def _values(
     name: str,
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
+    if _is_of_pipeline(labels):
+        return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):
         return labels_of_coco(labels, size_hw, image_name, notes), name
     if isinstance(labels, Mapping):
@@ -174,6 +196,7 @@ def _values(
     if isinstance(labels, str | PathLike):
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
+        check_not_instances(name)
         if path.suffix.lower() in SCORE_SUFFIXES:
             return _plane(name, numpy_of(name, load_array(path)), palette, notes), name
         _check_lossless(name, path)
@@ -189,6 +212,26 @@ def _values(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
     return _plane(name, numpy_of(name, pixel_data(labels)), palette, notes), name
+
+
+def _is_of_pipeline(labels: Any) -> bool:
+    """Whether it is what Hugging Face's pipeline("image-segmentation") returns of an image."""
+    return isinstance(labels, list) and any(
+        isinstance(each, Mapping) and {"label", "mask"} <= each.keys() for each in labels
+    )
+
+
+def _masks_of_pipeline(found: list[Any], notes: Notes, name: str) -> dict[str, Mask]:
+    """A mask for each class: those of several things of it are one."""
+    masks: dict[str, Mask] = {}
+    for each in found:
+        label = str(each["label"])
+        array, called = _values(each["mask"], notes, None, None, None, f"{name} of {label}")
+        where = _mask_of(called, _class_ids(called, array))
+        if label in masks and masks[label].shape != where.shape:
+            raise InvalidRequestError(f"{called} must be masks of one size")
+        masks[label] = masks[label] | where if label in masks else where
+    return masks
 
 
 def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
@@ -305,24 +348,40 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
         array = array[..., 0]
     if array.ndim == 2:
         return array
-    if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
-        return _of_channels(name, array, palette, notes)
-    if array.ndim == 3 and (
-        array.dtype == np.bool_ or set(np.unique(array[:, :64, :64])) <= {0, 1}
-    ):
+    if array.ndim == 3 and (masks := _masks_axis(array)) is not None:
         raise InvalidRequestError(
             f"{name} must have shape (H, W), got {array.shape}, one mask for each class; give "
-            "labels.argmax(0), or for masks that leave pixels out "
-            "(labels * np.arange(1, len(labels) + 1)[:, None, None]).max(0)"
+            f"{masks_as_labels('labels', *masks)}"
         )
-    hint = "; if they are scores, give them as logits" if array.dtype.kind == "f" else ""
+    if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
+        return _of_channels(name, array, palette, notes)
+    hint = ""
+    if array.dtype.kind == "f":
+        hint = "; if they are scores, give them as logits"
+        if array.shape[0] == 3 or array.shape[2] == 3:
+            hint += ", if they are the image, as image"
     raise InvalidRequestError(f"{name} must have shape (H, W), got {array.shape}{hint}")
+
+
+def _masks_axis(array: AnyArray) -> tuple[int, bool] | None:
+    """`masks_axis` of what is no picture: neither of equal channels, nor of colours, nor alpha."""
+    is_picture = array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu"
+    if is_picture and (array[..., :1] == array).all():
+        return None
+    found = masks_axis(array)
+    has_bytes = is_picture and array.max() == 255
+    return None if has_bytes and (array.shape[2] > 2 or found != (2, True)) else found
 
 
 def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Notes) -> AnyArray:
     """(H, W) of a map (H, W, 2 to 4): alpha is dropped, equal channels are one."""
     if array.shape[2] in (2, 4):
         alpha, array = array[..., -1], array[..., :-1]
+        if alpha.max() not in (0, 255, 65535):
+            raise InvalidRequestError(
+                f"{name} must have shape (H, W), got {(*alpha.shape, array.shape[2] + 1)}, whose "
+                f"last channel, up to {alpha.max()}, is no alpha; give one: labels[..., 0]"
+            )
         if alpha.min() != alpha.max():
             notes.add(f"{name}: labels of transparent pixels count all the same")
     is_grey = array.shape[2] == 1 or bool((array == array[..., :1]).all())
@@ -334,6 +393,7 @@ def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Not
         raise InvalidRequestError(
             f"{name} in colours must have 8 bits per channel, got up to {array.max()}"
         )
+    check_colours_of(name)
     pixels: UInt8 = array.astype(np.uint8)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -354,9 +414,12 @@ def _class_ids(name: str, array: AnyArray) -> npt.NDArray[np.int32]:
                 "np.where(np.isfinite(labels), labels, -1).astype(np.int32)"
             )
         if not np.array_equal(array, np.rint(array)):
+            hint = ""
+            if np.allclose(array * 255, np.rint(array * 255), atol=1e-3):
+                hint = "; if ToTensor made them of labels, give (labels * 255).round()"
             raise InvalidRequestError(
                 f"{name} must be an array of integers, got {array.dtype} with fractions; if they "
-                "are scores, give them as logits"
+                f"are scores, give them as logits{hint}"
             )
     elif array.dtype.kind not in "iu":
         raise InvalidRequestError(f"{name} must be an array of integers, got {array.dtype}")
@@ -389,6 +452,7 @@ def _with_void(
         return ReadLabels(values)  # the caller says that 255 is none
     if void is not None:
         return ReadLabels(values, void)
+    _look_at(name, values, ids, classes, notes)
     if _is_void(ids, VOID, classes) or _is_void(ids, WIDE_VOID, classes):
         found = VOID if _is_void(ids, VOID, classes) else WIDE_VOID
         notes.add(
@@ -396,8 +460,14 @@ def _with_void(
             f"ignore_label={found}, or ignore_label=-1 if it is a class"
         )
         return ReadLabels(values, found)
-    _note_stretched(name, ids, classes, notes)
+    _note_stretched(name, ids, notes)
     return ReadLabels(values)
+
+
+def _look_at(name: str, values: Labels, ids: list[int], classes: int | None, notes: Notes) -> None:
+    """Say where labels from 0, of which nothing is known to be void, may be something else."""
+    look_at_greys(name, values, ids, classes, notes)
+    note_counts_from_1(name, ids, notes)
 
 
 def _written_void(ids: list[int], void: int | None, classes: int | None) -> int:
@@ -426,7 +496,7 @@ def _are_even_steps(ids: list[int]) -> bool:
     return len(ids) >= 3 and ids[0] == 0 and int(np.ptp(steps)) <= 1
 
 
-def _note_stretched(name: str, ids: list[int], classes: int | None, notes: Notes) -> None:
+def _note_stretched(name: str, ids: list[int], notes: Notes) -> None:
     """Say where labels look like those that Pillow has multiplied."""
     if len(ids) < 3:
         return

@@ -26,6 +26,8 @@ PALETTES: Final = ("ade20k", "camvid", "camvid11", "cityscapes", "voc")
 VOID: Final = 255
 """The label of void in the tables, and of colours named so in a caller's."""
 _VOID_NAME: Final = re.compile(r"void|unlabel+ed|ignore|out of roi", re.IGNORECASE)
+_CVAT: Final = re.compile(r"([^:]*):(\d+),(\d+),(\d+):[^:]*:[^:]*")
+"""A line of CVAT's labelmap.txt: "car:128,0,0::"."""
 _MOST_SHOWN: Final = 3
 _FEWEST: Final = 3
 """Colours that a map needs for its table to be guessed."""
@@ -155,7 +157,12 @@ def _guessed(name: str, colours: npt.NDArray[np.int64], notes: Notes) -> Palette
     )
     if len(fitting) != 1 or len(colours) < _FEWEST:
         names = " or ".join(each.name for each in fitting)
-        fit = f"; these {len(colours)} fit {names}" if fitting else f"; got {len(colours)} colours"
+        fit = (
+            f"; these {len(colours)} fit {names}"
+            if fitting
+            else f"; got {len(colours)} colours; if they are COCO's panoptic ids, convert them: "
+            "panopticapi's panoptic2semantic_segmentation"
+        )
         raise InvalidRequestError(f"{rule}{fit}")
     notes.add(
         f"{name}: the colours are taken as those of {fitting[0].name}, the only table that has "
@@ -210,14 +217,18 @@ def _of_file(path: Path) -> Palette:
 def _rows_of_text(name: str, text: str) -> list[tuple[int, tuple[int, int, int]]]:
     """Lines of red, green, blue and a name in either order; of a label before them, if it has one.
 
-    Commas or spaces between them; a label is the number of its line where there is none, and 255
-    for a name such as "void". Lines that begin with # and a heading are left out.
+    Commas or spaces between them, or as CVAT has it; a label is the number of its line where there
+    is none, and 255 for a name such as "void". Lines that begin with # and a heading are left out.
     """
     rows: list[tuple[int, tuple[int, int, int]]] = []
     for line in text.splitlines():
-        tokens = re.split(r"[,;\s]+", line.strip())
         if not line.strip() or line.lstrip().startswith("#"):
             continue
+        if cvat := _CVAT.fullmatch(line.strip()):
+            red, green, blue = (int(each) for each in cvat.groups()[1:])
+            rows.append((VOID if _VOID_NAME.match(cvat[1]) else len(rows), (red, green, blue)))
+            continue
+        tokens = re.split(r"[,;\s]+", line.strip())
         numbers = [(i, int(token)) for i, token in enumerate(tokens) if re.fullmatch(r"\d+", token)]
         words = " ".join(token for token in tokens if not re.fullmatch(r"\d+", token))
         if not rows and len(numbers) < 3:

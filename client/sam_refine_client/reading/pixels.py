@@ -32,6 +32,13 @@ _OTHER_BYTE: Final = {
     "16N": "16B" if sys.byteorder == "little" else "16L",
 }
 """What has Pillow's decoder take the lower byte where it would take the upper one."""
+_BRAND: Final = slice(8, 12)
+_KINDS: Final = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "a raw photo",
+}
+"""By the bytes that say which of the formats a file is that begin with "ftyp"."""
 ORIENTATION: Final = 0x0112
 TURNED_A_QUARTER: Final = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
@@ -174,4 +181,12 @@ def orientation_of(picture: Image.Image) -> int:
 
 
 def _kind(file: PictureFile) -> str:
+    """What a file is that Pillow does not know."""
+    if isinstance(file, bytes):
+        start = file[: _BRAND.stop]
+    else:
+        with Path(file).open("rb") as stream:
+            start = stream.read(_BRAND.stop)
+    if (kind := _KINDS.get(start[_BRAND])) and start[4:8] == b"ftyp":
+        return f"{kind}; convert it to JPEG or PNG, such as by magick mogrify -format jpg"
     return f"{len(file)} bytes" if isinstance(file, bytes) else "something else"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import tokenize
 import zipfile
 import zlib
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
@@ -46,12 +47,24 @@ def load_array(path: Path) -> Any:
         return _of_torch(path)
     if suffix == ".safetensors":
         return _of_safetensors(path)
+    with path.open("rb") as file:
+        return _of_numpy(str(path), file)
+
+
+def array_in(content: bytes, name: str) -> AnyArray:
+    """The array in the content of a .npy, or a .npz of one array; `name` is for the error.
+
+    Raises `InvalidRequestError` as `load_array` does.
+    """
+    return _of_numpy(name, io.BytesIO(content))
+
+
+def _of_numpy(name: str, file: BinaryIO) -> AnyArray:
     try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return found
-            return _only_one(path, found.files, found)
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        return _only_one(name, found.files, found)
     except InvalidRequestError:
         raise
     except _NO_ARRAY as error:
@@ -59,11 +72,11 @@ def load_array(path: Path) -> Any:
         if "allow_pickle" in str(error):
             hint = "; it holds objects: save array.astype(np.float32)"
         raise InvalidRequestError(
-            f"{path} must be a .npy file of numbers, or .npz, .pt or .safetensors: {error}{hint}"
+            f"{name} must be a .npy file of numbers, or .npz, .pt or .safetensors: {error}{hint}"
         ) from error
 
 
-def _only_one(path: Path, names: list[str], arrays: Any) -> AnyArray:
+def _only_one(path: Path | str, names: list[str], arrays: Any) -> AnyArray:
     if len(names) != 1:
         shapes = ", ".join(names) or "none"
         raise InvalidRequestError(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError, choice
 from sam_refine_client.reading.arrays import (
+    OF_QUERIES,
     AnyArray,
     ArrayLike,
     check_filled,
@@ -21,6 +22,7 @@ from sam_refine_client.reading.arrays import (
     unwrapped,
     without_batch,
 )
+from sam_refine_client.reading.mistaken import masks_axis
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.score_files import load_array
 
@@ -44,6 +46,8 @@ _FEW: Final = 0.01
 """The share of places that may be off, all the same."""
 _FITS: Final = math.log(1.1)
 """Proportions that differ by less than this are the image's."""
+_CLOSE: Final = math.log(1.05)
+"""Proportions that differ by less than this are the image's, however few the scores."""
 _OTHER: Final = math.log(1.5)
 """Proportions that differ by more than this are hardly the image's."""
 _CORNER: Final = 64
@@ -75,7 +79,7 @@ def read_scores(
     array = numpy_of(name, unwrapped(name, logits))
     check_filled(name, array)
     _check_floats(name, array)
-    array = without_batch(name, array, 3)
+    array = without_batch(name, _without_slices(name, array, notes), 3)
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3:
@@ -87,6 +91,7 @@ def read_scores(
     scores = _activated(name, scores, activation, notes)
     _check_finite(name, scores, activation)
     if len(scores) == 1:
+        _check_not_queries(name, scores, size_hw)
         scores = _both_of_one(name, scores, notes)
     elif activation is None:
         _note_raw(name, scores, notes)
@@ -107,15 +112,41 @@ def _check_floats(name: str, array: AnyArray) -> None:
             "are labels; give it as labels"
         )
     if array.dtype == np.bool_ or int(array.max()) <= 1:
+        axis, _ = masks_axis(planes.reshape(-1, *planes.shape[-2:])) or (0, False)
         raise InvalidRequestError(
             f"{name} must be class scores, got {array.dtype} of 0 and 1, one mask for each class; "
-            f"give labels={name}.argmax(0), or {name}.astype(np.float32)"
+            f"give labels={name}.argmax({'-1' if axis else len(planes.shape) - 3}), or "
+            f"{name}.astype(np.float32)"
         )
     hint = " / 255" if 1 < int(array.max()) <= 255 and int(array.min()) >= 0 else ""
     raise InvalidRequestError(
         f"{name} must be class scores of floats, got {array.dtype} of {array.min()} to "
         f"{array.max()}; give {name}.astype(np.float32){hint}"
     )
+
+
+def _without_slices(name: str, array: AnyArray, notes: Notes) -> AnyArray:
+    """(C, h, w) of (C, 1, h, w), as nnU-Net saves a plane; anything else as it is.
+
+    Raises `InvalidRequestError` for a volume (C, d, h, w), and where axis 0 may be a batch.
+    """
+    if array.ndim != 4 or array.shape[0] == 1:
+        return array
+    has_classes_first = _sums_are_one(array.reshape(*array.shape[:2], -1), 0)
+    has_one, depth = array.shape[1] == 1, array.shape[1]
+    if has_classes_first and has_one:
+        return array[:, 0]
+    if has_classes_first and not _sums_are_one(array.reshape(*array.shape[:2], -1), 1):
+        raise InvalidRequestError(
+            f"{name} must be of one image, got a volume of {depth} slices, {array.shape}, as "
+            f"nnU-Net saves it; give each its own call: {name}[:, i]"
+        )
+    if has_one:
+        raise InvalidRequestError(
+            f"{name} must be of one image, got {array.shape}; if these are {len(array)} classes, "
+            f"as nnU-Net saves them, give {name}[:, 0]; if images, each its own call: {name}[i]"
+        )
+    return array
 
 
 # --- Which axis is which ---------------------------------------------------------------------
@@ -134,6 +165,7 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
             f"{name} {array.shape} are taken as (h, w, C), because they sum to 1 over the last "
             f"axis; give {transposed}"
         )
+        _check_upright(name, (first, middle), size_hw, (2, 1, 0), array.shape, notes)
         return array.transpose(2, 0, 1)
     if is_other and as_last < _FITS and classes_axis != 0:
         if last == 1 or classes_axis == 2 or as_given > 2 * _OTHER:
@@ -146,11 +178,7 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
             f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
             f"which is like (h, w, C); give {transposed}"
         )
-    if is_other and _misfit((last, middle), size_hw) < _FITS:
-        raise InvalidRequestError(
-            f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
-            f"which is like (C, w, h); give {name}.transpose(0, 2, 1)"
-        )
+    _check_upright(name, (middle, last), size_hw, (0, 2, 1), array.shape, notes)
     if classes_axis == 2:
         notes.add(
             f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
@@ -164,11 +192,45 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
     return array
 
 
+def _check_upright(
+    name: str,
+    scores_hw: tuple[int, int],
+    size_hw: tuple[int, int],
+    axes: tuple[int, int, int],
+    shape: tuple[int, ...],
+    notes: Notes,
+) -> None:
+    """Raise `InvalidRequestError` for scores of (w, h), or say so where that may be chance.
+
+    `axes` are those that would set the array, which has this `shape`, upright.
+    """
+    off, swapped_off = _misfit(scores_hw, size_hw), _misfit(scores_hw[::-1], size_hw)
+    fits_swapped = swapped_off == 0 and _apart(scores_hw[::-1], size_hw) < _CLOSE
+    is_swapped = off > _OTHER and swapped_off < _FITS
+    is_swapped |= fits_swapped and off > _FITS
+    is_swapped |= scores_hw == size_hw[::-1] != size_hw
+    like = "(C, w, h)" if axes == (0, 2, 1) else "(w, h, C)"
+    if is_swapped:
+        raise InvalidRequestError(
+            f"{name} must have shape (C, h, w) like the image of {size_hw}, got {shape}, "
+            f"which is like {like}; give {name}.transpose{axes}"
+        )
+    if fits_swapped and off > 0:
+        notes.add(
+            f"{name} {shape} are stretched to the image of {size_hw}, but would have its "
+            f"proportions as {like}; if they are that, give {name}.transpose{axes}"
+        )
+
+
 def _misfit(scores_hw: tuple[int, int], image_hw: tuple[int, int]) -> float:
     """How far proportions differ, as a logarithm, beyond what a row or column explains."""
+    h, w = scores_hw
+    return max(0.0, _apart(scores_hw, image_hw) - math.log1p(1 / h) - math.log1p(1 / w))
+
+
+def _apart(scores_hw: tuple[int, int], image_hw: tuple[int, int]) -> float:
     (h, w), (height, width) = scores_hw, image_hw
-    off = abs(math.log((h * width) / (w * height)))
-    return max(0.0, off - math.log1p(1 / h) - math.log1p(1 / w))
+    return abs(math.log((h * width) / (w * height)))
 
 
 def _sample(array: AnyArray) -> npt.NDArray[np.float32]:
@@ -245,6 +307,16 @@ def _check_finite(name: str, scores: Scores, activation: Activation | None) -> N
     raise InvalidRequestError(
         f"{name} must be finite, got {wrong} values that are NaN or infinite; {advice}"
     )
+
+
+def _check_not_queries(name: str, scores: Scores, size_hw: tuple[int, int]) -> None:
+    """Raise `InvalidRequestError` for one plane that has neither proportions nor size of a map."""
+    _, height, width = scores.shape
+    if _misfit((height, width), size_hw) > _OTHER and width < _CORNER:
+        raise InvalidRequestError(
+            f"{name} must be class scores (C, h, w), got one plane, ({height}, {width}), unlike "
+            f"the image of {size_hw}; if these are a network's queries and classes, {OF_QUERIES}"
+        )
 
 
 def _both_of_one(name: str, scores: Scores, notes: Notes) -> Scores:

@@ -87,6 +87,11 @@ def read_request(
     scores = _read_scores(tensors, size_image, limits)
     _check_grid(scores, options, limits)
     labels = _read_labels(tensors, scores, options)
+    if len(scores) == 1 and labels is None:
+        raise InvalidRequestError(
+            "scores must have at least 2 classes where there are no LABELS, got 1, of which every "
+            "label is 0; of shares p of one class make two: (1 - p, p)"
+        )
     _check_judge(options, scores, has_judge=has_judge)
     _check_outputs(outputs, scores, options)
     return RefineRequest(

@@ -38,6 +38,8 @@ class Sample:
     """The colours of labels that are coloured."""
     warnings: tuple[str, ...] = ()
     """What was doubtful about the truth's file."""
+    truth_void: int | None = None
+    """The truth's label of void, where its colours say it."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,18 @@ class SampleFiles:
         job, notes = self.coarse_maps.job(self.image), Notes()
         truth = self.image.companion(self.truth, LABEL_SUFFIXES)
         palette, name = self.coarse_maps.palette, self.image.path.name
-        labels = load_labels(truth, notes, palette=palette, image_name=name)
+        read = load_labels(truth, notes, palette=palette, image_name=name)
         return Sample(
             self.name,
             self.image.path,
             job.get("logits"),
-            labels,
+            read.values,
             job.get("labels"),
             job.get("activation"),
             str(truth),
             palette,
             notes.sentences,
+            read.void,
         )
 
 
@@ -86,14 +89,16 @@ def find_samples(
     limit: int | None = None,
     recursive: bool = False,
     cut_suffix: str = "",
+    listed: bool = False,
 ) -> Sequence[SampleFiles]:
     """The first `limit` labelled images of a folder, by name, or the one image with its files.
 
     `logits/street.npy`, `truth/street.png` and, if there are `labels`, `labels/street.png` go with
-    `images/street.jpg`, in any of the forms that the client reads; `recursive` and `cut_suffix` are
-    those of `find_images`, and each place may be a pattern of `ImageFile.companion`. Whether they
-    are there is seen when each is read. Raises `InvalidRequestError` where there is no image.
+    `images/street.jpg`, in any of the forms that the client reads; `recursive`, `cut_suffix` and
+    `listed` are those of `find_images`, and each place may be a pattern of `ImageFile.companion`.
+    Whether they are there is seen when each is read. Raises `InvalidRequestError` where there is no
+    image.
     """
     coarse_maps = CoarseMaps(logits, labels, activation=activation, palette=palette)
-    found = find_images(images, recursive=recursive, cut_suffix=cut_suffix)
+    found = find_images(images, recursive=recursive, cut_suffix=cut_suffix, listed=listed)
     return [SampleFiles(image, coarse_maps, truth) for image in found[:limit]]

@@ -74,6 +74,7 @@ BAD = [
     ({"LOGITS_FP16": np.zeros((C, 3, 4), np.float16)}, "got LOGITS and LOGITS_FP16"),
     ({"LOGITS": np.zeros((0, 3, 4), np.float32)}, "LOGITS must have 1 to 300 classes, got 0"),
     ({"LOGITS": np.zeros((301, 3, 4), np.float32)}, "LOGITS must have 1 to 300 classes, got 301"),
+    ({"LOGITS": np.zeros((1, 3, 4), np.float32)}, r"of one class make two: \(1 - p, p\)"),
     (
         {"LOGITS": np.zeros((C, H + 1, W), np.float32)},
         "LOGITS must be at most as large as the image, 6 x 8, and not empty, got 7 x 8",
@@ -103,6 +104,11 @@ BAD = [
 def test_read_request_that_breaks_a_rule_is_refused(changes, message):
     with pytest.raises(InvalidRequestError, match=message):
         read(tensors(**changes))
+
+
+def test_read_request_of_one_class_is_taken_with_labels():
+    given = tensors(LOGITS=np.zeros((1, 3, 4), np.float32), LABELS=np.zeros((H, W), np.int32))
+    assert len(read(given).scores) == 1
 
 
 @pytest.mark.parametrize(

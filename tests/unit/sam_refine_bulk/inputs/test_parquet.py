@@ -53,6 +53,41 @@ def test_images_of_huggingface_and_scores_as_lists(tmp_path):
         assert job["logits"].dtype == np.float32
 
 
+LABELS = np.array([[0, 1, 2], [2, 1, 0]])
+FORMS = {
+    "struct": [{"bytes": b"a picture", "path": "a.png"}],
+    "bytes": [b"a picture"],
+    "npy": [npy(LABELS)],
+    "lists": [LABELS.tolist()],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["label", "annotation", "mask"])
+def test_labels_without_scores_are_found_by_the_usual_names(tmp_path, form, name):
+    path = write(tmp_path / "a.parquet", {"image": [image(0)], name: FORMS[form]})
+    ((_, job),) = read(path, order=[0])
+    assert set(job) == {"image", "labels"}
+    expected = b"a picture" if form in ("struct", "bytes") else LABELS
+    np.testing.assert_array_equal(job["labels"], expected)
+
+
+def test_labels_beside_scores_are_taken_where_they_are_named(tmp_path):
+    path = write(tmp_path / "a.parquet", columns(rows=1, label=FORMS["npy"]))
+    assert set(read(path, order=[0])[0][1]) == {"image", "logits"}
+    assert set(read(path, Columns(labels="label"), order=[0])[0][1]) == {
+        "image",
+        "logits",
+        "labels",
+    }
+
+
+def test_label_that_is_a_number_is_no_map(tmp_path):
+    path = write(tmp_path / "a.parquet", {"image": [image(0)], "label": [3]})
+    with pytest.raises(DamagedShardError, match="has no column of scores"):
+        read(path, order=[0])
+
+
 def test_keys_are_those_of_a_column_and_one_that_comes_again_fails(tmp_path):
     path = write(tmp_path / "a.parquet", columns(rows=3, key=["x", "y", "x"]))
     assert [key for key, _ in read(path, order=[0, 1])] == ["x", "y"]

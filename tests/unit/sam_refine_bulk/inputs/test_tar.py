@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 
 import numpy as np
@@ -55,6 +56,14 @@ def test_image_of_any_kind_is_given_to_the_client_as_it_is(tmp_path, ending):
     assert job["image"] == b"content"
 
 
+def test_arrays_are_read_as_the_client_reads_them(tmp_path):
+    packed = io.BytesIO()
+    np.savez(packed, scores(1))
+    members = {"a.png": image(1), "a.logits.npz": packed.getvalue()}
+    (job,) = jobs(write_tar(tmp_path / "s.tar", members))
+    np.testing.assert_array_equal(job["logits"], scores(1))
+
+
 def test_labels_alone_are_enough_and_a_picture_of_them_is_given_as_it_is(tmp_path):
     members = {"a.png": image(1), "a.labels.png": b"content"}
     assert jobs(write_tar(tmp_path / "s.tar", members)) == [
@@ -65,12 +74,12 @@ def test_labels_alone_are_enough_and_a_picture_of_them_is_given_as_it_is(tmp_pat
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.png": image(1)}, "must have scores as logits.npy or one labels.png, got none"),
+        ({"a.png": image(1)}, "scores as one logits.npy or labels as one labels.png, got none"),
         ({"a.logits.npy": npy(scores(1))}, "must have one image .*, got none"),
         (sample(1, "a") | {"a.jpg": image(1)}, "must have one image .*, got jpg and png"),
         (
             {"a.png": b"", "a.labels.png": b"", "a.labels.npy": b""},
-            "or one labels.png, got labels.png and labels.npy",
+            "labels as one labels.png, got labels.png and labels.npy",
         ),
         ({"a.png": image(1), "a.logits.npy": b"no"}, "a.logits.npy must be a .npy file"),
         (sample(1, "../../etc/a"), "must not lead out of the folder"),

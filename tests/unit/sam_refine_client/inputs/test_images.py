@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam_refine_client import InvalidRequestError
-from sam_refine_client.inputs.images import ImageFile, find_images
+from sam_refine_client.inputs.images import ImageFile, find_images, said_of_left_out
 
 CITYSCAPES = (
     "train/aachen/aachen_000000_000019_leftImg8bit.png",
@@ -38,6 +38,17 @@ def test_images_of_folders_are_found_where_that_is_asked_for(tmp_path):
 def test_folder_whose_images_lie_deeper_says_how_to_find_them(tmp_path):
     with pytest.raises(InvalidRequestError, match=r"has no image: .*; its folders have some: --r"):
         find_images(tree(tmp_path, "x/a.jpg"))
+
+
+def test_pictures_of_kinds_that_are_not_read_are_said(tmp_path):
+    tree(tmp_path, "a.HEIC", "b.avif", "c.jpg", "d.txt", "x/e.nef", "._f.heic")
+    said = said_of_left_out(tmp_path)
+    assert said.startswith("2 of .avif, .heic left out (a.HEIC, b.avif): convert them to JPEG or")
+    assert said_of_left_out(tmp_path, recursive=True).startswith("3 of .avif, .heic, .nef left out")
+    assert said_of_left_out(tmp_path, cut_suffix="_left") is None
+    assert said_of_left_out(tmp_path / "c.jpg") is None
+    with pytest.raises(InvalidRequestError, match=r"has no image: .*; 1 of \.nef left out"):
+        find_images(tmp_path / "x")
 
 
 def test_suffix_that_is_cut_finds_its_own_images_only(tmp_path):

@@ -99,6 +99,23 @@ def test_mask_with_two_classes_of_scores_is_class_1_and_said():
     np.testing.assert_array_equal(coarse.labels, LABELS > 0)
 
 
+@pytest.mark.parametrize("has_void", [False, True])
+def test_labels_that_count_from_1_beside_their_scores_are_said(has_void):
+    classes = np.repeat(np.arange(4), 10)[None].repeat(20, 0)  # class 3 is the last of 5
+    classes[:3] = 1
+    scores = np.eye(5, dtype=np.float32)[classes].transpose(2, 0, 1)[:, ::2, ::2]
+    labels = classes + 1
+    if has_void:
+        labels[:, :4] = 0
+    coarse, (said,) = read(scores, labels, size_hw=(20, 40))
+    assert re.search(
+        r"labels - 1 at \d+%: if they count from 1, give labels.astype\(int\) - 1", said
+    )
+    np.testing.assert_array_equal(coarse.labels, labels)
+    assert read(scores, classes, size_hw=(20, 40))[1] == ()
+    assert read(scores, np.full((20, 40), 1), size_hw=(20, 40))[1] == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,6 +126,7 @@ def test_mask_with_two_classes_of_scores_is_class_1_and_said():
         ({"labels": np.arange(300).reshape(20, 15), "size_hw": (20, 15)}, "got 300; are they inst"),
         ({"logits": SCORES, "labels": LABELS}, "must lie in [0, 3), of which there are scores"),
         ({"logits": SCORES, "labels": LABELS * 0 + [1, 2, 3, 1]}, "if they count from 1, give lab"),
+        ({"logits": SCORES, "labels": LABELS * 0 + [0, 2, 3, 1]}, "where 0 becomes -1, which is v"),
         ({"labels": LABELS, "classes": 5}, "got 7 (5 pixels in all are outside)"),
     ],
 )

@@ -140,7 +140,7 @@ def test_any_label_below_0_that_the_caller_names_is_void():
     ],
 )
 def test_255_is_void_where_it_can_hardly_be_a_class_and_that_is_said(labels, classes, void):
-    found, said = read(np.array([labels]), classes=classes)
+    found, said = read(np.array([labels]).repeat(2, axis=1), classes=classes)
     assert found.void == void
     sentence = (
         f"labels: {void} is taken as void, such pixels keep it; say so by ignore_label={void}, "
@@ -148,7 +148,7 @@ def test_255_is_void_where_it_can_hardly_be_a_class_and_that_is_said(labels, cla
     )
     expected = [] if void is None else [sentence]
     assert [each for each in said if "taken as void" in each] == expected
-    assert found.values.tolist() == [labels]
+    assert found.values[:, ::2].tolist() == [labels]
 
 
 def test_ignore_label_of_the_caller_says_which_label_is_void():
@@ -200,6 +200,14 @@ def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void
     assert found.void == 255
 
 
+def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
+    cups = [{"label": "cup", "mask": Image.fromarray((each * 255).astype(np.uint8)), "score": 0.9}
+            for each in (LABELS == 1, LABELS == 2)]  # fmt: skip
+    found, said = read([*cups, {"label": "table", "mask": LABELS == 3, "score": None}])
+    assert said == ("labels: the classes are numbered, 0 the rest, 1 cup, 2 table",)
+    np.testing.assert_array_equal(found.values, np.array([0, 1, 1, 2])[LABELS])
+
+
 # --- Refused ---------------------------------------------------------------------------------
 
 
@@ -215,6 +223,23 @@ def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void
         (LABELS[:0], {}, "labels must have values, got the shape (0, 4)"),
         (np.stack([LABELS, LABELS, LABELS])[:, None], {}, "got a batch of 3"),
         (np.stack([i == LABELS for i in range(4)]), {}, "give labels.argmax(0)"),
+        (np.dstack([i == LABELS for i in range(4)]) * 1, {}, "(3, 4, 4), one mask for each class;"),
+        (np.dstack([MASK, ~MASK]) * 1, {}, "one mask for each class; give labels.argmax(2)"),
+        (np.dstack([MASK, ~MASK]) * 255, {}, "one mask for each class; give labels.argmax(2)"),
+        (np.dstack([MASK, ~MASK, MASK & False]) * 1, {}, "give labels.argmax(2)"),
+        (
+            np.stack([MASK, MASK]).repeat(2, 2) * 255,
+            {},
+            "give ((labels > 0) * np.arange(1, labels.shape[0] + 1)",
+        ),
+        (np.dstack([LABELS, LABELS + 5]), {}, "whose last channel, up to 8, is no alpha; give one"),
+        (np.random.default_rng(0).random((3, 9, 9)), {}, "if they are the image, as image"),
+        (
+            LABELS.astype(np.float32) / 255,
+            {},
+            "if ToTensor made them of labels, give (labels * 255",
+        ),
+        (LABELS.T, {"size_hw": (3, 4)}, "got 4 x 3, which is like (W, H); give labels.T"),
         (np.random.default_rng(0).random((5, 3, 4)), {}, "if they are scores, give them as logits"),
         (LABELS, {"size_hw": (6, 8)}, "6 x 8, got 3 x 4; give np.asarray(PIL.Image.fromarray(lab"),
         ({}, {}, "must have a mask for at least one class, got none"),
@@ -233,6 +258,18 @@ def test_masks_that_overlap_are_said_and_what_none_covers_beside_class_0_is_void
 def test_labels_that_are_wrong_are_refused_with_what_to_do(labels, arguments, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         read(labels, **arguments)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_advice_for_masks_works_as_it_stands(axis, is_whole):
+    labels = LABELS.repeat(2, 0).repeat(2, 1)
+    classes = range(4) if is_whole else range(1, 4)
+    masks = np.stack([i == labels for i in classes], axis=axis).astype(np.uint8)
+    with pytest.raises(InvalidRequestError) as caught:
+        read(masks)
+    advice = str(caught.value).partition("; give ")[2].partition(", where")[0]
+    np.testing.assert_array_equal(eval(advice, {"np": np, "labels": masks}), labels)
 
 
 def test_advice_for_another_size_works_as_it_stands():

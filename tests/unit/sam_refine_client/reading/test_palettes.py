@@ -179,3 +179,10 @@ def test_file_that_is_no_palette_is_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         read_palette(tmp_path / name)
+
+
+def test_labelmap_of_cvat_is_a_table(tmp_path):
+    path = tmp_path / "labelmap.txt"
+    path.write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncar 2:128,0,0::\n")
+    palette = read_palette(path)
+    assert palette.labels_of(palette.colours).tolist() == [0, 1]

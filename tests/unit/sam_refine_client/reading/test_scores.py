@@ -54,6 +54,7 @@ def read(logits, **arguments):
         (SimpleNamespace(seg_logits=SimpleNamespace(data=TENSOR)), 0),
         ({"logits": TENSOR[None], "hidden_states": None}, 0),
         ({"out": TENSOR[None], "aux": TENSOR[None]}, 0),
+        (SCORES[:, None], 0),  # nnU-Net's
     ],
 )
 def test_scores_in_whatever_holds_them_are_taken_and_nothing_said(logits, tolerance):
@@ -176,6 +177,16 @@ def test_other_proportions_are_said():
     assert "other proportions than the image of (40, 60)" in said
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_scores_of_a_nearly_square_image_that_would_fit_turned_are_said(last):
+    turned = softmax(np.random.default_rng(0).normal(size=(3, 125, 120)).astype(np.float32))
+    given, axes = (turned.transpose(1, 2, 0), "2, 1, 0") if last else (turned, "0, 2, 1")
+    found, said = read(given, size_hw=(480, 500))
+    assert said[-1].endswith(f"if they are that, give logits.transpose({axes})")
+    np.testing.assert_array_equal(found, turned)
+    assert read(turned.transpose(0, 2, 1), size_hw=(480, 500))[1] == ()
+
+
 # --- Refused ---------------------------------------------------------------------------------
 
 
@@ -202,6 +213,17 @@ def test_other_proportions_are_said():
         (np.stack([RAW, RAW]), {}, "got a batch of 2, (2, 3, 10, 15); give each its own call"),
         (RAW[0, 0], {}, "logits must have shape (C, h, w), got (15,)"),
         (RAW.transpose(0, 2, 1), {}, "like (C, w, h); give logits.transpose(0, 2, 1)"),
+        (RAW, {"size_hw": (15, 10)}, "like (C, w, h); give logits.transpose(0, 2, 1)"),
+        (np.zeros((2, 25, 24)), {"size_hw": (24, 25)}, "give logits.transpose(0, 2, 1)"),
+        (np.zeros((2, 140, 120)), {"size_hw": (480, 560)}, "give logits.transpose(0, 2, 1)"),
+        (np.full((25, 24, 2), 0.5), {"size_hw": (24, 25)}, "give logits.transpose(2, 1, 0)"),
+        (np.moveaxis(RAW > 0, 0, -1), {}, "one mask for each class; give labels=logits.argmax(-1)"),
+        (RAW[:, None], {}, "if these are 3 classes, as nnU-Net saves them, give logits[:, 0]"),
+        (np.stack([SCORES] * 4, 1), {}, "a volume of 4 slices, (3, 4, 10, 15), as nnU-Net saves"),
+        (RAW[0, :4].T[None], {"size_hw": (90, 60)}, "if these are a network's queries and classes"),
+        ({"pred_logits": RAW, "pred_masks": RAW}, {}, "got queries; make a map of them, and give"),
+        (SimpleNamespace(logits=RAW, pred_boxes=RAW), {}, "got queries; make a map of them"),
+        ([{"label": "cup", "mask": RAW[0] > 0}], {}, "masks of a pipeline; give them as labels"),
         (np.zeros((10, 15, 9), np.float32), {}, "like (h, w, C); give logits.transpose(2, 0, 1)"),
         ([[[1.0]]], {}, "must be a numpy array or a torch tensor, got list; give np.asarray"),
         ([RAW, RAW], {}, "got list; of several give one: logits[0]"),

@@ -1,0 +1,147 @@
+"""Hugging Face's imagefolder: a metadata.csv or metadata.jsonl lists the images of its folder.
+
+train/metadata.csv      file_name,label_file_name
+                        street.jpg,labels/street.png
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Final
+
+from sam_refine.contract import InvalidRequestError
+from sam_refine_client.files.whole_files import write_whole
+
+LISTS: Final = ("metadata.csv", "metadata.jsonl")
+IMAGE_COLUMN: Final = "file_name"
+MAP_COLUMNS: Final = (
+    *("label_file_name", "mask_file_name", "annotation_file_name", "segmentation_file_name"),
+    *("label", "mask", "annotation", "segmentation"),
+)
+"""Which have label maps, where they name PNGs; the first is written where there is none."""
+_MAP_SUFFIX: Final = ".png"
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """A row of a list, of files below the root."""
+
+    image: Path
+    label: str
+    """Its label map below the root, without the ending."""
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """One metadata file."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+
+    @property
+    def map_column(self) -> str | None:
+        """The column that names label maps."""
+        first = self.rows[0] if self.rows else {}
+        return next(
+            (each for each in MAP_COLUMNS
+             if str(first.get(each, "")).lower().endswith(_MAP_SUFFIX)), None
+        )  # fmt: skip
+
+    def images(self, root: Path) -> list[ListedImage]:
+        """Its rows. Raises `InvalidRequestError` for one without a file, or with one elsewhere."""
+        column, folder = (
+            self.map_column,
+            PurePosixPath(self.path.parent.relative_to(root).as_posix()),
+        )
+        found = []
+        for row in self.rows:
+            name = self._inside(row, IMAGE_COLUMN)
+            label = PurePosixPath("labels", name).with_suffix("")
+            if column is not None:
+                label = self._inside(row, column)
+                if label.suffix.lower() != _MAP_SUFFIX:
+                    raise InvalidRequestError(
+                        f"{self.path} must have label maps in PNG, got {label} for {name}"
+                    )
+                label = label.with_suffix("")
+            found.append(ListedImage(self.path.parent / name, (folder / label).as_posix()))
+        if len({each.label for each in found}) < len(found):
+            raise InvalidRequestError(
+                f"{self.path} must have a label map of its own for each image"
+            )
+        return found
+
+    def content(self, names: Collection[str]) -> bytes:
+        """The file again, of some of its images, with a column of label maps."""
+        rows = [row for row in self.rows if str(row[IMAGE_COLUMN]) in names]
+        if self.map_column is None:
+            rows = [
+                {
+                    **row,
+                    MAP_COLUMNS[
+                        0
+                    ]: f"{PurePosixPath('labels', row[IMAGE_COLUMN]).with_suffix('.png')}",
+                }
+                for row in rows
+            ]
+        if self.path.suffix == ".jsonl":
+            return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+    def _inside(self, row: dict[str, Any], column: str) -> PurePosixPath:
+        name = row.get(column)
+        path = PurePosixPath(str(name))
+        if not isinstance(name, str) or not path.name or path.is_absolute() or ".." in path.parts:
+            raise InvalidRequestError(
+                f"{self.path} must have files of its own folder as {column}, got {name!r:.80}"
+            )
+        return path
+
+
+def image_lists(root: Path) -> list[ImageList]:
+    """The metadata files of a folder and those within it. Raises `InvalidRequestError`."""
+    paths = sorted(path for name in LISTS for path in root.rglob(name))
+    if not paths:
+        raise InvalidRequestError(
+            f"{root} must have a {' or '.join(LISTS)}, with a column {IMAGE_COLUMN}, got none"
+        )
+    return [_read(path) for path in paths]
+
+
+def write_lists(root: Path, out: Path, images: Collection[Path]) -> None:
+    """Write the lists of `root` into `out`, of some images, with their label maps. Raises `OSError`."""
+    for each in image_lists(root):
+        names = [str(row[IMAGE_COLUMN]) for row in each.rows]
+        done = {name for name in names if each.path.parent / name in images}
+        if done:
+            content, path = each.content(done), out / each.path.relative_to(root)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole({path: partial(_write, content)})
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
+def _read(path: Path) -> ImageList:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".csv":
+            rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline="")))
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise InvalidRequestError(f"{path} must be CSV or lines of JSON: {error}") from error
+    if not all(isinstance(row, dict) and row.get(IMAGE_COLUMN) for row in rows):
+        raise InvalidRequestError(f"{path} must have {IMAGE_COLUMN} in each row")
+    return ImageList(path, rows)
