@@ -133,7 +133,7 @@ def images_of(path: Path, recursive: bool, cut_suffix: str, dataset: DatasetName
 
 
 def warn_of_left_out(images: Images) -> None:
-    """One line on stderr where a folder has pictures of kinds that are not read. Raises `OSError`."""
+    """Say where a folder has pictures of kinds that are not read. Raises `OSError`."""
     from sam_refine_client.inputs.images import said_of_left_out
 
     path, suffix = images.path, images.cut_suffix
