@@ -119,7 +119,7 @@ def image_lists(root: Path) -> list[ImageList]:
 
 
 def write_lists(root: Path, out: Path, images: Collection[Path]) -> None:
-    """Write the lists of `root`, of some images and their label maps, to `out`. Raises `OSError`."""
+    """Write the lists of `root` to `out`, of some images and their maps. Raises `OSError`."""
     for each in image_lists(root):
         names = [str(row[IMAGE_COLUMN]) for row in each.rows]
         done = {name for name in names if each.path.parent / name in images}
