@@ -85,3 +85,16 @@ def test_least_is_what_a_fresh_server_would_need():
     tensors = sent(1024, ["REFINED_LABELS"])
     fresh = tensors.growth_bytes(MIB + tensors.input_bytes, 0, prompts=1)
     assert tensors.least_bytes() == MIB + tensors.input_bytes + fresh
+
+
+@pytest.mark.parametrize("side", [64, 1024, 4096])
+@pytest.mark.parametrize("outputs", [["REFINED_LABELS"], ["REFINED_LOGITS"]])
+def test_two_requests_at_once_fit_what_the_guide_advises(side, outputs):
+    """Five times the image, twice the scores and outputs, and 110 MiB."""
+    tensors = sent(side, outputs)
+    region = MIB + tensors.input_bytes
+    first = tensors.growth_bytes(region, 0, prompts=32)
+    second = tensors.growth_bytes(region, first, prompts=32)  # the models have grown already
+    scores = tensors.input_bytes - tensors.image_bytes
+    advised = 5 * tensors.image_bytes + 2 * (scores + tensors.output_bytes) + 110 * MIB
+    assert 2 * region + first + second <= advised
