@@ -6,6 +6,7 @@
         empty/               the server's working directory
         instances/           a heartbeat of every Python stub
         embeddings/          kept by `sam_refine`
+        budget/              what its requests in flight have reserved
         models/              the repository, where its own path will not do
 
 The kernel frees the lock of an owner that has ended, whatever ended it. So a start knows which

@@ -17,9 +17,10 @@ from sam_refine.algorithm.pipeline import Refinement, refine
 from sam_refine.algorithm.predict import Decode
 from sam_refine.contract import OUTPUTS, JudgeKind, Limits, OutputRow, Tensors, TensorSpec
 from sam_refine.numerics.arrays import Array, Float32, UInt8, to_numpy
-from sam_refine.service.memory import free_memory_bytes, system_memory
+from sam_refine.service.budget import process_budget
+from sam_refine.service.memory import free_memory_bytes
 from sam_refine.service.request import read_request
-from sam_refine.service.room import check_room
+from sam_refine.service.room import room
 from sam_refine.service.work_times import WorkTimes, size_class
 
 Embed = Callable[[UInt8, str | None], Float32]
@@ -47,14 +48,12 @@ def answer(
     """The outputs that are named, by name: the request is read, refined and written.
 
     `judge` is the deployment's own, None where it has none; `work_times` are what it knows of how
-    long such work takes; `shared_memory_bytes` all that there is for outputs, None where they need
-    none. Raises `InvalidRequestError` for a request that breaks a rule, `TooLateError` for one that
-    could not be in time, `NoRoomError` for one that finds no memory, and whatever `embed`, `decode`
-    and `judge` raise.
+    long such work takes; `shared_memory_bytes` the size of /dev/shm, None where tensors do not
+    go through it. Raises `InvalidRequestError` for a request that breaks a rule, `TooLateError` for
+    one that could not be in time, `NoRoomError` for one that finds no memory, and whatever `embed`,
+    `decode` and `judge` raise.
     """
     request = read_request(tensors, parameters, outputs, limits, has_judge=judge is not None)
-    check_room(request, outputs, system_memory(), shared_memory_bytes)
-    request = request.placed(place)
     wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
 
     def embedding() -> Array:
@@ -70,21 +69,27 @@ def answer(
     chosen = judges[request.options.judge]
     work = refine if chosen is None else partial(refine_judged, judge=chosen)
     kind = (size_class(request.scores.size_image), request.options.judge, request.image is None)
-    with (work_times or WorkTimes()).within(request.work_time_s, kind):
-        refinement = work(
-            request.scores,
-            request.labels,
-            request.options,
-            embed=embedding,
-            decode=decode,
-            free_memory_bytes=free_memory_bytes(),
-            bytes_per_prompt=limits.bytes_per_prompt,
-            max_regions=request.max_regions,
-            want_labels="labels" in wanted,
-            want_logits="logits" in wanted,
-        )
-    report(refinement)
-    return output_tensors(refinement, outputs)
+    shares_memory = shared_memory_bytes is not None
+    with room(
+        request, tensors, outputs, process_budget(), shares_memory=shares_memory
+    ) as most_prompts:
+        request = request.placed(place)
+        room_for_prompts = most_prompts * limits.bytes_per_prompt
+        with (work_times or WorkTimes()).within(request.work_time_s, kind):
+            refinement = work(
+                request.scores,
+                request.labels,
+                request.options,
+                embed=embedding,
+                decode=decode,
+                free_memory_bytes=min(free_memory_bytes(), room_for_prompts),
+                bytes_per_prompt=limits.bytes_per_prompt,
+                max_regions=request.max_regions,
+                want_labels="labels" in wanted,
+                want_logits="logits" in wanted,
+            )
+        report(refinement)
+        return output_tensors(refinement, outputs)
 
 
 def output_tensors(refinement: Refinement, names: Collection[str]) -> Tensors:

@@ -9,7 +9,7 @@ from typing import Final
 
 import psutil
 
-_SHARED: Final = "/dev/shm"
+_SHARED: Final = Path("/dev/shm")
 _UNLIMITED: Final = 2**60
 """What version 1 of cgroups says where there is no limit lies above."""
 
@@ -51,13 +51,19 @@ def system_memory(root: Path = Path("/")) -> Memory:
     )
 
 
-def shared_memory_bytes() -> int | None:
-    """Size of /dev/shm, through which each tensor of a Python model goes; None without one."""
+def shared_memory() -> Memory | None:
+    """/dev/shm, through which each tensor of a Python model goes; None without one."""
     try:
         size = os.statvfs(_SHARED)
     except OSError:
         return None
-    return size.f_frsize * size.f_blocks
+    return Memory(size.f_frsize * size.f_blocks, size.f_frsize * size.f_bavail)
+
+
+def shared_memory_bytes() -> int | None:
+    """The size of /dev/shm; None without one."""
+    shared = shared_memory()
+    return None if shared is None else shared.total_bytes
 
 
 def _cgroups(root: Path) -> list[Path]:

@@ -15,6 +15,8 @@ INSTANCES: Final = "instances"
 """Folder of the heartbeats."""
 EMBEDDINGS: Final = "embeddings"
 """Folder of the embeddings that are kept."""
+BUDGET: Final = "budget"
+"""Folder of what the requests in flight have reserved."""
 
 
 def run_directory() -> Path | None:
