@@ -46,7 +46,7 @@ alone."""
 URGENT = (UNDER_LOAD, SUPERVISOR)
 """Groups that wait for most of their time, and then cannot be kept waiting: tritonserver ends where
 a stub that somebody has stopped is not woken in time. The others compute, and yield to them."""
-NICENESS = 10
+NICENESS = 4
 """Of those that yield."""
 SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""

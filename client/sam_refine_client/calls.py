@@ -14,7 +14,9 @@ from sam_refine.contract import (
     IMAGE_ID,
     SAM_EMBED,
     SAM_MASK_DECODER,
+    SAM_MASK_JUDGE,
     SAM_REFINE,
+    JudgeKind,
     RefineOptions,
     Tensors,
 )
@@ -163,8 +165,8 @@ def health(
     """Whether the server works; its `problems` say what is wrong and what to do.
 
     Asks the server, then each model, whether it is live and ready. If all are, a canary goes
-    through every model: a small image is embedded, and a small map refined with the embedding. The
-    server keeps nothing of it.
+    through every model, a judge where there is one: a small image is embedded, and a small map
+    refined with the embedding. The server keeps nothing of it.
 
     Whatever is wrong with the server, nothing is raised, and all of it ends after `timeout_s`
     seconds. Raises only `InvalidRequestError` for arguments that break a rule, and
@@ -176,7 +178,8 @@ def health(
     if canary and not problems:
         started_s = time.monotonic()
         try:
-            wrong = yield from _canary(transport, deadline_s)
+            has_judge = SAM_MASK_JUDGE.name in readiness.models
+            wrong = yield from _canary(transport, deadline_s, has_judge=has_judge)
         except (RefineError, OSError) as error:
             wrong = problem("the canary failed", error)
         if wrong is None:
@@ -188,7 +191,9 @@ def health(
     )
 
 
-def _canary(transport: Transport, deadline_s: float | None) -> Steps[str | None]:
+def _canary(
+    transport: Transport, deadline_s: float | None, *, has_judge: bool
+) -> Steps[str | None]:
     """What is wrong with the answers, None if nothing is. Raises as `refine` does."""
     image, scores = canary_image(), canary_scores()
     embedding = yield from embed(transport, image, timeout_s=remaining_s(deadline_s))
@@ -196,6 +201,7 @@ def _canary(transport: Transport, deadline_s: float | None) -> Steps[str | None]
         transport,
         embedding=embedding,
         logits=scores,
+        options=RefineOptions(judge=JudgeKind.LEARNED if has_judge else JudgeKind.NONE),
         outputs=("labels", "regions"),
         timeout_s=remaining_s(deadline_s),
     )

@@ -14,6 +14,7 @@ from sam_refine_client import RefineClient, RefineOptions, RejectedError
 from sam_refine_deploy import Server, ServerOptions
 from support.command_line import one_line, run
 from support.labelled.scenes import VOID, samples
+from support.metrics import scrape
 from support.servers import server_ports
 
 
@@ -109,6 +110,13 @@ def test_learned_judge_gives_the_same_by_a_server_and_in_this_process(tuned, fol
             by_server, by_local = (each["option_sets"][name] for each in outputs)
             assert by_server["refined"] == by_local["refined"]
             assert by_server["changed"] == by_local["changed"]
+        asked = 'nv_inference_request_success{model="sam_mask_judge",version="1"}'
+        before = scrape(server.metrics_port)[asked]
+        for client in (remote, local):
+            health = client.health()
+            assert health.is_healthy
+            assert health.models["sam_mask_judge"]
+        assert scrape(server.metrics_port)[asked] > before
 
 
 def test_preset_of_a_repository_without_a_judge_is_refused_with_what_to_do(repository, folder):

@@ -27,8 +27,8 @@ class Health:
     is_ready: bool
     """The server says that all its models are ready."""
     models: dict[str, bool]
-    """Whether each model of sam-refine is ready, by name; empty if the server does not answer. In
-    local mode these are the two networks."""
+    """Whether each model of sam-refine is ready, by name, a judge where there is one; empty if the
+    server does not answer. In local mode these are the networks."""
     canary_ms: float | None
     """Milliseconds until the canary was back: an image to its embedding, then a refined map. None
     if it was not sent, or failed."""

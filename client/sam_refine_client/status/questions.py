@@ -9,7 +9,7 @@ from typing import Any
 from tritonclient.grpc.service_pb2 import RepositoryIndexResponse
 from tritonclient.utils import InferenceServerException
 
-from sam_refine.contract import MODELS, SAM_REFINE
+from sam_refine.contract import MODELS, SAM_MASK_JUDGE, SAM_REFINE
 from sam_refine_client.deadline import remaining_s
 from sam_refine_client.errors import ForbiddenError, ProtocolError, RefineError, error_of
 from sam_refine_client.status.health import Readiness, problem
@@ -71,6 +71,8 @@ class Questions:
             is_ready = yield from self._ask("is_server_ready")
             for spec in MODELS:
                 models[spec.name] = yield from self._ask("is_model_ready", model_name=spec.name)
+            if (yield from self._ask("is_model_ready", model_name=SAM_MASK_JUDGE.name)):
+                models[SAM_MASK_JUDGE.name] = True  # which not every server has
         except RefineError as error:
             text = problem("the server does not say whether it is ready", error)
             return Readiness(True, is_ready, models, (text,))

@@ -20,6 +20,7 @@ from sam_refine.contract import (
     SAM_EMBED,
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
+    SAM_MASK_JUDGE,
     ArrayLibrary,
     InvalidRequestError,
     Limits,
@@ -103,7 +104,8 @@ class LocalTransport:
             return Readiness(False, False, dict.fromkeys(_MODELS, False), (text,))
         idle_gpu = self._networks.why_not_on_gpu
         problems = () if idle_gpu is None else (f"the networks run on the CPU: {idle_gpu}",)
-        return Readiness(True, True, dict.fromkeys(_MODELS, True), problems)
+        judge = () if self._networks.judge is None else (SAM_MASK_JUDGE.name,)
+        return Readiness(True, True, dict.fromkeys((*_MODELS, *judge), True), problems)
 
     def close(self) -> Steps[None]:
         """Forget the embeddings."""
