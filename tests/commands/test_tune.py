@@ -8,14 +8,16 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
-from sam_refine.contract import Outcome
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MOST_MASKS, Outcome
 from sam_refine_client import RefineClient, RefineOptions, RejectedError
 from sam_refine_deploy import Server, ServerOptions
 from support.command_line import one_line, run
 from support.labelled.scenes import VOID, samples
 from support.metrics import scrape
-from support.servers import server_ports
+from support.servers import calls_of, server_ports
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,7 @@ def test_learned_judge_gives_the_same_by_a_server_and_in_this_process(tuned, fol
         assert any(region.outcome is Outcome.REFINED for region in found[0].regions)
         assert any(region.gain != 0 for region in found[0].regions)
         url = f"127.0.0.1:{server.grpc_port}"
+        assert_judge_is_bounded(url)
         outputs = []
         for where in (["--url", url], ["--local", with_judge]):
             done = run("evaluate", *data(folder), *where, "--json", tmp_path / "out.json",
@@ -117,6 +120,20 @@ def test_learned_judge_gives_the_same_by_a_server_and_in_this_process(tuned, fol
             assert health.is_healthy
             assert health.models["sam_mask_judge"]
         assert scrape(server.metrics_port)[asked] > before
+
+
+def assert_judge_is_bounded(url):
+    """As strangers call it."""
+    inputs = {
+        "mask_features": np.zeros((MOST_MASKS + 1, len(MASK_FEATURES)), np.float32),
+        "change_features": np.zeros((0, len(CHANGE_FEATURES)), np.float32),
+    }
+    with (
+        InferenceServerClient(url) as client,
+        pytest.raises(InferenceServerException, match="size 0 of mask_features") as caught,
+    ):
+        calls_of(client)(inputs, ["mask_gains"], model="sam_mask_judge")
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_preset_of_a_repository_without_a_judge_is_refused_with_what_to_do(repository, folder):

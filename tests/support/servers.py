@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc
 
-from sam_refine.contract import MODELS
+from sam_refine.contract import MODELS, SAM_MASK_JUDGE
 from sam_refine_deploy.launcher.stubs import Stub, stubs_of
 
-SPECS = {model.name: {spec.name: spec for spec in model.inputs} for model in MODELS}
+SPECS = {
+    model.name: {spec.name: spec for spec in model.inputs} for model in (*MODELS, SAM_MASK_JUDGE)
+}
 
 
 _ports = itertools.cycle(range(20_000, 32_000))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
-from sam_refine.contract import MODELS, SAM_REFINE
+from sam_refine.contract import MODELS, SAM_MASK_JUDGE, SAM_REFINE
+from sam_refine_export import add_judge
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "config.pbtxt"
@@ -83,6 +85,36 @@ def batch_size_network():
         [("y", TensorProto.FLOAT, ["N", 2]), ("batch_size", TensorProto.INT64, ["N", 1])],
         [one, axis],
     )
+
+
+def judge_network():
+    """A judge that foretells of each row what stands in its first column."""
+    first = helper.make_tensor("first", TensorProto.INT64, [1], [0])
+    (masks, changes), (mask_gains, change_gains) = (
+        [(tensor.name, TensorProto.FLOAT, tensor.shape) for tensor in tensors]
+        for tensors in (SAM_MASK_JUDGE.inputs, SAM_MASK_JUDGE.outputs)
+    )
+    return network(
+        [
+            helper.make_node("Gather", [features[0], "first"], [gains[0]], axis=1)
+            for features, gains in ((masks, mask_gains), (changes, change_gains))
+        ],
+        [masks, changes],
+        [mask_gains, change_gains],
+        [first],
+    )
+
+
+def with_judge(repository: Path, folder: Path) -> Path:
+    """A copy of an exported repository, in `folder`, to which `judge_network` was added."""
+    copy = folder / "judged"
+    shutil.copytree(repository, copy, copy_function=os.link)
+    (copy / "model_card.json").unlink()  # which becomes another one
+    shutil.copyfile(repository / "model_card.json", copy / "model_card.json")
+    (folder / "judge").mkdir()
+    onnx.save(judge_network(), folder / "judge" / "judge.onnx")
+    add_judge(copy, folder / "judge")
+    return copy
 
 
 def add_model(repository: Path, name: str, config: str, model: onnx.ModelProto | None = None):

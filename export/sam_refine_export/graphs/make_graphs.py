@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_refine.contract.tensors import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
-from sam_refine_export.graphs.bounds import add_bounds
+from sam_refine_export.graphs.bounds import DECODER_BOUNDS, ENCODER_BOUNDS, add_bounds
 from sam_refine_export.graphs.half_precision import convert, measure_ranges
 from sam_refine_export.graphs.image_encoder import ImageEncoder
 from sam_refine_export.graphs.mask_decoder import MaskDecoder
@@ -38,8 +38,8 @@ def make_graphs(
     if precision is not Precision.FP32:
         on_step("convert both to float16")
         half = _convert_to_half(encoder_onnx, decoder_onnx)
-    add_bounds(encoder_onnx, SAM_IMAGE_ENCODER.name)
-    add_bounds(decoder_onnx, SAM_MASK_DECODER.name)
+    add_bounds(encoder_onnx, ENCODER_BOUNDS)
+    add_bounds(decoder_onnx, DECODER_BOUNDS)
     return half
 
 

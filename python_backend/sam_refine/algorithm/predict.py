@@ -17,7 +17,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from sam_refine.algorithm.prompts import Prompts
-from sam_refine.contract import MASK_SIDE
+from sam_refine.contract import MASK_SIDE, MOST_PROMPTS
 from sam_refine.numerics.arrays import Array, Float32, to_numpy
 
 Decode = Callable[[Array, Prompts], tuple[Array, Array]]
@@ -26,9 +26,6 @@ Decode = Callable[[Array, Prompts], tuple[Array, Array]]
 Logits are those of the v prompts, in their order, with an IoU above `Prompts.iou_threshold`; m is 4
 where `Prompts.choice` is all masks, else 1.
 """
-
-MAX_BATCH_SIZE = 32
-"""As listed: more prompts a call make no decoder faster."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Predictions:
 
 def batch_size(free_memory_bytes: int, bytes_per_prompt: int) -> int:
     """b_size = min(32, max(1, floor(M_free / bytes_per_prompt))), in prompts."""
-    return min(MAX_BATCH_SIZE, max(1, free_memory_bytes // bytes_per_prompt))
+    return min(MOST_PROMPTS, max(1, free_memory_bytes // bytes_per_prompt))
 
 
 def no_predictions() -> Predictions:

@@ -14,6 +14,8 @@ from sam_refine.contract.checks import (
 from sam_refine.contract.judging import (
     CHANGE_FEATURES,
     MASK_FEATURES,
+    MOST_CHANGES,
+    MOST_MASKS,
     SAM_MASK_JUDGE,
 )
 from sam_refine.contract.limits import (
@@ -58,6 +60,8 @@ from sam_refine.contract.tensors import (
     EMBEDDING_SHAPE,
     MASK_SIDE,
     MODEL_SIDE,
+    MOST_POINTS,
+    MOST_PROMPTS,
     POINT_POSITIVE,
     SAM_IMAGE_ENCODER,
     SAM_MASK_DECODER,
@@ -82,6 +86,10 @@ __all__ = [
     "MAX_SCORE",
     "MODELS",
     "MODEL_SIDE",
+    "MOST_CHANGES",
+    "MOST_MASKS",
+    "MOST_POINTS",
+    "MOST_PROMPTS",
     "OUTPUTS",
     "POINT_POSITIVE",
     "PRESET",

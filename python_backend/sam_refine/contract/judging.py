@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sam_refine.contract.tensors import ModelSpec, TensorSpec
+from sam_refine.contract.tensors import MOST_PROMPTS, ModelSpec, TensorSpec
 
 MASK_FEATURES: Final = (
     "predicted_iou",  # by SAM, of the mask
@@ -81,6 +81,11 @@ CHANGE_FEATURES: Final = (
     "agreement",
 )
 """Columns of `change_features`; the last ones are the mask's own."""
+
+MOST_MASKS: Final = 4 * MOST_PROMPTS
+"""That go to the judge in one go: all that the decoder draws in one."""
+MOST_CHANGES: Final = 2**18
+"""That go to the judge in one go: 33 MiB of features."""
 
 SAM_MASK_JUDGE: Final = ModelSpec(
     "sam_mask_judge",

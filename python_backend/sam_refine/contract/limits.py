@@ -36,7 +36,7 @@ class Limits:
     the same to another picture, gets the first one's embedding. 0 goes by an image's content."""
     bytes_per_prompt: int = 250_000_000
     """Free memory that a prompt asks for in a call of the decoder, of up to 32 prompts. The listing
-    has 3e9; the exported decoder takes 5.2e7, measured, and the rest is for other work on the
+    has 3e9; the exported decoder takes 3.7e7, measured, and the rest is for other work on the
     device. No result depends on it."""
 
     def __post_init__(self) -> None:

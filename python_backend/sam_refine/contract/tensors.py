@@ -29,6 +29,11 @@ BOX_TOP_LEFT: Final = 2
 BOX_BOTTOM_RIGHT: Final = 3
 """Labels of SAM's prompt points; -1 is padding, 0 a negative point. A box is two points."""
 
+MOST_PROMPTS: Final = 32
+"""Of one call of the mask decoder, as Algorithm 4 has it: more make no decoder faster."""
+MOST_POINTS: Final = 16
+"""Of a prompt; a box is two."""
+
 # --- Tensors and models ----------------------------------------------------------------------
 
 Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]

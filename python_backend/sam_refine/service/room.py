@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from sam_refine.algorithm.predict import MAX_BATCH_SIZE
 from sam_refine.algorithm.scores import grid_size
-from sam_refine.contract import JudgeKind, LimitExceededError, Tensors
+from sam_refine.contract import MOST_PROMPTS, JudgeKind, LimitExceededError, Tensors
 from sam_refine.service.budget import Budget, Needs, Promised
 from sam_refine.service.memory import Memory, shared_memory, system_memory
 from sam_refine.service.request import RefineRequest
@@ -49,7 +48,7 @@ def room(
     there can never be room, `NoRoomError` where there is none now.
     """
     sent = SharedTensors.of(request, tensors, outputs)
-    prompts = MAX_BATCH_SIZE
+    prompts = MOST_PROMPTS
 
     def choose(promised: Promised) -> Needs:
         nonlocal prompts
@@ -111,7 +110,7 @@ def check_memory(needed_bytes: int, memory: Memory, promised_bytes: int) -> None
 
 def _most_prompts(growth_bytes: Callable[[int], int], free_bytes: int) -> int:
     """As many as find room in half of what is free, so that other requests find some too."""
-    prompts = MAX_BATCH_SIZE
+    prompts = MOST_PROMPTS
     while prompts > 1 and growth_bytes(prompts) > free_bytes // 2:
         prompts //= 2
     return prompts

@@ -17,10 +17,10 @@ from sam_refine.algorithm.judging.pipeline import (
     blank_report,
     propose,
 )
-from sam_refine.algorithm.predict import MAX_BATCH_SIZE, Decode, decode_batches
+from sam_refine.algorithm.predict import Decode, decode_batches
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
-from sam_refine.contract import Limits, RefineOptions
+from sam_refine.contract import MOST_PROMPTS, Limits, RefineOptions
 from sam_refine.numerics.arrays import Float32, Labels
 from sam_refine_quality.metrics.truth import Truth
 
@@ -60,7 +60,7 @@ class Recording:
         batches: list[Batch] = []
         if len(regions) > 0:
             prompts = all_masks(regions, grid_scores, options)
-            for _, logits, ious in decode_batches(embedding, prompts, decode, MAX_BATCH_SIZE):
+            for _, logits, ious in decode_batches(embedding, prompts, decode, MOST_PROMPTS):
                 batches.append((logits.astype(np.float16), ious))
         return cls(name, scores, coarse, truth, options, regions, batches)
 

@@ -26,14 +26,12 @@ from sam_refine.algorithm.judging.mask_grid import MaskGrid, depth_of
 from sam_refine.algorithm.judging.proposals import MASKS, Proposal
 from sam_refine.algorithm.regions import Regions
 from sam_refine.algorithm.scores import ClassScores
-from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MODEL_SIDE
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MODEL_SIDE, MOST_CHANGES
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
 from sam_refine.numerics.resize import resize_nearest
 
 MOST_SCORES: Final = 2**22
 """That are looked at in one go, of all classes and some pixels."""
-MOST_CHANGES: Final = 2**18
-"""That go to the judge in one go: 33 MiB of features."""
 
 
 class ProposedMap:
