@@ -6,10 +6,14 @@ nobody disturbed has answered.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import signal
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +25,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Retries
 from support.cases import photo
-from support.servers import get, supervised, wait_until
+from support.servers import SPECS, get, supervised, wait_until
+from support.tiny_models import with_judge
 
 pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
@@ -30,7 +35,7 @@ DEADLINE_S = 120
 CALLERS = 4
 INSTANCES = 2
 """Of `sam_refine`, each with a request; the others wait."""
-STUBS = INSTANCES + 3
+STUBS = INSTANCES + 4
 SIZE = (96, 128)
 OPTIONS = RefineOptions(mask_prompt="none", min_region_area=1)
 SCORES = np.full((3, 6, 8), 0.1, np.float32)
@@ -44,7 +49,8 @@ def image(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def service(repository, tmp_path_factory):
-    with supervised(repository, tmp_path_factory.mktemp("healing") / "serve.log") as service:
+    folder = tmp_path_factory.mktemp("healing")
+    with supervised(with_judge(repository, folder), folder / "serve.log") as service:
         yield service
 
 
@@ -116,30 +122,99 @@ def test_tritonserver_killed_under_load_loses_no_request(service, undisturbed):
     assert service.server != victim
 
 
+Sent = list[tuple[str, str, list[int], bytes]]
+"""Name, datatype, shape and bytes of each input."""
+
+
+def by_grpc(service, model: str, sent: Sent) -> None:
+    """Call a model, to be refused."""
+    request = pb.ModelInferRequest(model_name=model)
+    for name, datatype, shape, data in sent:
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(data)
+    with grpc.insecure_channel(service.url) as channel, pytest.raises(grpc.RpcError):
+        GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=DEADLINE_S)
+
+
+def by_http(service, model: str, sent: Sent) -> None:
+    """The same at the other door, where a tensor of 4 MiB ends tritonserver 2.51 itself."""
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": shape,
+         "parameters": {"binary_data_size": len(data)}}
+        for name, datatype, shape, data in sent
+    ]  # fmt: skip
+    header = json.dumps({"inputs": inputs}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{service.ports['http_port']}/v2/models/{model}/infer",
+        header + b"".join(data for *_, data in sent),
+        {"Inference-Header-Content-Length": str(len(header))},
+    )
+    with pytest.raises((urllib.error.HTTPError, ConnectionError)):
+        urllib.request.urlopen(request, timeout=DEADLINE_S)
+
+
+def sent_to(model: str, shapes: dict[str, list[int]], sizes: dict[str, int]) -> Sent:
+    """Inputs with these shapes and no bytes, or as many bytes; zeros for others that must be."""
+    sent = []
+    for name, spec in SPECS[model].items():
+        if spec.optional and name not in {**shapes, **sizes}:
+            continue
+        shape = shapes.get(name, [abs(size) for size in spec.dims])
+        size = 0 if name in shapes else math.prod(shape) * spec.dtype.itemsize
+        sent.append((name, spec.datatype, shape, bytes(sizes.get(name, size))))
+    return sent
+
+
 HUGE = 2**62
-KILLERS = {
-    "sam_refine": [("IMAGE", "UINT8", [0, HUGE, 3]), ("LOGITS", "FP32", [-2, -2, 0])],
-    "sam_preprocess": [("IMAGE", "UINT8", [0, HUGE, 3])],
-    "sam_embed": [("IMAGE", "UINT8", [0, HUGE, 3])],
-}
+KILLERS = [
+    (by_grpc, "sam_refine", {"IMAGE": [0, HUGE, 3]}),
+    (by_http, "sam_refine", {"LOGITS": [-2, -2, 0]}),
+    (by_http, "sam_preprocess", {"IMAGE": [0, HUGE, 3]}),
+    (by_grpc, "sam_embed", {"IMAGE": [0, HUGE, 3]}),
+    (by_grpc, "sam_mask_decoder", {"point_labels": [0, HUGE]}),
+    (by_grpc, "sam_mask_decoder", {"mask_prompts": [HUGE, 1, 256, 256]}),
+    (by_http, "sam_mask_judge", {"mask_features": [HUGE, 29]}),
+]
 
 
-@pytest.mark.parametrize("model", KILLERS)
-def test_requests_with_shapes_that_overflow_end_nothing_for_good(service, undisturbed, model):
-    with grpc.insecure_channel(service.url) as channel:
-        triton = GRPCInferenceServiceStub(channel)
+@pytest.mark.parametrize(("send", "model", "shapes"), KILLERS)
+def test_shapes_that_overflow_cost_other_callers_no_request(
+    service, undisturbed, send, model, shapes
+):
+    def kill():
         for _ in range(2):
-            for name, datatype, shape in KILLERS[model]:
-                tensor = pb.ModelInferRequest.InferInputTensor(
-                    name=name, datatype=datatype, shape=shape
-                )
-                request = pb.ModelInferRequest(
-                    model_name=model, inputs=[tensor], raw_input_contents=[b""]
-                )
-                with pytest.raises(grpc.RpcError):
-                    triton.ModelInfer(request, timeout=DEADLINE_S)
-    with RefineClient(service.url) as client:
-        np.testing.assert_array_equal(refine(client, 1), undisturbed[1])
+            send(service, model, sent_to(model, shapes, {}))
+
+    assert_all_right(under_load(service.url, kill, requests=3), undisturbed)
+    wait_until(service.is_ready)
+
+
+MISFITS = [
+    (by_grpc, "sam_refine", {"IMAGE": 5, "LOGITS": 7}),
+    (by_http, "sam_preprocess", {"IMAGE": 5}),
+    (by_grpc, "sam_mask_decoder", {"mask_prompts": 3}),
+    (by_http, "sam_mask_judge", {"mask_features": 2**20}),
+]
+
+
+def test_bytes_that_do_not_fit_their_shape_cost_nobody_anything(service, undisturbed):
+    def misfit():
+        for send, model, sizes in MISFITS:
+            send(service, model, sent_to(model, {}, sizes))
+
+    wait_until(lambda: len(service.stubs()) == STUBS)
+    stubs = {stub.process_id for stub in service.stubs()}
+    assert_all_right(under_load(service.url, misfit, requests=2), undisturbed)
+    assert {stub.process_id for stub in service.stubs()} == stubs
+
+
+def test_decoder_called_over_http_costs_other_callers_no_request(service, undisturbed):
+    """Its embedding is so large a tensor."""
+
+    def call():
+        by_http(service, "sam_mask_decoder", sent_to("sam_mask_decoder", {}, {"mask_prompts": 3}))
+
+    assert_all_right(under_load(service.url, call, requests=3), undisturbed)
     wait_until(service.is_ready)
 
 
