@@ -207,7 +207,7 @@ def http_status(server, model: str, request: dict[str, Any]) -> tuple[int, dict[
 SMALL = {
     "inputs": [
         {"name": "IMAGE", "datatype": "UINT8", "shape": [1, 1, 3], "data": [1, 2, 3]},
-        {"name": "LOGITS", "datatype": "FP32", "shape": [1, 1, 1], "data": [1.0]},
+        {"name": "LOGITS", "datatype": "FP32", "shape": [2, 1, 1], "data": [1.0, 0.0]},
     ],
 }
 
