@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -108,9 +107,7 @@ def judge_network():
 def with_judge(repository: Path, folder: Path) -> Path:
     """A copy of an exported repository, in `folder`, to which `judge_network` was added."""
     copy = folder / "judged"
-    shutil.copytree(repository, copy, copy_function=os.link)
-    (copy / "model_card.json").unlink()  # which becomes another one
-    shutil.copyfile(repository / "model_card.json", copy / "model_card.json")
+    shutil.copytree(repository, copy)
     (folder / "judge").mkdir()
     onnx.save(judge_network(), folder / "judge" / "judge.onnx")
     add_judge(copy, folder / "judge")
