@@ -137,7 +137,7 @@ def by_grpc(service, model: str, sent: Sent) -> None:
 
 
 def by_http(service, model: str, sent: Sent) -> None:
-    """The same at the other door, where a tensor of 4 MiB ends tritonserver 2.51 itself."""
+    """The same at the other door, as a form, of which 4 MiB end tritonserver 2.51 itself."""
     inputs = [
         {"name": name, "datatype": datatype, "shape": shape,
          "parameters": {"binary_data_size": len(data)}}
@@ -147,7 +147,10 @@ def by_http(service, model: str, sent: Sent) -> None:
     request = urllib.request.Request(
         f"http://127.0.0.1:{service.ports['http_port']}/v2/models/{model}/infer",
         header + b"".join(data for *_, data in sent),
-        {"Inference-Header-Content-Length": str(len(header))},
+        {
+            "Inference-Header-Content-Length": str(len(header)),
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
     )
     with pytest.raises((urllib.error.HTTPError, ConnectionError)):
         urllib.request.urlopen(request, timeout=DEADLINE_S)
@@ -208,8 +211,8 @@ def test_bytes_that_do_not_fit_their_shape_cost_nobody_anything(service, undistu
     assert {stub.process_id for stub in service.stubs()} == stubs
 
 
-def test_decoder_called_over_http_costs_other_callers_no_request(service, undisturbed):
-    """Its embedding is so large a tensor."""
+def test_form_of_4_mib_costs_other_callers_no_request(service, undisturbed):
+    """With an embedding, which is as large."""
 
     def call():
         by_http(service, "sam_mask_decoder", sent_to("sam_mask_decoder", {}, {"mask_prompts": 3}))
