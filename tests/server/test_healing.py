@@ -137,7 +137,7 @@ def by_grpc(service, model: str, sent: Sent) -> None:
 
 
 def by_http(service, model: str, sent: Sent) -> None:
-    """The same at the other door, as a form, of which 4 MiB end tritonserver 2.51 itself."""
+    """The same at the other door."""
     inputs = [
         {"name": name, "datatype": datatype, "shape": shape,
          "parameters": {"binary_data_size": len(data)}}
@@ -209,16 +209,6 @@ def test_bytes_that_do_not_fit_their_shape_cost_nobody_anything(service, undistu
     stubs = {stub.process_id for stub in service.stubs()}
     assert_all_right(under_load(service.url, misfit, requests=2), undisturbed)
     assert {stub.process_id for stub in service.stubs()} == stubs
-
-
-def test_form_of_4_mib_costs_other_callers_no_request(service, undisturbed):
-    """With an embedding, which is as large."""
-
-    def call():
-        by_http(service, "sam_mask_decoder", sent_to("sam_mask_decoder", {}, {"mask_prompts": 3}))
-
-    assert_all_right(under_load(service.url, call, requests=3), undisturbed)
-    wait_until(service.is_ready)
 
 
 def test_rolling_restart_loses_none_of_200_requests(service, repository, undisturbed, tmp_path):

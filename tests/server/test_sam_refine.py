@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from sam_refine.contract import SAM_EMBED, SAM_REFINE, STAGES
+from sam_refine.contract import SAM_EMBED, SAM_PREPROCESS, SAM_REFINE, STAGES
 from support.cases import coarse_scores, photo, upsampled
 from support.metrics import scrape
 
@@ -52,6 +54,24 @@ def png(image, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind)
     return np.array([buffer.getvalue()], np.object_)
+
+
+def test_form_over_http_that_fits_no_usual_stack_is_answered(server):
+    """As curl sends it unless told otherwise; a stack has 8 MiB."""
+    image = bytes(2000 * 2000 * 3)
+    tensor = {"name": "IMAGE", "datatype": "UINT8", "shape": [2000, 2000, 3],
+              "parameters": {"binary_data_size": len(image)}}  # fmt: skip
+    header = json.dumps({"inputs": [tensor], "outputs": [{"name": "CANVAS_SIZE"}]}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.http_port}/v2/models/{SAM_PREPROCESS.name}/infer",
+        header + image,
+        {
+            "Inference-Header-Content-Length": str(len(header)),
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
 
 
 def refused(infer, inputs, parameters=None, outputs=("REFINED_LABELS",)):

@@ -6,10 +6,13 @@ Linux only. The kernel watches the *thread* that started this process, not its w
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives execv
+STACK_BYTES = 2**32
+"""Of a thread, in address space: Triton 2.51 copies what comes over HTTP as a form onto it."""
 
 
 def main() -> None:
@@ -19,7 +22,17 @@ def main() -> None:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent_pid:
         sys.exit("the parent ended before the program could start")
+    raise_stack_limit()
     os.execv(program[0], program)
+
+
+def raise_stack_limit() -> None:
+    """As far as it may be, where address space is not limited itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    is_free = resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    if is_free and soft != resource.RLIM_INFINITY and soft < STACK_BYTES:
+        most = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_STACK, (most, hard))
 
 
 if __name__ == "__main__":
