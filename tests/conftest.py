@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,10 @@ EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
 """The groups of what needs the export, each with a server of its own. Whatever kills servers under
 load, or fills their queues, mostly waits."""
 CALLERS_FOLDERS = ("tests/commands/", "tests/docs/", "tests/parity/")
-SUPERVISOR = "tests/deploy/test_supervisor.py"
-FIRST = (EXPORT, "tests/parity/test_vit_b.py", UNDER_LOAD,
-         "tests/unit/sam_refine_export/test_pipeline.py", CALLERS, SUPERVISOR)  # fmt: skip
+FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py",
+         CALLERS, UNDER_LOAD, "tests/deploy/test_supervisor.py")  # fmt: skip
 """The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
-alone."""
-URGENT = (UNDER_LOAD, SUPERVISOR)
-"""Groups that wait for most of their time, and then cannot be kept waiting: tritonserver ends where
-a stub that somebody has stopped is not woken in time. The others compute, and yield to them."""
-NICENESS = 4
-"""Of those that yield."""
+alone. What needs the export comes when another worker has made it."""
 SLOW_TIMEOUT_S = 1500
 """For a test that may be the one to wait for the export: three minutes on two quiet cores."""
 
@@ -75,20 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)  # stable: the rest stays as it was collected
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Who may not raise a priority again stays where the first group has put it."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0 if _group(item) in URGENT else NICENESS)
-
-
 def _rank(item: pytest.Item) -> int:
-    group = _group(item)
-    return FIRST.index(group) if group in FIRST else len(FIRST)
-
-
-def _group(item: pytest.Item) -> str:
     marker = item.get_closest_marker("xdist_group")
-    return marker.args[0] if marker else ""
+    group = marker.args[0] if marker else ""
+    return FIRST.index(group) if group in FIRST else len(FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ def test_killed_task_is_run_again_and_each_image_is_once_in_the_output(tmp_path,
     tests = Path(__file__).parents[3]
     monkeypatch.setenv("PYTHONPATH", str(tests))  # Ray's processes find the client there
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or it would write a token in the home
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "250")  # not 30: a machine may be busy
     source, output = data_set(tmp_path / "in", *[5] * 4), tmp_path / "out"
     (source / "a-00001.tar").write_bytes(b"")
     shards = begin(Source(str(source)), output, RefineOptions(), None, None, {}).shards
