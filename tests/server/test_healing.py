@@ -6,7 +6,6 @@ nobody disturbed has answered.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -25,7 +24,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Retries
 from support.cases import photo
-from support.servers import SPECS, get, supervised, wait_until
+from support.servers import SPECS, Sent, form, get, supervised, wait_until
 from support.tiny_models import with_judge
 
 pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
@@ -122,10 +121,6 @@ def test_tritonserver_killed_under_load_loses_no_request(service, undisturbed):
     assert service.server != victim
 
 
-Sent = list[tuple[str, str, list[int], bytes]]
-"""Name, datatype, shape and bytes of each input."""
-
-
 def by_grpc(service, model: str, sent: Sent) -> None:
     """Call a model, to be refused."""
     request = pb.ModelInferRequest(model_name=model)
@@ -138,20 +133,7 @@ def by_grpc(service, model: str, sent: Sent) -> None:
 
 def by_http(service, model: str, sent: Sent) -> None:
     """The same at the other door."""
-    inputs = [
-        {"name": name, "datatype": datatype, "shape": shape,
-         "parameters": {"binary_data_size": len(data)}}
-        for name, datatype, shape, data in sent
-    ]  # fmt: skip
-    header = json.dumps({"inputs": inputs}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{service.ports['http_port']}/v2/models/{model}/infer",
-        header + b"".join(data for *_, data in sent),
-        {
-            "Inference-Header-Content-Length": str(len(header)),
-            "Content-Type": "application/x-www-form-urlencoded",
-        },
-    )
+    request = form(service.ports["http_port"], model, sent)
     with pytest.raises((urllib.error.HTTPError, ConnectionError)):
         urllib.request.urlopen(request, timeout=DEADLINE_S)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import threading
 import time
@@ -17,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from sam_refine.contract import SAM_EMBED, SAM_PREPROCESS, SAM_REFINE, STAGES
 from support.cases import coarse_scores, photo, upsampled
 from support.metrics import scrape
+from support.servers import form
 
 pytestmark = pytest.mark.triton
 
@@ -58,18 +58,8 @@ def png(image, kind="PNG"):
 
 def test_form_over_http_that_fits_no_usual_stack_is_answered(server):
     """As curl sends it unless told otherwise; a stack has 8 MiB."""
-    image = bytes(2000 * 2000 * 3)
-    tensor = {"name": "IMAGE", "datatype": "UINT8", "shape": [2000, 2000, 3],
-              "parameters": {"binary_data_size": len(image)}}  # fmt: skip
-    header = json.dumps({"inputs": [tensor], "outputs": [{"name": "CANVAS_SIZE"}]}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{server.http_port}/v2/models/{SAM_PREPROCESS.name}/infer",
-        header + image,
-        {
-            "Inference-Header-Content-Length": str(len(header)),
-            "Content-Type": "application/x-www-form-urlencoded",
-        },
-    )
+    image = ("IMAGE", "UINT8", [2000, 2000, 3], bytes(2000 * 2000 * 3))
+    request = form(server.http_port, SAM_PREPROCESS.name, [image], "CANVAS_SIZE")
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
 

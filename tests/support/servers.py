@@ -76,6 +76,29 @@ def calls_of(client: tritonclient.grpc.InferenceServerClient) -> Any:
     return infer
 
 
+Sent = list[tuple[str, str, list[int], bytes]]
+"""Name, datatype, shape and bytes of each input."""
+
+
+def form(http_port: int, model: str, sent: Sent, *outputs: str) -> urllib.request.Request:
+    """Inputs in binary over HTTP, said to be a form, as curl does; all outputs, or the named."""
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": shape,
+         "parameters": {"binary_data_size": len(data)}}
+        for name, datatype, shape, data in sent
+    ]  # fmt: skip
+    header = {"inputs": inputs, "outputs": [{"name": name} for name in outputs]}
+    text = json.dumps(header).encode()
+    return urllib.request.Request(
+        f"http://127.0.0.1:{http_port}/v2/models/{model}/infer",
+        text + b"".join(data for *_, data in sent),
+        {
+            "Inference-Header-Content-Length": str(len(text)),
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+    )
+
+
 # --- A server in a process of its own, as `sam-refine serve` is ---
 
 SERVE = """

@@ -136,7 +136,7 @@ class _Rows:
 
     def __init__(self, file: pq.ParquetFile, image: str, maps: dict[str, str]) -> None:
         self._file = file
-        self._image, self._maps = image, maps
+        self._maps = maps
         self._columns = [image, *maps.values()]
         self._batches: Iterator[Any] = iter(())
         self._batch: Any = None

@@ -211,7 +211,7 @@ def evaluate(
     with errors_in_one_line(InvalidRequestError, OSError):
         if json is not None:
             text = json_format.dumps(evaluation.to_json(), indent=1, allow_nan=False) + "\n"
-            write_whole({json: lambda file: file.write(text.encode("utf-8"))})
+            write_whole({json: text.encode("utf-8")})
             stdout.print(f"{json}")
         if report is not None:
             stdout.print(f"{write_report(report, evaluation, gallery)}")

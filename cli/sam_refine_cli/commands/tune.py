@@ -194,7 +194,7 @@ def tune(
         if json is not None:
             json.parent.mkdir(parents=True, exist_ok=True)
             text = json_format.dumps(to_json(tuned), indent=1, allow_nan=False) + "\n"
-            write_whole({json: lambda file: file.write(text.encode("utf-8"))})
+            write_whole({json: text.encode("utf-8")})
             stdout.print(f"{json}")
     if not tuned.is_recommended:
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ def write_manifest(directory: Path, settings: Mapping[str, Any]) -> None:
     """Write settings, of JSON's kinds, into a folder of results. Raises `OSError`."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    write_whole({directory / MANIFEST_NAME: lambda file: file.write(text.encode())})
+    write_whole({directory / MANIFEST_NAME: text.encode()})
 
 
 def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:

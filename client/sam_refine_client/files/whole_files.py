@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(files: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
-    """Write each file; an existing one is replaced.
+def write_whole(files: Mapping[Path, bytes | Callable[[BinaryIO], object]]) -> None:
+    """Write each file, by its content or by what writes it; an existing one is replaced.
 
     If writing any of them fails or is interrupted, all stay as they were. Their directories must
     exist. Raises `OSError`.
@@ -20,11 +20,11 @@ def write_whole(files: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
             raise IsADirectoryError(errno.EISDIR, "a directory has the name of the file", str(path))
     written: dict[Path, Path] = {}
     try:
-        for path, write in files.items():
+        for path, content in files.items():
             temporary = path.with_name(f".sam_refine-{uuid.uuid4().hex}.part")
             written[path] = temporary
             with temporary.open("xb") as file:
-                write(file)
+                file.write(content) if isinstance(content, bytes) else content(file)
         for path, temporary in written.items():
             temporary.replace(path)
     finally:

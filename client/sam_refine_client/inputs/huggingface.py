@@ -11,9 +11,8 @@ import io
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.files.whole_files import write_whole
@@ -25,7 +24,6 @@ MAP_COLUMNS: Final = (
     *("label", "mask", "annotation", "segmentation"),
 )
 """Which have label maps, where they name PNGs; the first is written where there is none."""
-_MAP_SUFFIX: Final = ".png"
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,23 @@ class ImageList:
     def map_column(self) -> str | None:
         """The column that names label maps."""
         first = self.rows[0] if self.rows else {}
-        return next(
-            (each for each in MAP_COLUMNS
-             if str(first.get(each, "")).lower().endswith(_MAP_SUFFIX)), None
-        )  # fmt: skip
+        named = {column for column, value in first.items() if str(value).lower().endswith(".png")}
+        return next((each for each in MAP_COLUMNS if each in named), None)
 
     def images(self, root: Path) -> list[ListedImage]:
         """Its rows. Raises `InvalidRequestError` for one without a file, or with one elsewhere."""
-        column, folder = (
-            self.map_column,
-            PurePosixPath(self.path.parent.relative_to(root).as_posix()),
-        )
+        column = self.map_column
+        folder = PurePosixPath(self.path.parent.relative_to(root).as_posix())
         found = []
         for row in self.rows:
             name = self._inside(row, IMAGE_COLUMN)
-            label = PurePosixPath("labels", name).with_suffix("")
-            if column is not None:
-                label = self._inside(row, column)
-                if label.suffix.lower() != _MAP_SUFFIX:
-                    raise InvalidRequestError(
-                        f"{self.path} must have label maps in PNG, got {label} for {name}"
-                    )
-                label = label.with_suffix("")
-            found.append(ListedImage(self.path.parent / name, (folder / label).as_posix()))
+            label = _map_of(name) if column is None else self._inside(row, column)
+            if label.suffix.lower() != ".png":
+                raise InvalidRequestError(
+                    f"{self.path} must have label maps in PNG, got {label} for {name}"
+                )
+            stem = (folder / label).with_suffix("").as_posix()
+            found.append(ListedImage(self.path.parent / name, stem))
         if len({each.label for each in found}) < len(found):
             raise InvalidRequestError(
                 f"{self.path} must have a label map of its own for each image"
@@ -81,15 +73,7 @@ class ImageList:
         """The file again, of some of its images, with a column of label maps."""
         rows = [row for row in self.rows if str(row[IMAGE_COLUMN]) in names]
         if self.map_column is None:
-            rows = [
-                {
-                    **row,
-                    MAP_COLUMNS[
-                        0
-                    ]: f"{PurePosixPath('labels', row[IMAGE_COLUMN]).with_suffix('.png')}",
-                }
-                for row in rows
-            ]
+            rows = [{**row, MAP_COLUMNS[0]: str(_map_of(row[IMAGE_COLUMN]))} for row in rows]
         if self.path.suffix == ".jsonl":
             return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
         text = io.StringIO(newline="")
@@ -108,6 +92,11 @@ class ImageList:
         return path
 
 
+def _map_of(name: PurePosixPath | str) -> PurePosixPath:
+    """Where the label map of an image goes that a list has none for."""
+    return PurePosixPath("labels", name).with_suffix(".png")
+
+
 def image_lists(root: Path) -> list[ImageList]:
     """The metadata files of a folder and those within it. Raises `InvalidRequestError`."""
     paths = sorted(path for name in LISTS for path in root.rglob(name))
@@ -124,13 +113,9 @@ def write_lists(root: Path, out: Path, images: Collection[Path]) -> None:
         names = [str(row[IMAGE_COLUMN]) for row in each.rows]
         done = {name for name in names if each.path.parent / name in images}
         if done:
-            content, path = each.content(done), out / each.path.relative_to(root)
+            path = out / each.path.relative_to(root)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole({path: partial(_write, content)})
-
-
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+            write_whole({path: each.content(done)})
 
 
 def _read(path: Path) -> ImageList:

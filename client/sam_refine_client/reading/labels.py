@@ -87,8 +87,7 @@ def read_labels(
     """
     table = None if palette is None else read_palette(palette)
     array, name = _values(labels, notes, table, size_hw, image_name, name)
-    if table is not None and table.has_void and void is None:
-        void = VOID
+    void = _named_void(table, void)
     values = _class_ids(name, array)
     if size_hw is not None and values.shape == size_hw[::-1] != size_hw:
         raise InvalidRequestError(
@@ -121,12 +120,16 @@ def load_labels(
     table = None if palette is None else read_palette(palette)
     array, name = _values(path, notes, table, size_hw, image_name, str(path))
     values = _class_ids(name, array)
-    if table is not None and table.has_void and void is None:
-        void = VOID
+    void = _named_void(table, void)
     ids = np.unique(values).tolist()
     if void is None and ids[0] >= 0:
         _look_at(name, values, ids, None, notes)
     return ReadLabels(values, void)
+
+
+def _named_void(table: Palette | None, void: int | None) -> int | None:
+    """The caller's, else that of the colours."""
+    return VOID if void is None and table is not None and table.has_void else void
 
 
 def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:

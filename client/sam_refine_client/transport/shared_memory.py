@@ -27,6 +27,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract.serving.keys import SHARED_MEMORY_HEADER, read_key
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
 from sam_refine_client.errors import UNAVAILABLE
 from sam_refine_client.steps.steps import Pause, Remote, Steps
 
@@ -275,7 +276,7 @@ def _allocate(name: str, size_bytes: int) -> None:
     Raises `OSError` if there are too few: writing to missing pages later would kill this process,
     or the server, by SIGBUS.
     """
-    with Path("/dev/shm", name).open("r+b") as file:
+    with (SHARED_MEMORY / name).open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 

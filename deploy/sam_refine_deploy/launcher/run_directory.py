@@ -31,12 +31,12 @@ from typing import Final
 
 import psutil
 
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
 from sam_refine_deploy.errors import ServeError
 from sam_refine_deploy.launcher.stubs import STUB_PROGRAM
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY: Final = Path("/dev/shm")
 _PREFIX: Final = "sam-refine-"
 _LOCK: Final = "owner.lock"
 _KILL_S: Final = 5.0

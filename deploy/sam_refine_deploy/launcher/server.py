@@ -27,7 +27,12 @@ from typing import Final
 from sam_refine.contract import SAM_EMBED, SAM_REFINE
 from sam_refine.contract.serving.heartbeat import read_beat
 from sam_refine.contract.serving.keys import SHARED_MEMORY_KEY
-from sam_refine.contract.serving.run_directory import EMBEDDINGS, INSTANCES, RUN_DIRECTORY
+from sam_refine.contract.serving.run_directory import (
+    EMBEDDINGS,
+    INSTANCES,
+    RUN_DIRECTORY,
+    SHARED_MEMORY,
+)
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.backend_directory import backend_directory
 from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserver
@@ -35,7 +40,7 @@ from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_argume
 from sam_refine_deploy.launcher.log_copy import LogCopy
 from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
 from sam_refine_deploy.launcher.repository import check_repository, usable_path
-from sam_refine_deploy.launcher.run_directory import SHARED_MEMORY, RunDirectory, run_directory
+from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
 from sam_refine_deploy.launcher.stubs import Newborns, Stub, stubs_of, wake

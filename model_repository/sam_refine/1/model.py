@@ -7,7 +7,6 @@ from sam_refine.contract import SAM_REFINE, ArrayLibrary, Limits
 from sam_refine.contract.serving.heartbeat import Heartbeat
 from sam_refine.contract.serving.run_directory import run_directory
 from sam_refine.service.answer import answer
-from sam_refine.service.memory import shared_memory_bytes
 from sam_refine.service.work_times import WorkTimes
 from sam_refine.triton.devices import arrays_of
 from sam_refine.triton.metrics import RefineMetrics
@@ -51,5 +50,5 @@ class TritonPythonModel:
             place=self.arrays.place,
             report=self.metrics.refined,
             work_times=self.work_times,
-            shared_memory_bytes=shared_memory_bytes(),
+            shares_memory=True,
         )

@@ -43,15 +43,15 @@ def answer(
     place: Place = lambda array: array,
     report: Report = lambda refinement: None,
     work_times: WorkTimes | None = None,
-    shared_memory_bytes: int | None = None,
+    shares_memory: bool = False,
 ) -> Tensors:
     """The outputs that are named, by name: the request is read, refined and written.
 
     `judge` is the deployment's own, None where it has none; `work_times` are what it knows of how
-    long such work takes; `shared_memory_bytes` the size of /dev/shm, None where tensors do not
-    go through it. Raises `InvalidRequestError` for a request that breaks a rule, `TooLateError` for
-    one that could not be in time, `NoRoomError` for one that finds no memory, and whatever `embed`,
-    `decode` and `judge` raise.
+    long such work takes; `shares_memory` is whether tensors go through /dev/shm. Raises
+    `InvalidRequestError` for a request that breaks a rule, `TooLateError` for one that could not be
+    in time, `NoRoomError` for one that finds no memory, and whatever `embed`, `decode` and `judge`
+    raise.
     """
     request = read_request(tensors, parameters, outputs, limits, has_judge=judge is not None)
     wanted = {row.source for row in OUTPUTS if row.is_in(outputs)}
@@ -69,10 +69,8 @@ def answer(
     chosen = judges[request.options.judge]
     work = refine if chosen is None else partial(refine_judged, judge=chosen)
     kind = (size_class(request.scores.size_image), request.options.judge, request.image is None)
-    shares_memory = shared_memory_bytes is not None
-    with room(
-        request, tensors, outputs, process_budget(), shares_memory=shares_memory
-    ) as most_prompts:
+    budget = process_budget()
+    with room(request, tensors, outputs, budget, shares_memory=shares_memory) as most_prompts:
         request = request.placed(place)
         room_for_prompts = most_prompts * limits.bytes_per_prompt
         with (work_times or WorkTimes()).within(request.work_time_s, kind):

@@ -23,7 +23,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -134,35 +134,36 @@ class Budget:
 
     def _hold(self, needs: Needs) -> None:
         if self._requests == 0:
-            self._own = Reservation(
-                private_before=private_bytes(os.getpid()),
-                region_before=region_bytes(self.region),
-                ends_s=float("inf"),
-                region=self.region,
-            )
+            self._begin(0, ends_s=float("inf"))
         self._requests += 1
         self._add(needs.memory_bytes, needs.shared_bytes)
 
     def _give_back(self, needs: Needs, answer_bytes: int) -> None:
         self._requests -= 1
-        if self._requests > 0:
+        if self._requests == 0:
+            self._begin(answer_bytes, time.monotonic() + ANSWER_S if answer_bytes else 0.0)
+            self._write()
+        else:
             self._add(-needs.memory_bytes, -needs.shared_bytes)
-            return
+
+    def _begin(self, held_bytes: int, ends_s: float) -> None:
+        """Hold so much of shared memory, and nothing else, on top of what the process has now."""
         self._own = Reservation(
-            memory_bytes=answer_bytes,
-            shared_bytes=answer_bytes,
+            memory_bytes=held_bytes,
+            shared_bytes=held_bytes,
             private_before=private_bytes(os.getpid()),
             region_before=region_bytes(self.region),
-            ends_s=time.monotonic() + ANSWER_S if answer_bytes else 0.0,
+            ends_s=ends_s,
             region=self.region,
         )
-        self._write()
 
     def _add(self, memory_bytes: int, shared_bytes: int) -> None:
-        values = asdict(self._own)
-        values["memory_bytes"] += memory_bytes
-        values["shared_bytes"] += shared_bytes
-        self._own = Reservation(**values)
+        own = self._own
+        self._own = replace(
+            own,
+            memory_bytes=own.memory_bytes + memory_bytes,
+            shared_bytes=own.shared_bytes + shared_bytes,
+        )
         self._write()
 
     def _write(self) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 
 import psutil
 
-_SHARED: Final = Path("/dev/shm")
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
+
 _UNLIMITED: Final = 2**60
 """What version 1 of cgroups says where there is no limit lies above."""
 
@@ -54,16 +55,10 @@ def system_memory(root: Path = Path("/")) -> Memory:
 def shared_memory() -> Memory | None:
     """/dev/shm, through which each tensor of a Python model goes; None without one."""
     try:
-        size = os.statvfs(_SHARED)
+        size = os.statvfs(SHARED_MEMORY)
     except OSError:
         return None
     return Memory(size.f_frsize * size.f_blocks, size.f_frsize * size.f_bavail)
-
-
-def shared_memory_bytes() -> int | None:
-    """The size of /dev/shm; None without one."""
-    shared = shared_memory()
-    return None if shared is None else shared.total_bytes
 
 
 def _cgroups(root: Path) -> list[Path]:

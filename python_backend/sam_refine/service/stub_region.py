@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-SHARED_MEMORY: Final = Path("/dev/shm")
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
+
 _UUID_LENGTH: Final = 36
 
 

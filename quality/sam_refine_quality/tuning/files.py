@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from sam_refine_client.files.whole_files import write_whole
 from sam_refine_quality.tuning.judge_onnx import judge_graph
@@ -48,12 +47,8 @@ def write_tuned(tuned: Tuned, directory: Path) -> tuple[Path, ...]:
         CARD_NAME: _json(card),
     }
     paths = {directory / name: content for name, content in contents.items()}
-    write_whole({path: partial(_write, content) for path, content in paths.items()})
+    write_whole(paths)
     return tuple(paths)
-
-
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
 
 
 def _json(content: Any) -> bytes:

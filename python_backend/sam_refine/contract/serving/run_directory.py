@@ -1,4 +1,4 @@
-"""The private folder of one run of a server, as its processes know it.
+"""The private folder of one run of a server, as its processes know it, and what they share.
 
 The environment names it; a server that nobody supervises has none.
 """
@@ -17,6 +17,8 @@ EMBEDDINGS: Final = "embeddings"
 """Folder of the embeddings that are kept."""
 BUDGET: Final = "budget"
 """Folder of what the requests in flight have reserved."""
+SHARED_MEMORY: Final = Path("/dev/shm")
+"""Where regions of shared memory are files."""
 
 
 def run_directory() -> Path | None:
