@@ -7,7 +7,7 @@ import os
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sam_refine_bulk import Event, Work
+from sam_refine_bulk.executors.local import OpenClient
+from sam_refine_bulk.inputs.source import Shard
 from sam_refine_bulk.outputs.layout import PRIVATE
 from sam_refine_client import ForbiddenError, InvalidRequestError, RefineError, RefineResult
 from sam_refine_client.many import stream
@@ -145,6 +148,15 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def on_ray(shards: Sequence[Shard], output: Path, open_client: OpenClient) -> list[Event]:
+    """Refine shards as tasks of Ray, in a cluster of this process; what came of them."""
+    from sam_refine_bulk.executors.ray import refine_on_ray
+
+    events: list[Event] = []
+    refine_on_ray(shards, output, open_client, Work(part=3, concurrency=1), 2, events.append)
+    return events
 
 
 def killing_at(number: int) -> Callable[[str], None]:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from sam_refine_benchmarks.measuring import machine
@@ -54,9 +58,20 @@ def test_is_disturbed_allows_for_the_grain_of_short_times():
     assert not machine.is_disturbed(start, end, cores=2)
 
 
-def test_core_times_only_ever_grow():
-    first, second = machine.core_times(), machine.core_times()
-    assert all(later >= earlier for earlier, later in zip(first, second, strict=True))
+WORK = """
+from sam_refine_benchmarks.measuring.machine import core_times
+
+first, numbers = core_times(), list(range(2_000_000))
+numbers.sort(key=str)
+second = core_times()
+assert all(later > earlier for earlier, later in zip(first, second, strict=True)), (first, second)
+"""
+
+
+def test_core_times_grow_with_work():
+    # In a process of its own: what this one's children worked is unknown once they have ended.
+    environment = {**os.environ, "PYTHONPATH": str(machine.ROOT / "benchmarks")}
+    subprocess.run([sys.executable, "-c", WORK], env=environment, check=True)
 
 
 def test_stub_model_is_the_directory_in_the_repository():
