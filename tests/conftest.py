@@ -31,8 +31,8 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 Infer = Callable[..., dict[str, Any]]
-SLOW = {"mobile_sam_repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b", "small_decoder",
-        "installed"}  # fmt: skip
+SLOW = {"mobile_sam_repository", "published", "mobile_sam", "small_checkpoint", "small_vit_b",
+        "small_decoder", "installed"}  # fmt: skip
 """Fixtures that make a test slow: the export, weights, networks to export, an installation."""
 EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
 """The groups of what needs the export, each with a server of its own. Whatever kills servers under

@@ -48,9 +48,7 @@ def expected(quick_networks) -> Any:
 
 def straight_outputs(case: Case, sam: SamNetworks) -> dict[str, np.ndarray]:
     """The outputs of `contract.SAM_REFINE` by the straight version."""
-    result = straight.refine(
-        sam, case.image, case.scores, case.options, case.labels, exact.EXACT
-    )
+    result = straight.refine(sam, case.image, case.scores, case.options, case.labels, exact.EXACT)
     return {
         "REFINED_LABELS": result.labels,
         "REFINED_LOGITS": result.logits,

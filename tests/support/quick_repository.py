@@ -1,4 +1,4 @@
-"""MobileSAM for tests of what is around the networks: its image encoder in a quarter of the time."""
+"""MobileSAM for tests of what is around the networks: the image encoder in a third of the time."""
 
 from __future__ import annotations
 
