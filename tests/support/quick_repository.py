@@ -53,5 +53,6 @@ def make_quick_repository(mobile_sam: Path, output: Path) -> None:
     export_graph(ImageEncoder(encoder), SAM_IMAGE_ENCODER, output / ENCODER_ONNX)
     add_bounds(output / ENCODER_ONNX, ENCODER_BOUNDS)
     card = read_card(output)
+    assert card is not None
     replace(card, files=dict(manifest(output, leave_out=CARD_NAME))).write(output)
     record.write_text(made_of)
