@@ -178,7 +178,7 @@ def run(
         typer.Option(
             metavar="FILE",
             help="The server's model_card.json: its digest tells this job from one with other "
-            "weights. Not needed with --local.",
+            "weights. Not needed with --local, nor where `info` says the server's networks.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Input",
@@ -362,8 +362,7 @@ def _model(connection: Connection, card: Path | None, wait_s: float) -> dict[str
         card = connection.local / CARD
     if card is not None:
         return card_facts(card)
-    with connection.open() as client:
-        return server_facts(client, wait_s, lambda text: print_error(f"waiting: {text}"))
+    return server_facts(connection.infos, wait_s, lambda text: print_error(f"waiting: {text}"))
 
 
 def _refine(
