@@ -22,6 +22,8 @@ from sam_refine_client import RefineError, ServerInfo
 from sam_refine_client.status.info import agreed_networks
 
 CARD: Final = "model_card.json"
+MODEL_CARD: Final = "model_card"
+"""The fact of a job's model that is its card's digest; `NETWORKS_SHA256` is what servers say."""
 _PAUSE_S: Final = 2.0
 
 
@@ -90,7 +92,7 @@ def own_version() -> str:
 
 def card_facts(card: Path) -> dict[str, Any]:
     """What a model card says of the model: its digest. Raises `OSError`."""
-    return {"model_card": hashlib.sha256(card.read_bytes()).hexdigest()}
+    return {MODEL_CARD: hashlib.sha256(card.read_bytes()).hexdigest()}
 
 
 def server_facts(

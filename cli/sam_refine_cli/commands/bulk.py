@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine.contract import NETWORKS_SHA256, InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
@@ -257,12 +257,18 @@ def retry_failed(
     """
     _need_extra(effort)
     from sam_refine_bulk import BulkError
-    from sam_refine_bulk.job import resume
+    from sam_refine_bulk.job import MODEL_CARD, resume
+    from sam_refine_bulk.outputs.layout import Layout
 
     with usage_errors():
         rank = effort.rank_of_environment()
     with errors_in_one_line(BulkError, InvalidRequestError, OSError):
-        _refine(resume(out), out, effort, rank, connection, retry=True)
+        started = resume(out)
+        weights = MODEL_CARD if connection.local else NETWORKS_SHA256
+        if weights in started.manifest.model:
+            model = _model(connection, None, effort.wait_s)
+            started.manifest.check_model(Layout(out), weights, model)
+        _refine(started, out, effort, rank, connection, retry=True)
 
 
 def status(
