@@ -439,7 +439,11 @@ def test_folder_goes_on_at_a_server_that_does_not_say_its_networks(images):
         assert "networks_sha256" not in json.loads((images / "out/sam-refine.json").read_text())
         (images / "images/a.jpg").write_bytes((images / "images/a.jpg").read_bytes() + b"\0")
         done = run(*arguments, "--url", server.address)
-    assert sorted(statuses_of(done)) == ["ok", "skipped", "skipped"]
+        assert sorted(statuses_of(done)) == ["ok", "skipped", "skipped"]
+        server.statuses.clear()
+        refused = run(*arguments, "--url", server.address)
+    assert refused.returncode == 1
+    assert "were made with networks_sha256 None, now 'ab12'" in one_line(refused.stderr)
 
 
 def test_folder_of_servers_with_different_networks_ends_and_names_them(images):
