@@ -30,7 +30,7 @@ class FolderRun:
         """`settings` are the manifest's, without what tells the model.
 
         A run over a folder that `goes_on` is held against the results that are there. A server that
-        does not answer yet is taken for theirs, until `begin`. Raises `InvalidRequestError`,
+        does not say which it is is taken for theirs, until `begin`. Raises `InvalidRequestError`,
         `OSError`.
         """
         from sam_refine_client import RefineError
@@ -58,16 +58,21 @@ class FolderRun:
     def begin(self, image: ImageFile, report: Report) -> None:
         """Note down what an image's results, which have just come, and all after it are made with.
 
+        Servers of an earlier export, and those that refine but are not to be asked, say nothing.
         Ends the run, with nothing written, where the model is not that of the results that are
-        there, or no server says anything any more. Raises `OSError`.
+        there, or no server answers any more. Raises `OSError`.
         """
-        from sam_refine_client import RefineError
+        from sam_refine_client import ForbiddenError, ProtocolError, RefineError
         from sam_refine_client.files.run_manifest import check_goes_on, write_manifest
 
         if self._is_begun or not image.is_of_folder:
             return
         try:
-            settings = {**self._settings, **model_facts(self._connection)}
+            try:
+                facts = model_facts(self._connection)
+            except (ForbiddenError, ProtocolError):
+                facts = model_of({})
+            settings = {**self._settings, **facts}
             if self._goes_on:
                 check_goes_on(self._out, settings)
         except (RefineError, InvalidRequestError) as error:
@@ -80,16 +85,10 @@ class FolderRun:
 def model_facts(connection: Connection, attempts: int | None = None) -> dict[str, Any]:
     """What tells a model from another: the model card's digest, or what servers say of theirs.
 
-    Servers of an earlier export, and those that do not let themselves be asked, say nothing. Raises
-    `RefineError` where none answers, `InvalidRequestError` where they differ, `OSError`.
+    Raises `RefineError` where no server says anything, also after some attempts;
+    `InvalidRequestError` where they differ; `OSError`.
     """
-    from sam_refine_client import (
-        DeadlineError,
-        ForbiddenError,
-        OverloadedError,
-        Retries,
-        UnreachableError,
-    )
+    from sam_refine_client import DeadlineError, OverloadedError, Retries, UnreachableError
     from sam_refine_client.files.run_manifest import card_digest
     from sam_refine_client.status.info import agreed_networks
 
@@ -101,8 +100,6 @@ def model_facts(connection: Connection, attempts: int | None = None) -> dict[str
         attempt += 1
         try:
             return model_of({NETWORKS_SHA256: agreed_networks(connection.infos())})
-        except ForbiddenError:
-            return model_of({})
         except (UnreachableError, OverloadedError, DeadlineError):
             if attempt >= retries.most(None, is_hopeful=False):
                 raise
