@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine.contract import NETWORKS_SHA256, InvalidRequestError, RefineOptions
 from sam_refine_bulk.errors import NoServerError, OtherJobError
 from sam_refine_bulk.inputs.source import Shard, Source
 from sam_refine_bulk.outputs.disk import Disk
@@ -19,8 +19,11 @@ from sam_refine_bulk.outputs.layout import Layout
 from sam_refine_bulk.outputs.manifest import Manifest, load
 from sam_refine_bulk.patience import passes
 from sam_refine_client import RefineError, ServerInfo
+from sam_refine_client.status.info import agreed_networks
 
 CARD: Final = "model_card.json"
+MODEL_CARD: Final = "model_card"
+"""The fact of a job's model that is its card's digest; `NETWORKS_SHA256` is what servers say."""
 _PAUSE_S: Final = 2.0
 
 
@@ -89,32 +92,30 @@ def own_version() -> str:
 
 def card_facts(card: Path) -> dict[str, Any]:
     """What a model card says of the model: its digest. Raises `OSError`."""
-    return {"model_card": hashlib.sha256(card.read_bytes()).hexdigest()}
+    return {MODEL_CARD: hashlib.sha256(card.read_bytes()).hexdigest()}
 
 
-class Asked(Protocol):
-    """What of a `RefineClient` is asked."""
+def server_facts(
+    ask: Callable[[], Mapping[str, ServerInfo]], wait_s: float, waiting: Callable[[str], object]
+) -> dict[str, Any]:
+    """What servers say of their models, which tells two sets of weights apart if the export did.
 
-    @property
-    def info(self) -> Callable[..., ServerInfo]: ...
-
-
-def server_facts(client: Asked, wait_s: float, waiting: Callable[[str], object]) -> dict[str, Any]:
-    """What a server says of its models, which does not tell two sets of weights apart.
-
-    Waits for it so long. Raises `NoServerError`.
+    `ask` gives what each says that answers, at least one, by its address. Waits for it so long.
+    Raises `NoServerError`, `InvalidRequestError` where they serve different networks.
     """
     since_s = time.monotonic()
     while True:
         try:
-            info = client.info(timeout_s=30.0)
+            infos = ask()
         except RefineError as error:
             if not passes(error) or time.monotonic() - since_s > wait_s:
                 raise NoServerError(str(error)) from error
             waiting(str(error))
             time.sleep(_PAUSE_S * random.uniform(0.5, 1))
             continue
-        return {
+        info, networks = next(iter(infos.values())), agreed_networks(infos)
+        facts = {
             "server": f"{info.name} {info.version}",
             "models": {model.name: list(model.versions) for model in info.models},
         }
+        return facts if networks is None else {**facts, NETWORKS_SHA256: networks}

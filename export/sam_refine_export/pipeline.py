@@ -12,10 +12,14 @@ from sam_refine_export.downloads.npm import GraphFiles, fetch_graphs
 from sam_refine_export.errors import ExportError
 from sam_refine_export.options import ExportOptions, require_unicode
 from sam_refine_export.repository.inspection import inspect_repository
-from sam_refine_export.repository.manifest import manifest
-from sam_refine_export.repository.model_card import CARD_NAME, ModelCard
+from sam_refine_export.repository.model_card import ModelCard
 from sam_refine_export.repository.recipe import recipe_sha256
-from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX, new_repository
+from sam_refine_export.repository.repository import (
+    DECODER_ONNX,
+    ENCODER_ONNX,
+    finished,
+    new_repository,
+)
 from sam_refine_export.repository.source import source_of
 from sam_refine_export.repository.triton_config import fit_configs
 from sam_refine_export.variants import Model, load_checkpoint
@@ -91,7 +95,7 @@ def export_repository(
                 opset=OPSET,
                 versions=_versions(),
                 recipe_sha256=recipe_sha256(),
-                files=dict(manifest(repository, leave_out=CARD_NAME)),
+                files=finished(repository),
                 half_precision=half_precision,
                 validation=report,
             )

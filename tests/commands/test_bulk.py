@@ -19,6 +19,7 @@ from sam_refine_client import RefineClient, RefineOptions
 from support.bulk.data_sets import data_set, npy, results, write_tar
 from support.cases import DEMO_DATA
 from support.command_line import one_line, run, start
+from support.fake_triton import FakeTriton
 from support.servers import wait_until
 
 NOBODY = "127.0.0.1:1"
@@ -116,6 +117,26 @@ def test_failed_images_are_listed_and_done_once_mended(server, tmp_path):
     assert run("bulk", "status", out).returncode == 0
     verified = run("bulk", "verify", out)
     assert (verified.returncode, verified.stdout) == (0, f"{out} is whole\n")
+
+
+def test_bulk_does_not_go_on_with_other_networks_at_the_server(tmp_path):
+    source, out = data_set(tmp_path / "in", 1), tmp_path / "out"
+    with FakeTriton() as server, FakeTriton() as other:
+        arguments = ["bulk", source, out, "--url", server.address]
+        server.say_networks("ab12")
+        assert run(*arguments).returncode == 0
+        assert run(*arguments).returncode == 0
+        server.say_networks("cd34")
+        refused = run(*arguments)
+        again = run("bulk", "retry-failed", out, "--url", server.address)
+        both = run(*arguments[:-1], f"{server.address},{other.address}")
+    for each in (refused, again):
+        assert each.returncode == 1
+        assert "belongs to another job: networks_sha256 was 'ab12', is 'cd34'" in (
+            one_line(each.stderr)
+        )
+    assert both.returncode == 1
+    assert f"{server.address} has cd34, {other.address} has None" in one_line(both.stderr)
 
 
 def test_bulk_without_a_server_waits_and_ends_and_records_nothing(tmp_path):

@@ -37,10 +37,13 @@ def test_info_of_a_server_has_models_and_limits(server):
     assert (done.returncode, done.stderr) == (0, "")
     for text in ("triton 2.", "sam_image_encoder  ready  1", "67,108,864 pixels", "16,384 a side"):
         assert text in done.stdout
+    lines = done.stdout.splitlines()
     found = json.loads(run("info", "--url", url, "--json").stdout)
     assert found["limits"]["max_classes"] == 4096
     assert [model["state"] for model in found["models"]] == ["ready"] * len(MODELS)
     assert found["differences"] == []
+    assert len(found["networks_sha256"]) == 64
+    assert ["networks", found["networks_sha256"]] in [line.split() for line in lines]
 
 
 @pytest.mark.parametrize("command", ["health", "info"])

@@ -372,6 +372,94 @@ def test_embed_goes_on_after_an_error_of_the_server_and_then_with_the_rest(image
     assert "were made with sam-refine '0." in refused.stderr
 
 
+def arguments_of(command, images):
+    both = {"refine": folder_arguments(images),
+            "embed": ["embed", images / "images", "--out", images / "out"]}  # fmt: skip
+    return [*both[command], "--concurrency", 1, "--json"]
+
+
+def statuses_of(done):
+    return [record["status"] for record in records(done)]
+
+
+@pytest.mark.parametrize("command", ["refine", "embed"])
+def test_folder_does_not_go_on_with_other_networks_at_the_server(images, command):
+    arguments = [*arguments_of(command, images), "--skip-existing"]
+    with FakeTriton(right, status(grpc.StatusCode.INTERNAL)) as server:
+        server.say_networks("ab12")
+        assert run(*arguments, "--url", server.address).returncode == 1
+        manifest = json.loads((images / "out/sam-refine.json").read_text())
+        assert (manifest["networks_sha256"], manifest["model_card"]) == ("ab12", None)
+        server.say_networks("cd34")
+        other = run(*arguments, "--url", server.address)
+        assert (other.returncode, other.stdout) == (1, "")
+        assert "were made with networks_sha256 'ab12', now 'cd34': take ano" in (
+            one_line(other.stderr)
+        )
+        server.say_networks("ab12")
+        done = run(*arguments, "--url", server.address)
+    assert statuses_of(done) == ["skipped", "skipped", "ok"]
+    done = run(*arguments, "--url", "127.0.0.1:1", "--attempts", 1)
+    assert (done.returncode, statuses_of(done)) == (0, ["skipped"] * 3)
+
+
+def test_folder_whose_server_is_given_other_networks_meanwhile_keeps_none_of_their_results(images):
+    def given_others(server, request, context):
+        server.say_networks("cd34")
+        return right(server, request, context)
+
+    arguments = arguments_of("refine", images)
+    with FakeTriton(right, *[status(grpc.StatusCode.INTERNAL)] * 2, given_others) as server:
+        server.say_networks("ab12")
+        assert run(*arguments, "--url", server.address).returncode == 1
+        before = sorted(path for path in (images / "out").rglob("*"))
+        other = run(*arguments, "--skip-existing", "--url", server.address)
+        assert sorted(path for path in (images / "out").rglob("*")) == before
+    assert statuses_of(other) == ["skipped", "failed"]
+    assert "networks_sha256 'ab12', now 'cd34'" in other.stderr
+
+
+def test_results_of_other_networks_in_one_folder_are_made_again(images):
+    arguments = arguments_of("refine", images)
+    with FakeTriton(*[right] * 4, *[status(grpc.StatusCode.INTERNAL)] * 2) as server:
+        server.say_networks("ab12")
+        assert run(*arguments, "--url", server.address).returncode == 0
+        server.say_networks("cd34")
+        assert run(*arguments, "--url", server.address).returncode == 1
+        done = run(*arguments, "--skip-existing", "--url", server.address)
+    assert statuses_of(done) == ["skipped", "ok", "ok"]
+
+
+def test_folder_goes_on_at_a_server_that_does_not_say_its_networks(images):
+    arguments = [*arguments_of("embed", images), "--skip-existing"]
+    with FakeTriton() as server:
+        server.say_networks("ab12")
+        server.statuses["ModelConfig"] = grpc.StatusCode.PERMISSION_DENIED
+        assert run(*arguments, "--url", server.address).returncode == 0
+        assert "networks_sha256" not in json.loads((images / "out/sam-refine.json").read_text())
+        (images / "images/a.jpg").write_bytes((images / "images/a.jpg").read_bytes() + b"\0")
+        server.statuses["ModelConfig"] = grpc.StatusCode.UNIMPLEMENTED
+        done = run(*arguments, "--url", server.address)
+        assert sorted(statuses_of(done)) == ["ok", "skipped", "skipped"]
+        server.statuses.clear()
+        refused = run(*arguments, "--url", server.address)
+    assert refused.returncode == 1
+    assert "were made with networks_sha256 None, now 'ab12'" in one_line(refused.stderr)
+
+
+def test_folder_of_servers_with_different_networks_ends_and_names_them(images):
+    with FakeTriton() as one, FakeTriton() as other:
+        one.say_networks("ab12")
+        urls = ["--url", f"{one.address},{other.address}"]
+        done = run(*arguments_of("refine", images), *urls)
+        assert done.returncode == 1
+        assert f"{one.address} has ab12, {other.address} has None" in done.stderr
+        assert not (images / "out").exists()
+        other.say_networks("ab12")
+        urls = ["--url", f"{one.address},{other.address},127.0.0.1:1"]
+        assert run(*arguments_of("refine", images), *urls).returncode == 0
+
+
 def test_folder_whose_server_is_gone_ends_at_once(images):
     done = run(*folder_arguments(images), "--url", "127.0.0.1:1", "--attempts", 1)
     assert done.returncode == 1

@@ -8,6 +8,7 @@ from tritonclient.grpc import model_config_pb2
 
 from sam_refine.contract import (
     MODELS,
+    NETWORKS_SHA256,
     SAM_MASK_JUDGE,
     SAM_PREPROCESS,
     SAM_REFINE,
@@ -75,7 +76,8 @@ def test_config_parameters_are_known_and_at_their_defaults(model):
     limits = set(Limits.__dataclass_fields__)
     assert Limits.from_parameters(written) == Limits()
     if model is SAM_REFINE:
-        assert set(written) == limits | {"array_library"}
+        assert set(written) == limits | {"array_library", NETWORKS_SHA256}
+        assert written[NETWORKS_SHA256] == ""
         assert ArrayLibrary.from_parameters(written) is ArrayLibrary.NUMPY
     else:
         assert set(written) < limits

@@ -269,7 +269,7 @@ def test_info_has_models_and_limits(client):
     assert (encoder.versions, encoder.backend, encoder.instances) == (("1",), "onnxruntime", 1)
 
 
-def test_info_of_a_server_is_what_its_configs_say(server):
+def test_info_of_a_server_is_what_its_configs_say(server, repository):
     with RefineClient(f"127.0.0.1:{server.grpc_port}") as client:
         info = client.info(timeout_s=10)
     models = {model.name: model for model in info.models}
@@ -279,6 +279,8 @@ def test_info_of_a_server_is_what_its_configs_say(server):
     assert (models["sam_refine"].instances, models["sam_refine"].device) == (2, "CPU")
     assert models["sam_image_encoder"].max_batch_size == 8
     assert (models["sam_embed"].backend, models["sam_embed"].instances) == ("ensemble", None)
+    config = (repository / "sam_refine/config.pbtxt").read_text(encoding="utf-8")
+    assert f'"networks_sha256" value {{ string_value: "{info.networks_sha256}" }}' in config
 
 
 @pytest.mark.parametrize("method", ["info", "health"])

@@ -23,7 +23,7 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from sam_refine.contract import MODELS, ModelSpec
+from sam_refine.contract import MODELS, NETWORKS_SHA256, SAM_REFINE, ModelSpec
 
 PATIENCE_S = 60
 """How long a test waits for what comes at once, on a machine that has better things to do."""
@@ -99,6 +99,10 @@ class FakeTriton(GRPCInferenceServiceServicer):
         """End as a server that is killed: calls in flight are cut off."""
         self._ending.set()
         self._server.stop(None).wait()
+
+    def say_networks(self, checksum: str) -> None:
+        """Have the config of `sam_refine` say which networks are served."""
+        self.configs[SAM_REFINE.name].parameters[NETWORKS_SHA256].string_value = checksum
 
     def calls(self, method: str = "ModelInfer") -> list[Seen]:
         with self._lock:

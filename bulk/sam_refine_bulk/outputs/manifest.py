@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ class Manifest:
     activation: str | None
     palette: str | None
     model: Mapping[str, Any]
-    """What refines: the digest of the model card where that is known, and the server's version."""
+    """What refines: the digest of the model card where that is known; else the server's version,
+    and the checksum of its networks where it says that."""
     version: str
     """Of sam-refine."""
 
@@ -72,10 +73,13 @@ class Manifest:
             disk.link(aside, layout.manifest)
         found = load(layout)
         if found.job != self.job:
-            raise OtherJobError(
-                f"{layout.root} belongs to another job: {'; '.join(_differences(found, self))}; "
-                "give this one a folder of its own"
-            )
+            raise _other_job(layout, found, self)
+
+    def check_model(self, layout: Layout, fact: str, model: Mapping[str, Any]) -> None:
+        """Raise `OtherJobError` where a fact that the job's model has is another one now."""
+        if fact in self.model and model.get(fact) != self.model[fact]:
+            before, now = ({fact: facts.get(fact)} for facts in (self.model, model))
+            raise _other_job(layout, replace(self, model=before), replace(self, model=now))
 
 
 def load(layout: Layout) -> Manifest:
@@ -97,6 +101,13 @@ def load(layout: Layout) -> Manifest:
 
 def _children(path: Path) -> list[Path]:
     return sorted(path.iterdir()) if path.is_dir() else []
+
+
+def _other_job(layout: Layout, there: Manifest, here: Manifest) -> OtherJobError:
+    return OtherJobError(
+        f"{layout.root} belongs to another job: {'; '.join(_differences(there, here))}; "
+        "give this one a folder of its own"
+    )
 
 
 def _differences(there: Manifest, here: Manifest) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from sam_refine.contract import InvalidRequestError, RefineOptions
+from sam_refine.contract import NETWORKS_SHA256, InvalidRequestError, RefineOptions
 from sam_refine_cli.bulk_report import BulkReport
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_error, print_facts, stdout
 from sam_refine_cli.options.connection import CONNECTION, Connection
@@ -178,7 +178,7 @@ def run(
         typer.Option(
             metavar="FILE",
             help="The server's model_card.json: its digest tells this job from one with other "
-            "weights. Not needed with --local.",
+            "weights. Not needed with --local, nor where `info` says the server's networks.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Input",
@@ -257,12 +257,18 @@ def retry_failed(
     """
     _need_extra(effort)
     from sam_refine_bulk import BulkError
-    from sam_refine_bulk.job import resume
+    from sam_refine_bulk.job import MODEL_CARD, resume
+    from sam_refine_bulk.outputs.layout import Layout
 
     with usage_errors():
         rank = effort.rank_of_environment()
     with errors_in_one_line(BulkError, InvalidRequestError, OSError):
-        _refine(resume(out), out, effort, rank, connection, retry=True)
+        started = resume(out)
+        weights = MODEL_CARD if connection.local else NETWORKS_SHA256
+        if weights in started.manifest.model:
+            model = _model(connection, None, effort.wait_s)
+            started.manifest.check_model(Layout(out), weights, model)
+        _refine(started, out, effort, rank, connection, retry=True)
 
 
 def status(
@@ -362,8 +368,7 @@ def _model(connection: Connection, card: Path | None, wait_s: float) -> dict[str
         card = connection.local / CARD
     if card is not None:
         return card_facts(card)
-    with connection.open() as client:
-        return server_facts(client, wait_s, lambda text: print_error(f"waiting: {text}"))
+    return server_facts(connection.infos, wait_s, lambda text: print_error(f"waiting: {text}"))
 
 
 def _refine(

@@ -11,6 +11,7 @@ import typer
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
+from sam_refine_cli.folder_run import FolderRun
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import (
     ConcurrencyOption,
@@ -78,30 +79,19 @@ def embed(
     usage.
     """
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client.files.run_manifest import (
-        InputRecords,
-        card_digest,
-        check_goes_on,
-        write_manifest,
-    )
     from sam_refine_client.inputs.images import find_images
 
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
         warn_of_left_out(Images(image, recursive, cut_suffix))
-        settings = {
-            "sam-refine": version("sam-refine"),
-            "formats": ["embedding"],
-            "model_card": card_digest(connection.local),
-        }
-        if skip_existing and image.is_dir():
-            check_goes_on(out, settings)
-        records = InputRecords(out, settings)
+        settings = {"sam-refine": version("sam-refine"), "formats": ["embedding"]}
+        run = FolderRun(out, settings, connection, goes_on=skip_existing, is_folder=image.is_dir())
+        records = run.records
     with (
         connection.open() as client,
         Report(len(images), is_json=json, go_on=SKIP_EXISTING) as report,
     ):
-        todo, is_written = [], False
+        todo = []
         for each in images:
             path = out / f"{each.name}.npz"
             if skip_existing and records.is_up_to_date(each.name, [path], [each.path]):
@@ -119,9 +109,7 @@ def embed(
         for each, embedding in answers(ask, todo, job, report):
             path = out / f"{each.name}.npz"
             try:
-                if each.is_of_folder and not is_written:
-                    write_manifest(out, settings)
-                    is_written = True
+                run.begin(each, report)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 embedding.save(path)
                 if each.is_of_folder:

@@ -13,6 +13,7 @@ import typer
 
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine_cli.console import errors_in_one_line, need_extra, print_result, stdout
+from sam_refine_cli.folder_run import FolderRun
 from sam_refine_cli.options.connection import CONNECTION, Connection
 from sam_refine_cli.options.folders import (
     ConcurrencyOption,
@@ -233,12 +234,6 @@ def refine(
                 "--out must be another folder than the data set, whose list it would go into"
             )
     need_extra("client", "tritonclient", "grpc", "PIL")
-    from sam_refine_client.files.run_manifest import (
-        InputRecords,
-        card_digest,
-        check_goes_on,
-        write_manifest,
-    )
     from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
     from sam_refine_client.inputs.files import load_class_names
@@ -266,7 +261,6 @@ def refine(
         "palette": palette,
         "layout": layout.value if dataset is None else dataset.value,
         "formats": None if format_ is None else sorted(each.value for each in format_),
-        "model_card": card_digest(connection.local),
     }
     if {Format.COCO_RLE, Format.COCO_POLYGONS} & set(format_ or ()):
         need_extra("coco", "pycocotools", "shapely")
@@ -279,9 +273,8 @@ def refine(
         )
         warn_of_left_out(source)
         names = None if class_names is None else load_class_names(class_names)
-        if skip_existing and image.is_dir():
-            check_goes_on(out, settings)
-        records = InputRecords(out, settings)
+        run = FolderRun(out, settings, connection, goes_on=skip_existing, is_folder=image.is_dir())
+        records = run.records
     place = Place(out, layout, source.result_name)
     files: dict[str, Any] = {
         "formats": format_,
@@ -311,8 +304,7 @@ def refine(
         ask = partial(client.refine_many, concurrency=at_a_time)
         for each, result in answers(ask, todo, job, report):
             try:
-                if each.is_of_folder and totals.images == 0:
-                    write_manifest(out, settings)
+                run.begin(each, report)
                 directory, stem = place.of(each)
                 name = f"{each.folder}/{each.path.name}" if each.folder else each.path.name
                 paths = result.save(directory, stem=stem, image=each.path, image_name=name, **files)

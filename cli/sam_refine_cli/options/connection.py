@@ -15,10 +15,11 @@ from sam_refine_cli.console import errors_in_one_line, need_extra
 from sam_refine_cli.options.groups import OptionGroup, option, usage_errors
 
 if TYPE_CHECKING:
-    from sam_refine_client import RefineClient
+    from sam_refine_client import RefineClient, RefineError, ServerInfo
 
 T = TypeVar("T")
 DEFAULT_URL: Final = "127.0.0.1:8001"
+_PATIENCE_S: Final = 30.0
 _PANEL: Final = "Connection"
 
 
@@ -44,6 +45,30 @@ class Connection:
     def each(self) -> list[Connection]:
         """One for each address."""
         return [self] if self.local else [replace(self, urls=(url,)) for url in self.urls]
+
+    def infos(self) -> dict[str, ServerInfo]:
+        """What the servers that answer, and are ready, say of themselves, by address.
+
+        Raises `RefineError` where there is none of them, that of the last address.
+        """
+        from sam_refine_client import RefineError, UnreachableError
+
+        infos: dict[str, ServerInfo] = {}
+        failure: RefineError | None = None
+        for each in self.each():
+            try:
+                with each.open() as client:
+                    info = client.info(timeout_s=self.timeout_s or _PATIENCE_S)
+            except RefineError as error:
+                failure = error
+                continue
+            if info.limits is None:
+                failure = UnreachableError(f"the models of {each.name} are not ready")
+            else:
+                infos[each.name] = info
+        if failure is not None and not infos:
+            raise failure
+        return infos
 
     @contextmanager
     def open(self) -> Iterator[RefineClient]:

@@ -25,18 +25,28 @@ def write_manifest(directory: Path, settings: Mapping[str, Any]) -> None:
     write_whole({directory / MANIFEST_NAME: text.encode()})
 
 
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The settings that a folder's results were made with, None where it has no manifest.
+
+    Raises `InvalidRequestError` where it is damaged, `OSError`.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise InvalidRequestError(f"{path} is damaged: {error}; remove it") from error
+
+
 def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
     """Raise `InvalidRequestError` where the folder's results were made with other settings.
 
     A folder without a manifest, of an earlier version or of nobody, is taken as it is.
     """
-    path = directory / MANIFEST_NAME
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    before = read_manifest(directory)
+    if before is None:
         return
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} is damaged: {error}; remove it") from error
     now = json.loads(json.dumps(settings))
     changed = [
         f"{name} {before.get(name)!r}, now {now.get(name)!r}"
@@ -69,7 +79,7 @@ class InputRecords:
         `settings` are the manifest's: results of others are not up to date. Raises `OSError`.
         """
         self._path = directory / INPUTS_NAME
-        self._settings = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.made_with(settings)
         self._records: dict[str, dict[str, Any]] = {}
         self._read: dict[str, list[dict[str, Any]]] = {}
         try:
@@ -83,6 +93,10 @@ class InputRecords:
                 self._records[record["image"]] = record
             except (ValueError, KeyError, TypeError):
                 continue
+
+    def made_with(self, settings: Mapping[str, Any]) -> None:
+        """From now on results are made with these settings."""
+        self._settings = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def is_up_to_date(self, image: str, results: Sequence[Path], inputs: Sequence[Path]) -> bool:
         """Whether all results of an image are there, made of these inputs as they are now."""

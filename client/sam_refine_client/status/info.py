@@ -10,6 +10,7 @@ from typing import Any, Final
 from tritonclient.grpc import model_config_pb2
 
 from sam_refine.contract import (
+    NETWORKS_SHA256,
     SAM_EMBED,
     SAM_REFINE,
     ArrayLibrary,
@@ -71,6 +72,9 @@ class ServerInfo:
     """What computes between the networks; None if `sam_refine` is not ready."""
     differences: tuple[str, ...]
     """Where the models' tensors differ from those that this client knows, one sentence each."""
+    networks_sha256: str | None = None
+    """One checksum of all graphs of the server's repository; None if `sam_refine` is not ready, or
+    an earlier version exported it. None in local mode, where the model card tells."""
 
 
 def model_info(name: str, entries: Iterable[Any], config: Any | None) -> ModelInfo:
@@ -109,6 +113,25 @@ def deployment(config: Any) -> tuple[Limits, ArrayLibrary]:
         return Limits.from_parameters(parameters), ArrayLibrary.from_parameters(parameters)
     except InvalidRequestError as error:
         raise ProtocolError(str(error), model=config.name) from error
+
+
+def networks_sha256(config: Any) -> str | None:
+    """What `sam_refine`'s config says of the networks."""
+    if NETWORKS_SHA256 not in config.parameters:
+        return None
+    return config.parameters[NETWORKS_SHA256].string_value or None
+
+
+def agreed_networks(infos: Mapping[str, ServerInfo]) -> str | None:
+    """The `networks_sha256` of servers, by their addresses; None where none says it.
+
+    Raises `InvalidRequestError` where they do not say the same.
+    """
+    said = {name: info.networks_sha256 for name, info in infos.items()}
+    if len({*said.values()}) > 1:
+        listed = ", ".join(f"{name} has {checksum}" for name, checksum in said.items())
+        raise InvalidRequestError(f"the servers must serve the same networks: {listed}")
+    return next(iter(said.values()), None)
 
 
 def differences(configs: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from sam_refine_client.status.info import (
     deployment,
     differences,
     model_info,
+    networks_sha256,
 )
 from sam_refine_client.steps.steps import Remote, Steps
 
@@ -41,9 +42,8 @@ class Questions:
             if spec.name in ready:
                 answer = yield from self._ask("get_model_config", model_name=spec.name)
                 configs[spec.name] = answer.config
-        limits, array_library = (
-            deployment(configs[SAM_REFINE.name]) if SAM_REFINE.name in configs else (None, None)
-        )
+        config = configs.get(SAM_REFINE.name)
+        limits, array_library = (None, None) if config is None else deployment(config)
         return ServerInfo(
             server.name,
             server.version,
@@ -51,6 +51,7 @@ class Questions:
             limits,
             array_library,
             differences(configs),
+            None if config is None else networks_sha256(config),
         )
 
     def readiness(self) -> Steps[Readiness]:

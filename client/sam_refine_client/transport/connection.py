@@ -6,6 +6,7 @@ import ipaddress
 import json
 import math
 import os
+import random
 import re
 import socket
 import ssl
@@ -115,6 +116,12 @@ class Retries:
         if self.attempts is not None:
             return self.attempts
         return math.inf if is_hopeful and deadline_s is not None else _ATTEMPTS
+
+    def wait_s(self, attempt: int) -> float:
+        """How long to wait after a call has failed for the `attempt`-th time, from 1."""
+        doublings = min(attempt - 1, 100)  # 2.0**doublings must stay a finite float
+        longest = min(self.longest_wait_s, self.first_wait_s * 2**doublings)
+        return random.uniform(longest / 2, longest)
 
     def __post_init__(self) -> None:
         attempts = self.attempts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -39,7 +38,6 @@ from sam_refine_client.steps.steps import Pause, Remote, Steps, Work
 from sam_refine_client.transport.call import Call
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
-    Retries,
     SharedMemoryUse,
     speaks_http1,
 )
@@ -94,7 +92,7 @@ class GrpcTransport:
                 error = yield from self._error(call, raised)
                 self._has_answered |= not isinstance(error, UnreachableError)
                 attempts += 1
-                wait_s = _wait_s(self._retries, attempts)
+                wait_s = self._retries.wait_s(attempts)
                 work_s = needed_s(raised.message())
                 if work_s is not None:
                     self._turns.learn(call, work_s)
@@ -256,12 +254,6 @@ def _helps_to_wait(error: RefineError, raised: InferenceServerException) -> bool
     return isinstance(error, UnreachableError | OverloadedError) and (
         raised.status() == UNAVAILABLE or is_soon_available(raised.message())
     )
-
-
-def _wait_s(retries: Retries, attempt: int) -> float:
-    doublings = min(attempt - 1, 100)  # 2.0**doublings must stay a finite float
-    longest = min(retries.longest_wait_s, retries.first_wait_s * 2**doublings)
-    return random.uniform(longest / 2, longest)
 
 
 def _check_fits(name: str, tensor: npt.NDArray[Any]) -> None:

@@ -11,8 +11,8 @@ from typing import Final
 from sam_refine.contract import MOST_CHANGES, MOST_MASKS, SAM_MASK_JUDGE
 from sam_refine_export.errors import ExportError
 from sam_refine_export.repository.inspection import inspect_repository
-from sam_refine_export.repository.manifest import manifest
-from sam_refine_export.repository.model_card import CARD_NAME, ModelCard
+from sam_refine_export.repository.model_card import ModelCard
+from sam_refine_export.repository.repository import finished
 from sam_refine_export.repository.template import template
 
 JUDGE_ONNX: Final = "judge.onnx"
@@ -50,7 +50,7 @@ def add_judge(repository: Path, directory: Path) -> ModelCard:
         if target.exists():
             target.rename(Path(scratch) / "old")
         fresh.rename(target)
-    card = replace(inspection.card, files=dict(manifest(repository, leave_out=CARD_NAME)))
+    card = replace(inspection.card, files=finished(repository))
     card.write(repository)
     return card
 

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER
+from sam_refine.contract import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, SAM_REFINE
+from sam_refine_export.checksum import sha256
 from sam_refine_export.errors import ExportError
 from sam_refine_export.repository.manifest import compare, manifest
 from sam_refine_export.repository.model_card import CARD_NAME, written_files
 from sam_refine_export.repository.template import template, template_files
+from sam_refine_export.repository.triton_config import name_networks
 
 ENCODER_ONNX: Final = f"{SAM_IMAGE_ENCODER.name}/1/model.onnx"
 DECODER_ONNX: Final = f"{SAM_MASK_DECODER.name}/1/model.onnx"
 """Where the graphs lie, relative to the repository."""
+REFINE_CONFIG: Final = f"{SAM_REFINE.name}/config.pbtxt"
 
 _SHOWN: Final = 5
 _LOCK: Final = "lock"
@@ -53,6 +56,13 @@ def new_repository(output: Path, *, replace: bool = False) -> Iterator[Path]:
         yield fresh
         _require_replaceable(output, replace)  # the block may have taken minutes
         _swap(fresh, output, scratch / _OLD)
+
+
+def finished(repository: Path) -> dict[str, str]:
+    """Have a repository with its graphs say which they are (`name_networks`); its files' sha256."""
+    files = manifest(repository, leave_out=CARD_NAME)
+    name_networks(repository / REFINE_CONFIG, files)
+    return {**files, REFINE_CONFIG: sha256(repository / REFINE_CONFIG)}
 
 
 def _require_possible(output: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from sam_refine.contract.tensors import SAM_IMAGE_ENCODER, SAM_MASK_DECODER, ModelSpec
 from sam_refine_export.options import Device
 
+_NETWORKS: Final = re.compile(r'("networks_sha256" value \{ string_value: )"\w*"')
 _KINDS: Final = {Device.CPU: "KIND_CPU", Device.GPU: "KIND_GPU"}
 """Triton's names; for `Device.AUTO` there is none, and Triton chooses."""
 
@@ -40,6 +44,18 @@ def fitted(config: str, spec: ModelSpec, max_batch_size: int, device: Device) ->
         "# So that the first caller does not wait for what a runtime does only once.\n"
         f"model_warmup [\n{samples}\n]\n"
     )
+
+
+def name_networks(config: Path, files: Mapping[str, str]) -> None:
+    """Write one checksum of all graphs of a repository into the config of its `sam_refine`.
+
+    `files` has the sha256 of each of its files by path, the graphs' own files of parameters too. A
+    config of an export that had no place for it stays as it is.
+    """
+    graphs = {path: checksum for path, checksum in files.items() if "/model.onnx" in path}
+    checksum = sha256(json.dumps(graphs, sort_keys=True).encode()).hexdigest()
+    text = config.read_text(encoding="utf-8")
+    config.write_text(_NETWORKS.sub(rf'\g<1>"{checksum}"', text), encoding="utf-8")
 
 
 def _replace(config: str, line: str, replacement: str) -> str:

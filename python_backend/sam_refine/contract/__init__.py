@@ -21,6 +21,7 @@ from sam_refine.contract.judging import (
 from sam_refine.contract.limits import (
     MAX_MESSAGE_BYTES,
     MAX_SCORE,
+    NETWORKS_SHA256,
     ArrayLibrary,
     Limits,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "MOST_MASKS",
     "MOST_POINTS",
     "MOST_PROMPTS",
+    "NETWORKS_SHA256",
     "OUTPUTS",
     "POINT_POSITIVE",
     "PRESET",

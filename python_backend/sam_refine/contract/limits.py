@@ -13,6 +13,8 @@ MAX_SCORE: Final = 1e30
 """Largest magnitude of a class score: sums and differences of such stay finite in float32."""
 MAX_MESSAGE_BYTES: Final = 2**31 - 1
 """What one gRPC message can carry; no tensor may be larger."""
+NETWORKS_SHA256: Final = "networks_sha256"
+"""The parameter of `sam_refine/config.pbtxt` with one checksum of all graphs of the repository."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,15 @@ def test_other_job_is_refused_and_the_difference_named(job, changes, message):
         start(*job, **changes)
 
 
+def test_other_weights_are_refused_and_what_is_not_known_of_them_is_not(job):
+    _, output = job
+    manifest = resume(output).manifest
+    manifest.check_model(Layout(output), "model_card", MODEL)
+    manifest.check_model(Layout(output), "networks_sha256", {"networks_sha256": "ab12"})
+    with pytest.raises(OtherJobError, match="another job: model_card was 'abc', is 'xyz'; give"):
+        manifest.check_model(Layout(output), "model_card", {"model_card": "xyz"})
+
+
 def test_other_version_is_another_job(job, monkeypatch):
     monkeypatch.setattr("sam_refine_bulk.job.own_version", lambda: "99")
     with pytest.raises(OtherJobError, match=r"version was .*, is 99"):

@@ -10,18 +10,21 @@ import grpc
 import numpy as np
 import pytest
 
-from sam_refine.contract import MODELS
+from sam_refine.contract import MODELS, ArrayLibrary
 from sam_refine_client import (
     ConnectionOptions,
     DeadlineError,
     ForbiddenError,
+    InvalidRequestError,
     Limits,
     ModelState,
     ProtocolError,
     Retries,
     ServerError,
+    ServerInfo,
     UnreachableError,
 )
+from sam_refine_client.status.info import agreed_networks
 from support.fake_triton import (
     PATIENCE_S,
     FakeTriton,
@@ -221,6 +224,7 @@ def test_info_reads_every_model(client_of):
     with FakeTriton() as server, client_of(server.address) as client:
         config = server.configs["sam_refine"]
         config.parameters["max_classes"].string_value = "21"
+        config.parameters["networks_sha256"].string_value = "ab12"
         config.instance_group.add(count=3, kind="KIND_CPU")
         server.configs["sam_mask_decoder"].instance_group.add(count=2, kind="KIND_GPU", gpus=[0, 1])
         server.models["sam_preprocess"] = ("UNLOADING", "unloads")
@@ -229,11 +233,33 @@ def test_info_reads_every_model(client_of):
     models = {model.name: model for model in info.models}
     assert (info.name, info.version, info.differences) == ("triton", "2.51.0", ())
     assert info.limits == Limits(max_classes=21)
+    assert info.networks_sha256 == "ab12"
     assert (models["sam_refine"].instances, models["sam_refine"].device) == (3, "CPU")
     assert (models["sam_mask_decoder"].instances, models["sam_mask_decoder"].device) == (4, "GPU")
     assert models["sam_preprocess"].state is ModelState.UNLOADING
     assert models["sam_preprocess"].reason == "unloads"
     assert models["sam_embed"].state is ModelState.MISSING
+
+
+@pytest.mark.parametrize("said", [None, ""])
+def test_info_of_an_earlier_export_names_no_networks(client_of, said):
+    with FakeTriton() as server, client_of(server.address) as client:
+        if said is not None:
+            server.configs["sam_refine"].parameters["networks_sha256"].string_value = said
+        assert client.info().networks_sha256 is None
+
+
+def test_servers_agree_on_their_networks_or_are_named():
+    def infos(*said):
+        info = ServerInfo("triton", "2.51.0", (), Limits(), ArrayLibrary.NUMPY, ())
+        return {f"{at}:8001": replace(info, networks_sha256=each) for at, each in enumerate(said)}
+
+    assert agreed_networks(infos("ab", "ab")) == "ab"
+    assert agreed_networks(infos(None, None)) is None
+    for said in ("cd", None):
+        text = f"must serve the same networks: 0:8001 has ab, 1:8001 has {said}$"
+        with pytest.raises(InvalidRequestError, match=text):
+            agreed_networks(infos("ab", said))
 
 
 def test_info_of_a_server_without_the_model_has_no_limits(client_of):

@@ -23,7 +23,6 @@ from sam_refine_client import (
     Retries,
     UnreachableError,
 )
-from sam_refine_client.transport.grpc import _wait_s
 from support.fake_triton import (
     PATIENCE_S,
     FakeTriton,
@@ -142,7 +141,7 @@ def test_wait_grows_up_to_the_longest_and_is_never_twice_the_same(attempt):
     """After 1100 attempts, an hour and a half, two to their power is beyond a float."""
     options = Retries(first_wait_s=0.2, longest_wait_s=5)
     longest = min(5, 0.2 * 2 ** (min(attempt, 20) - 1))
-    waits = {_wait_s(options, attempt) for _ in range(50)}
+    waits = {options.wait_s(attempt) for _ in range(50)}
     assert len(waits) == 50
     assert longest / 2 <= min(waits) < longest * 0.6
     assert longest * 0.9 < max(waits) <= longest

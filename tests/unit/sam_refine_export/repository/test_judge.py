@@ -13,6 +13,8 @@ from sam_refine.contract import (
     MOST_MASKS,
     MOST_PROMPTS,
 )
+from sam_refine_export import inspect_repository
+from sam_refine_export.repository.repository import REFINE_CONFIG
 from support.tiny_models import judge_network, with_judge
 
 
@@ -31,6 +33,16 @@ def features(masks, changes, value=0.5):
 def judge(repository, tmp_path_factory):
     judged = with_judge(repository, tmp_path_factory.mktemp("judge"))
     return onnxruntime.InferenceSession(judged / "sam_mask_judge/1/model.onnx")
+
+
+def test_judge_makes_other_networks_of_a_repository(repository, tmp_path):
+    judged = with_judge(repository, tmp_path)
+    assert inspect_repository(judged).matches_card
+    configs = [(each / REFINE_CONFIG).read_text(encoding="utf-8") for each in (repository, judged)]
+    before, after = (set(config.splitlines()) for config in configs)
+    ((line,), (other,)) = before - after, after - before
+    assert '"networks_sha256"' in line
+    assert '"networks_sha256"' in other
 
 
 def test_judge_takes_all_that_the_decoder_draws_in_one_call():

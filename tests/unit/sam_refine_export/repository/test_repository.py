@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -6,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from sam_refine.contract import NETWORKS_SHA256
 from sam_refine_export import ExportError
 from sam_refine_export.repository import repository
 from sam_refine_export.repository.manifest import manifest
@@ -44,6 +48,40 @@ def test_new_repository_has_the_template_and_the_graphs_and_nothing_else(tmp_pat
         "sam_refine/config.pbtxt",
     ]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["models"]
+
+
+def test_finished_repository_says_which_graphs_it_has(tmp_path):
+    """Not what its configs say of them, and a judge and files of parameters too."""
+    said = []
+    with repository.new_repository(tmp_path / "models") as path:
+        config = path / repository.REFINE_CONFIG
+        before = text_format.Parse(config.read_text(encoding="utf-8"), ModelConfig())
+        for name, text in (
+            (repository.ENCODER_ONNX, "encoder"),
+            (repository.DECODER_ONNX, "decoder"),
+            (repository.ENCODER_ONNX, "another"),
+            (f"{repository.ENCODER_ONNX}.data", "parameters"),
+            ("sam_mask_judge/1/model.onnx", "judge"),
+            ("sam_image_encoder/config.pbtxt", "max_batch_size: 1"),
+        ):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_text(text, encoding="utf-8")
+            assert repository.finished(path) == manifest(path, leave_out=CARD_NAME)
+            after = text_format.Parse(config.read_text(encoding="utf-8"), ModelConfig())
+            said.append(after.parameters[NETWORKS_SHA256].string_value)
+    assert len(set(said)) == 5
+    assert said[-1] == said[-2]
+    assert all(re.fullmatch("[0-9a-f]{64}", each) for each in said)
+    del before.parameters[NETWORKS_SHA256], after.parameters[NETWORKS_SHA256]
+    assert after == before
+
+
+def test_finished_repository_of_an_earlier_export_says_nothing(tmp_path):
+    config = tmp_path / repository.REFINE_CONFIG
+    config.parent.mkdir()
+    config.write_text("max_batch_size: 0\n", encoding="utf-8")
+    assert repository.finished(tmp_path) == manifest(tmp_path, leave_out=CARD_NAME)
+    assert config.read_text(encoding="utf-8") == "max_batch_size: 0\n"
 
 
 def test_new_repository_is_readable_by_others_as_the_umask_says(tmp_path):
