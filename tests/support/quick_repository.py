@@ -15,9 +15,8 @@ from sam_refine_export.downloads.npm import fetch_graphs
 from sam_refine_export.graphs.bounds import ENCODER_BOUNDS, add_bounds
 from sam_refine_export.graphs.image_encoder import ImageEncoder
 from sam_refine_export.graphs.onnx_graph import export_graph
-from sam_refine_export.repository.manifest import manifest
 from sam_refine_export.repository.model_card import CARD_NAME, read_card
-from sam_refine_export.repository.repository import ENCODER_ONNX
+from sam_refine_export.repository.repository import ENCODER_ONNX, finished
 from sam_refine_export.variants import MINISAM
 
 MADE_OF = ".made_of"
@@ -54,5 +53,5 @@ def make_quick_repository(mobile_sam: Path, output: Path) -> None:
     add_bounds(output / ENCODER_ONNX, ENCODER_BOUNDS)
     card = read_card(output)
     assert card is not None
-    replace(card, files=dict(manifest(output, leave_out=CARD_NAME))).write(output)
+    replace(card, files=finished(output)).write(output)
     record.write_text(made_of)
