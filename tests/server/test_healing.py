@@ -24,14 +24,12 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Retries
 from support.cases import photo
+from support.clients import CALLERS, DEADLINE_S, beside_callers
 from support.servers import SPECS, Sent, form, get, supervised, wait_until
 from support.tiny_models import with_judge
 
 pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
-DEADLINE_S = 120
-"""Far more than the second or two that healing takes, on a machine that may be busy."""
-CALLERS = 4
 INSTANCES = 2
 """Of `sam_refine`, each with a request; the others wait."""
 STUBS = INSTANCES + 4
@@ -67,19 +65,7 @@ def refine(client: RefineClient, seed: int) -> np.ndarray:
 
 def under_load(urls, act: Callable[[], None], requests: int) -> list[list[np.ndarray]]:
     """What each caller got for its image, `requests` times; `act` when all have got something."""
-    begun = threading.Barrier(CALLERS + 1)
-
-    def call(seed: int) -> list[np.ndarray]:
-        with RefineClient(urls) as client:
-            labels = [refine(client, seed)]
-            begun.wait(DEADLINE_S)
-            return labels + [refine(client, seed) for _ in range(requests - 1)]
-
-    with ThreadPoolExecutor(CALLERS) as pool:
-        calls = [pool.submit(call, seed) for seed in range(CALLERS)]
-        begun.wait(DEADLINE_S)
-        act()
-        return [call.result() for call in calls]
+    return beside_callers(refine, urls, act, requests)
 
 
 def assert_all_right(answers, undisturbed) -> None:

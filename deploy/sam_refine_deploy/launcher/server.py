@@ -43,7 +43,15 @@ from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
-from sam_refine_deploy.launcher.stubs import Newborns, Stub, stubs_of, wake
+from sam_refine_deploy.launcher.stubs import (
+    SERVER_POINTS,
+    STUB_POINTS,
+    Newborns,
+    Stub,
+    end_sooner,
+    stubs_of,
+    wake,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +216,7 @@ class Server:
     def reload(self, model: str, timeout_s: float, cancelled: Event) -> None:
         """Give a model fresh stubs, while the others go on. Raises `ServeError`."""
         self._control.reload(model, timeout_s, cancelled)
+        self._spare_server()
         self._forget_log()  # meanwhile Triton misses the model, and says so
 
     def says_ready(self, timeout_s: float = 1.0) -> bool | None:
@@ -299,6 +308,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches only this process
         )
+        end_sooner(self.process_id, SERVER_POINTS)
         if self._process.stdout is not None:
             self._log_copy = LogCopy(self._process.stdout, log)
 
@@ -370,7 +380,13 @@ class Server:
         if self.poll() is not None:  # another server answered at that address
             raise self.failure()
         self._ready = True
+        self._spare_server()
         self._forget_log()
+
+    def _spare_server(self) -> None:
+        """Where memory is short, let a stub end: a fresh one takes two seconds."""
+        for stub in self.stubs():
+            end_sooner(stub.process_id, STUB_POINTS)
 
     def _end(self) -> None:
         """Requests in flight first, then SIGTERM, then SIGKILL for whatever is left, with stubs."""
