@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -212,6 +213,33 @@ def test_requests_in_flight_are_answered_by_a_server_that_ends(repository, undis
             for call_, expected in zip(calls, undisturbed, strict=True):
                 np.testing.assert_array_equal(call_.result(), expected)
         assert service.process.wait() == 0
+
+
+@pytest.mark.parametrize("model", ["sam_refine", "sam_image_encoder"])
+def test_stub_that_dies_in_a_server_that_ends_costs_no_request(
+    repository, undisturbed, tmp_path, model
+):
+    patience = {"exit_timeout_s": DEADLINE_S}
+    with (
+        supervised(repository, tmp_path / "ending.log", options=patience) as service,
+        RefineClient(service.url) as client,
+        ThreadPoolExecutor(CALLERS) as pool,
+    ):
+        calls = [pool.submit(refine, client, seed) for seed in range(CALLERS)]
+        wait_until(lambda: pending(service) == CALLERS - INSTANCES)
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not takes_requests(service))
+        for victim in service.stubs(model)[:1]:
+            os.kill(victim.process_id, signal.SIGKILL)
+        assert_all_right([[call.result()] for call in calls], undisturbed)
+        assert service.process.wait() == 0
+
+
+def takes_requests(service) -> bool:
+    with suppress(OSError):
+        url = f"http://127.0.0.1:{service.ports['http_port']}/v2/models/sam_refine/ready"
+        return get(url)[0] == 200
+    return False
 
 
 def pending(service) -> int:

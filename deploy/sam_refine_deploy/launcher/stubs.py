@@ -22,6 +22,8 @@ STUB_POINTS: Final = 500
 """A stub goes before tritonserver, though that maps what all stubs have in shared memory, and after
 whatever else takes more than half of the memory."""
 _MOST_POINTS: Final = 1000
+_EXIT_CODE: Final = 49
+"""Its place in /proc/PID/stat, from the state on."""
 _UNNOTICED_S: Final = 3.0
 """A stub that Triton itself has ended is waited for within milliseconds, on a busy machine too."""
 
@@ -57,6 +59,12 @@ def process_state(process_id: int) -> ProcessState:
     if letter in ("", "Z", "X"):
         return ProcessState.ENDED
     return ProcessState.STOPPED if letter in "Tt" else ProcessState.RUNS
+
+
+def has_failed(process_id: int) -> bool:
+    """Whether a process was ended by a signal or an error, and its parent has not looked yet."""
+    fields = _stat(process_id)
+    return bool(fields) and fields[0] in "ZX" and fields[_EXIT_CODE] != "0"
 
 
 class Newborns:
@@ -127,11 +135,17 @@ def _children(process_id: int) -> list[psutil.Process]:
 
 def _state_letter(process_id: int) -> str:
     """As in /proc: "Z" for a zombie; empty where there is no such process."""
+    fields = _stat(process_id)
+    return fields[0] if fields else ""
+
+
+def _stat(process_id: int) -> list[str]:
+    """/proc/PID/stat from the state on, its third field; empty where there is no such process."""
     try:
         text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[0]
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _stub(process: psutil.Process) -> Stub | None:
