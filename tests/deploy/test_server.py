@@ -196,6 +196,15 @@ def test_process_that_is_stopped_while_requests_are_waited_for_goes_on(tiny_repo
         assert process_state(stub.process_id) is ProcessState.RUNS
 
 
+def test_server_whose_time_to_end_is_over_loads_nothing_anew(tiny_repository, ports):
+    with Server(ServerOptions(tiny_repository, exit_timeout_s=0, **ports)) as server:
+        before = server.stubs()
+        assert not server.drain()
+        with pytest.raises(ServeError, match=f"{STAND_IN}/unload"):
+            server.reload(STAND_IN, 300, threading.Event())
+        assert server.stubs() == before
+
+
 def test_start_that_is_cancelled_leaves_nothing(tiny_repository, ports, temporary_directory):
     cancelled = threading.Event()
     cancelled.set()

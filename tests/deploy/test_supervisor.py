@@ -70,6 +70,22 @@ def test_stub_that_is_killed_is_replaced_and_nothing_else(tiny_repository, log):
     assert re.fullmatch(rf"{STAND_IN} was loaded anew in \S+ s: a process of it had ended", line)
 
 
+def test_kernel_short_of_memory_ends_stubs_first_and_the_supervisor_last(tiny_repository, log):
+    def points(process_id):
+        return int(Path(f"/proc/{process_id}/oom_score_adj").read_text())
+
+    with supervised(tiny_repository, log) as service:
+        own = points(service.process.pid)
+        (before,) = service.stubs(STAND_IN)
+        assert points(service.server) == min(own + 50, 1000)
+        assert points(before.process_id) == min(own + 500, 1000)
+        os.kill(before.process_id, signal.SIGKILL)
+        reloads = f'sam_refine_model_reloads_total{{cause="ended",model="{STAND_IN}"}}'
+        wait_until(lambda: service.metric(reloads) == 1)
+        (after,) = service.stubs(STAND_IN)
+        assert points(after.process_id) == min(own + 500, 1000)
+
+
 def test_what_an_instance_says_of_itself_is_on_the_page_and_counted(tiny_repository, log):
     with supervised(tiny_repository, log) as service:
         (stub,) = service.stubs(STAND_IN)

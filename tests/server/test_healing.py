@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -24,14 +25,12 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from sam_refine_client import ConnectionOptions, RefineClient, RefineOptions, Retries
 from support.cases import photo
+from support.clients import CALLERS, DEADLINE_S, beside_callers
 from support.servers import SPECS, Sent, form, get, supervised, wait_until
 from support.tiny_models import with_judge
 
 pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
-DEADLINE_S = 120
-"""Far more than the second or two that healing takes, on a machine that may be busy."""
-CALLERS = 4
 INSTANCES = 2
 """Of `sam_refine`, each with a request; the others wait."""
 STUBS = INSTANCES + 4
@@ -69,19 +68,7 @@ def refine(client: RefineClient, seed: int) -> np.ndarray:
 
 def under_load(urls, act: Callable[[], None], requests: int) -> list[list[np.ndarray]]:
     """What each caller got for its image, `requests` times; `act` when all have got something."""
-    begun = threading.Barrier(CALLERS + 1)
-
-    def call(seed: int) -> list[np.ndarray]:
-        with RefineClient(urls) as client:
-            labels = [refine(client, seed)]
-            begun.wait(DEADLINE_S)
-            return labels + [refine(client, seed) for _ in range(requests - 1)]
-
-    with ThreadPoolExecutor(CALLERS) as pool:
-        calls = [pool.submit(call, seed) for seed in range(CALLERS)]
-        begun.wait(DEADLINE_S)
-        act()
-        return [call.result() for call in calls]
+    return beside_callers(refine, urls, act, requests)
 
 
 def assert_all_right(answers, undisturbed) -> None:
@@ -228,6 +215,33 @@ def test_requests_in_flight_are_answered_by_a_server_that_ends(repository, undis
             for call_, expected in zip(calls, undisturbed, strict=True):
                 np.testing.assert_array_equal(call_.result(), expected)
         assert service.process.wait() == 0
+
+
+@pytest.mark.parametrize("model", ["sam_refine", "sam_image_encoder"])
+def test_stub_that_dies_in_a_server_that_ends_costs_no_request(
+    repository, undisturbed, tmp_path, model
+):
+    patience = {"exit_timeout_s": DEADLINE_S}
+    with (
+        supervised(repository, tmp_path / "ending.log", options=patience) as service,
+        RefineClient(service.url) as client,
+        ThreadPoolExecutor(CALLERS) as pool,
+    ):
+        calls = [pool.submit(refine, client, seed) for seed in range(CALLERS)]
+        wait_until(lambda: pending(service) == CALLERS - INSTANCES)
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not takes_requests(service))
+        for victim in service.stubs(model)[:1]:
+            os.kill(victim.process_id, signal.SIGKILL)
+        assert_all_right([[call.result()] for call in calls], undisturbed)
+        assert service.process.wait() == 0
+
+
+def takes_requests(service) -> bool:
+    with suppress(OSError):
+        url = f"http://127.0.0.1:{service.ports['http_port']}/v2/models/sam_refine/ready"
+        return get(url)[0] == 200
+    return False
 
 
 def pending(service) -> int:

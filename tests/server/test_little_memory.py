@@ -1,4 +1,5 @@
-"""256 MiB of /dev/shm and 4 GiB of memory: what the limits allow succeeds or is refused in words.
+"""256 MiB of /dev/shm and 4 GiB of memory: what the limits allow succeeds or is refused in words,
+and what the kernel kills for want of memory is healed.
 
 One server for all, in this order: it keeps in /dev/shm what it has once taken.
 """
@@ -10,10 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from tritonclient.utils import InferenceServerException
 
 from sam_refine.contract.serving.unavailable import has_no_room
 from sam_refine_client import RefineClient, RefineOptions
-from support.servers import calls_of, supervised
+from support.clients import beside_callers
+from support.servers import calls_of, supervised, wait_until
 
 pytestmark = [pytest.mark.triton, pytest.mark.xdist_group("export, under load")]
 
@@ -33,6 +35,7 @@ SCORES = np.full((8, 16, 16), 0.05, np.float32)
 for _class_id, _rows in enumerate(((0, 6), (6, 11), (11, 16))):  # three regions: little work each
     SCORES[_class_id, slice(*_rows)] = 0.8
 LABELS, SCORES_OUT = "REFINED_LABELS_UINT8", "REFINED_LOGITS"
+SHARED_MIB, MEMORY_BYTES = 256, 4 * 2**30
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CONFINED = """#!/bin/sh
 exec unshare {map_user} --mount --propagation private sh -c '
@@ -40,80 +43,119 @@ mount -t tmpfs -o size={shared_mib}m tmpfs /dev/shm || exit 1
 {enter}
 exec "$0" "$@"' {python} "$@"
 """
+STUBS = 5
+USE_UP = """
+import os, sys
+from pathlib import Path
+processes, events = map(Path, sys.argv[1:])
+processes.write_text(str(os.getpid()))
+memory, before = os.memfd_create("nobody's"), events.read_text()
+while events.read_text() == before:
+    os.write(memory, bytes(2**20))
+"""
+"""Takes memory that counts for the cgroup and for none of its processes, until one was killed."""
+FIRST_TO_END = 1000
+"""What the kernel goes by (oom_score_adj), at most."""
 
 
-@contextmanager
-def confined_python(folder: Path, *, shared_mib: int, memory_mib: int) -> Iterator[str]:
-    """An executable that takes Python's arguments.
+@dataclass(frozen=True)
+class Cgroup:
+    """One that limits memory, of either version."""
 
-    Skips the test where the system gives no mount namespace; where it gives no cgroup, says so and
-    limits no memory.
-    """
-    with memory_cgroup(memory_mib) as cgroup:
-        script = folder / "python"
-        script.write_text(
-            CONFINED.format(
-                map_user="--map-root-user" if os.getuid() else "",
-                shared_mib=shared_mib,
-                enter=f"echo $$ > {shlex.quote(str(cgroup))}/cgroup.procs" if cgroup else "",
-                python=shlex.quote(sys.executable),
-            )
-        )
-        script.chmod(0o755)
-        found = shutil.which("unshare")
-        if not found or subprocess.run([script, "-c", ""], check=False).returncode:
-            pytest.skip("no mount namespace of one's own can be had here")
-        yield str(script)
+    path: Path
+    limit: str = "memory.max"
+    used: str = "memory.current"
+    events: str = "memory.events"
+    swap: str = "memory.swap.max"
+    """0 where nothing may be swapped out."""
+
+    @property
+    def processes(self) -> Path:
+        return self.path / "cgroup.procs"
+
+    def set_limit(self, limit_bytes: int) -> None:
+        (self.path / self.limit).write_text(str(limit_bytes))
+
+    def used_bytes(self) -> int:
+        return int((self.path / self.used).read_text())
+
+    def kills(self) -> int:
+        """How many of its processes the kernel has killed for want of memory."""
+        lines = (self.path / self.events).read_text().splitlines()
+        return int(dict(line.split() for line in lines)["oom_kill"])
 
 
-def made_cgroup(line: str, limit_bytes: int) -> Path | None:
+FIRST_VERSION = {
+    "limit": "memory.limit_in_bytes",
+    "used": "memory.usage_in_bytes",
+    "events": "memory.oom_control",
+    "swap": "memory.swappiness",
+}
+
+
+def made_cgroup(line: str) -> Cgroup | None:
     """Within the one that a line of `OWN_CGROUPS` names; None where that cannot be."""
     _, controllers, path = line.split(":", 2)
     if controllers not in ("", "memory"):
         return None
     parent = Path("/sys/fs/cgroup") / controllers / path.lstrip("/")
-    cgroup = parent / f"sam-refine-test-{os.getpid()}"
+    names = FIRST_VERSION if controllers else {}
+    cgroup = Cgroup(parent / f"sam-refine-test-{os.getpid()}", **names)
     try:
-        cgroup.mkdir()
+        cgroup.path.mkdir()
     except OSError:
         return None
     try:
-        limit = "memory.limit_in_bytes" if controllers else "memory.max"
-        (cgroup / limit).write_text(str(limit_bytes))
+        cgroup.set_limit(MEMORY_BYTES)
     except OSError:
-        cgroup.rmdir()
+        cgroup.path.rmdir()
         return None
+    with suppress(OSError):  # a kernel without swap has no such file
+        (cgroup.path / cgroup.swap).write_text("0")
     return cgroup
 
 
-@contextmanager
-def memory_cgroup(memory_mib: int) -> Iterator[Path | None]:
-    """One within this process's own, of either version; None where none can be made."""
-    made = (made_cgroup(line, memory_mib * 2**20) for line in OWN_CGROUPS.read_text().splitlines())
+@pytest.fixture(scope="module")
+def cgroup() -> Iterator[Cgroup | None]:
+    """One within this process's own; None where none can be made."""
+    made = map(made_cgroup, OWN_CGROUPS.read_text().splitlines())
     cgroup = next(filter(None, made), None)
     if cgroup is None:
         print("no memory cgroup of one's own can be had here: memory is not limited")
-    try:
-        yield cgroup
-    finally:
-        while cgroup and (cgroup / "cgroup.procs").read_text():
-            time.sleep(0.05)
-        if cgroup:
-            cgroup.rmdir()
+    yield cgroup
+    if cgroup is not None:
+        wait_until(lambda: not cgroup.processes.read_text())
+        cgroup.path.rmdir()
+
+
+@pytest.fixture(scope="module")
+def python(cgroup, tmp_path_factory) -> str:
+    """An executable that takes Python's arguments; none where there is no mount namespace."""
+    script = tmp_path_factory.mktemp("confined") / "python"
+    script.write_text(
+        CONFINED.format(
+            map_user="--map-root-user" if os.getuid() else "",
+            shared_mib=SHARED_MIB,
+            enter=f"echo $$ > {shlex.quote(str(cgroup.processes))}" if cgroup else "",
+            python=shlex.quote(sys.executable),
+        )
+    )
+    script.chmod(0o755)
+    found = shutil.which("unshare")
+    if not found or subprocess.run([script, "-c", ""], check=False).returncode:
+        pytest.skip("no mount namespace of one's own can be had here")
+    return str(script)
+
+
+@pytest.fixture(scope="module")
+def service(repository, python, tmp_path_factory):
+    log = tmp_path_factory.mktemp("little_memory") / "serve.log"
+    with supervised(repository, log, python=python) as service:
+        yield service
 
 
 def image(side: int) -> np.ndarray:
     return np.full((side, side, 3), 100, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def service(repository, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("little_memory")
-    with (
-        confined_python(folder, shared_mib=256, memory_mib=4096) as python,
-        supervised(repository, folder / "serve.log", python=python) as service,
-    ):
-        yield service
 
 
 @pytest.fixture
@@ -137,16 +179,16 @@ def send(service):
     return send
 
 
-@pytest.fixture(autouse=True)
-def _nobody_died(service, send):
+@pytest.fixture
+def nobody_died(service, send):
     """Whatever came, the same processes serve an ordinary request afterwards."""
     before = {stub.process_id for stub in service.stubs()}
     yield
-    if service.process.poll() is None:
-        assert send((SMALL, LABELS)) == [""]
-        assert {stub.process_id for stub in service.stubs()} == before
+    assert send((SMALL, LABELS)) == [""]
+    assert {stub.process_id for stub in service.stubs()} == before
 
 
+@pytest.mark.usefixtures("nobody_died")
 def test_two_whose_outputs_do_not_fit_together_do_not_begin_together(send):
     answers = send((2048, SCORES_OUT), (2048, SCORES_OUT))  # 128 MiB each
     assert "" in answers
@@ -155,6 +197,7 @@ def test_two_whose_outputs_do_not_fit_together_do_not_begin_together(send):
         assert refused.endswith(" MiB are free now")
 
 
+@pytest.mark.usefixtures("nobody_died")
 def test_client_tries_again_until_there_is_room(service):
     """The instance whose region is too small now refuses what the other one has room for."""
     with RefineClient(service.url) as client:
@@ -168,6 +211,7 @@ def test_client_tries_again_until_there_is_room(service):
     assert result.logits.shape == (8, 2048, 2048)
 
 
+@pytest.mark.usefixtures("nobody_died")
 def test_all_at_once_succeed_or_are_refused_with_a_reason(send):
     answers = send(
         (SMALL, LABELS),
@@ -183,10 +227,49 @@ def test_all_at_once_succeed_or_are_refused_with_a_reason(send):
         assert has_reason or has_no_room(refused), refused
 
 
+@pytest.mark.usefixtures("nobody_died")
 def test_what_is_larger_than_shared_memory_is_refused_for_good(send):
     (refused,) = send((2900, SCORES_OUT))  # 257 MiB
     assert refused.startswith("StatusCode.INVALID_ARGUMENT: the tensors need about ")
     assert "of shared memory, and the server has 256 MiB in all" in refused
+
+
+def labels(client: RefineClient, caller: int) -> np.ndarray:
+    options = RefineOptions(min_region_area=1)
+    return client.refine(image(SMALL), logits=SCORES, options=options, timeout_s=120).labels
+
+
+@pytest.mark.parametrize("chosen", ["by the kernel", "sam_refine", "tritonserver"])
+def test_process_that_the_kernel_kills_for_want_of_memory_costs_no_request(service, cgroup, chosen):
+    """Of all that it may choose from, the kernel takes a stub."""
+    if cgroup is None:
+        pytest.skip("no memory cgroup of one's own can be had here")
+    wait_until(lambda: service.is_ready() and len(service.stubs()) == STUBS)
+    server, stubs = service.server, service.stubs()
+    victims = {"tritonserver": server, **{stub.model: stub.process_id for stub in stubs}}
+
+    def use_up():
+        if victim := victims.get(chosen):
+            Path(f"/proc/{victim}/oom_score_adj").write_text(str(FIRST_TO_END))
+        cgroup.set_limit(cgroup.used_bytes() + 128 * MIB)
+        try:
+            subprocess.run(
+                [sys.executable, "-c", USE_UP, cgroup.processes, cgroup.path / cgroup.events],
+                check=True,
+            )
+        finally:
+            cgroup.set_limit(MEMORY_BYTES)
+
+    kills = cgroup.kills()
+    answers = beside_callers(labels, service.url, use_up, requests=2)
+    assert cgroup.kills() > kills
+    for each in answers:
+        np.testing.assert_array_equal(each, [answers[0][0]] * 2)
+    wait_until(service.is_ready)
+    assert (service.server == server) == (chosen != "tritonserver")
+    ended = {stub.process_id for stub in stubs} - {stub.process_id for stub in service.stubs()}
+    assert ended
+    assert victims.get(chosen, server) in {server, *ended}
 
 
 def test_server_ends_cleanly_where_shared_memory_is_full(service):

@@ -20,5 +20,10 @@ def test_soak_has_no_wrong_answer_and_loses_none(repository):
     assert (outcome.counts["wrong"], outcome.counts["lost"]) == (0, 0), outcome.reasons
     assert outcome.is_right
     assert sum(outcome.done.values()) >= 2
+    assert said[-1] == "memory and open files: too short a run for a verdict"
+    assert {kind for sample in outcome.samples for kind in sample} == {
+        "supervisor", "tritonserver", "/dev/shm",
+        "sam_refine", "sam_preprocess", "sam_image_encoder", "sam_mask_decoder",
+    }  # fmt: skip
     for line, when in zip(said, ("start", "middle", "end"), strict=False):
         assert re.match(rf"{when} +\d+ processes, \d+ MiB, \d+ open files, \d+ MiB in", line)

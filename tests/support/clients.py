@@ -1,10 +1,11 @@
-"""Both clients of a server as ones that block, so that a test is written once."""
+"""Both clients of a server as ones that block, so that a test is written once; many at once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sam_refine_client import AsyncRefineClient, RefineClient
@@ -63,3 +64,35 @@ def _await(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 CLIENTS: dict[str, Callable[..., Any]] = {"blocking": RefineClient, "awaited": Awaited}
+
+
+# --- Callers beside whatever happens to the server ---
+
+CALLERS = 4
+DEADLINE_S = 120
+"""Far more than the second or two that healing takes, on a machine that may be busy."""
+
+
+def beside_callers(
+    call: Callable[[RefineClient, int], T],
+    urls: str | Sequence[str],
+    act: Callable[[], None],
+    requests: int,
+) -> list[list[T]]:
+    """What each of the callers got for its number, `requests` times.
+
+    `act` is called when all have got something.
+    """
+    begun = threading.Barrier(CALLERS + 1)
+
+    def calls(caller: int) -> list[T]:
+        with RefineClient(urls) as client:
+            answers = [call(client, caller)]
+            begun.wait(DEADLINE_S)
+            return answers + [call(client, caller) for _ in range(requests - 1)]
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = [pool.submit(calls, caller) for caller in range(CALLERS)]
+        begun.wait(DEADLINE_S)
+        act()
+        return [answer.result() for answer in answers]

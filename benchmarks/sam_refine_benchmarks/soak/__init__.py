@@ -1,1 +1,1 @@
-"""A long run in which everything goes wrong that can: is any answer wrong, or lost?"""
+"""A long run in which everything goes wrong: is an answer wrong or lost, does memory grow?"""

@@ -21,17 +21,20 @@ import psutil
 from sam_refine.contract import MaskPrompt
 from sam_refine_benchmarks.measuring.machine import ROOT
 from sam_refine_benchmarks.sides.server import Supervised, supervised
+from sam_refine_benchmarks.soak.growth import Sample, Taken, are_enough, growth
 from sam_refine_client import (
     DeadlineError,
     RefineClient,
     RefineError,
     RefineOptions,
 )
+from sam_refine_deploy.launcher.stubs import stubs_of
 
 CALLERS: Final = 4
 """With the client's defaults and a deadline: none of their requests may be lost."""
 DEADLINE_S: Final = 30.0
 SIZES: Final = ((96, 128), (200, 300), (360, 480))
+SAMPLE_S: Final = 1.0
 LOG: Final = ROOT / "build/soak.log"
 """What the supervisor says."""
 OPTIONS: Final = RefineOptions(mask_prompt=MaskPrompt.NONE, min_region_area=1)
@@ -59,6 +62,13 @@ class Outcome:
     done: Counter[str] = field(default_factory=Counter)
     """Kills and stops, by whom they met."""
     slowest_s: float = 0.0
+    samples: list[Sample] = field(default_factory=list)
+    """What the service took, from the beginning to the end."""
+
+    @property
+    def grown(self) -> list[str]:
+        """What takes more and more; nothing where the run was too short for a verdict."""
+        return growth(self.samples) if are_enough(self.samples) else []
 
     @property
     def is_right(self) -> bool:
@@ -90,6 +100,7 @@ def soak(
         ]
         hurried = (server.url, questions, seed, outcome, ended)
         threads.append(threading.Thread(target=_give_up, args=hurried))
+        threads.append(threading.Thread(target=_sample, args=(server, outcome.samples, ended)))
         say(f"start   {server.describe()}")
         for thread in threads:
             thread.start()
@@ -103,6 +114,7 @@ def soak(
         say(f"requests: {_listed(outcome.counts)}; slowest {outcome.slowest_s:.1f} s")
         say(f"done to it: {_listed(outcome.done)}")
         say(f"healed: {_listed(server.healed())}")
+        say(_verdict(outcome))
         for reason, count in outcome.reasons.items():
             say(f"lost {count} x {reason}")
     return outcome
@@ -197,6 +209,20 @@ def _kill(
                 victim.send_signal(signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
 
 
+# --- What it takes ---------------------------------------------------------------------------
+
+
+def _sample(server: _Served, samples: list[Sample], ended: threading.Event) -> None:
+    while not ended.wait(SAMPLE_S):
+        samples.append(server.taken())
+
+
+def _verdict(outcome: Outcome) -> str:
+    if not are_enough(outcome.samples):
+        return "memory and open files: too short a run for a verdict"
+    return f"memory and open files: {', '.join(outcome.grown) or 'flat'}"
+
+
 # --- The server ------------------------------------------------------------------------------
 
 
@@ -230,6 +256,30 @@ class _Served(Supervised):
             f"{len(processes)} processes, {rss_bytes / 2**20:.0f} MiB, {files} open files, "
             f"{shared / 2**20:.0f} MiB in /dev/shm"
         )
+
+    def taken(self) -> Sample:
+        """By kind: the supervisor, tritonserver, the stubs of each model, and shared memory."""
+        processes = [("supervisor", self.process.pid)]
+        for triton in self.triton():
+            processes.append(("tritonserver", triton.pid))
+            processes += [(stub.model, stub.process_id) for stub in stubs_of(triton.pid)]
+        sample: dict[str, Taken] = {}
+        for kind, process_id in processes:
+            with suppress(psutil.Error):  # it has ended
+                process = psutil.Process(process_id)
+                memory, files = process.memory_info(), process.num_fds()
+                before = sample.get(kind, Taken(0, 0))
+                own_bytes = before.memory_bytes + memory.rss - memory.shared
+                sample[kind] = Taken(own_bytes, before.files + files)
+        sample["/dev/shm"] = self._shared_memory()
+        return sample
+
+    def _shared_memory(self) -> Taken:
+        sizes = []
+        for path in Path("/dev/shm").glob(f"sam_refine_{self.process.pid}_*"):
+            with suppress(OSError):
+                sizes.append(path.stat().st_blocks * 512)
+        return Taken(sum(sizes), len(sizes))
 
     def healed(self) -> Counter[str]:
         """The supervisor's own counters."""

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,15 @@ from sam_refine_deploy.launcher.repository import check_repository, usable_path
 from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
-from sam_refine_deploy.launcher.stubs import Newborns, Stub, stubs_of, wake
+from sam_refine_deploy.launcher.stubs import (
+    SERVER_POINTS,
+    STUB_POINTS,
+    Newborns,
+    Stub,
+    end_sooner,
+    stubs_of,
+    wake,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +69,8 @@ _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.05
 _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
+_CALLED_AGAIN_S = 2.5
+"""A client of ours waits for 2 seconds at most before it calls again."""
 _CONTROL_TIMEOUT_S = 5.0
 """For Triton to take note of what it is to do."""
 _LOG_S = 1.0
@@ -134,6 +145,10 @@ class Server:
         self._ready = False
         self.ended_cleanly = False
         """Whether all requests were answered before it ended."""
+        self._is_drained = False
+        self._drained_by_s = math.inf
+        """When requests in flight must have been answered."""
+        self._unloaded: set[str] = set()
         self._control = ModelControl(self.http_address, new_key())
         self._memory_key = new_key()
         self._run: RunDirectory | None = None
@@ -207,7 +222,9 @@ class Server:
 
     def reload(self, model: str, timeout_s: float, cancelled: Event) -> None:
         """Give a model fresh stubs, while the others go on. Raises `ServeError`."""
-        self._control.reload(model, timeout_s, cancelled)
+        self._unloaded.discard(model)
+        self._control.reload(model, min(timeout_s, self._remaining_s()), cancelled)
+        self._spare_server()
         self._forget_log()  # meanwhile Triton misses the model, and says so
 
     def says_ready(self, timeout_s: float = 1.0) -> bool | None:
@@ -224,30 +241,42 @@ class Server:
         """End a server that does not answer, requests in flight and all."""
         _kill_group(self.process_id)
 
-    def drain(self) -> bool:
+    def drain(self, tend: Callable[[], Collection[str]] = tuple) -> bool:
         """Take no more requests and wait until those in flight are answered, inner calls included.
 
         Whether they all were, within the exit timeout. Triton itself, told to end, refuses the
-        inner calls of requests that it still works on.
+        inner calls of requests that it still works on. `tend` is called again and again meanwhile
+        and returns the models that are being loaded anew.
         """
-        deadline_s = time.monotonic() + self.options.exit_timeout_s
-        for model in (SAM_REFINE, SAM_EMBED):  # the second is called on behalf of the first
-            try:
-                self._control.unload(model.name, _CONTROL_TIMEOUT_S)
-            except ServeError as error:
-                logger.warning("the server could not be asked to end its requests: %s", error)
-                return False
-            if not self._becomes_idle(deadline_s):
-                return False
-        return True
+        end_s = time.monotonic() + self.options.exit_timeout_s
+        self._drained_by_s = min(self._drained_by_s, end_s)
+        models = (SAM_REFINE, SAM_EMBED)  # the second is called on behalf of the first
+        self._is_drained = all(self._empties(model.name, tend) for model in models)
+        return self._is_drained
 
-    def _becomes_idle(self, deadline_s: float) -> bool:
+    def has_unloaded(self, model: str) -> bool:
+        """Whether the server was told to end a model's stubs when their requests are answered."""
+        return model in self._unloaded
+
+    def _empties(self, model: str, tend: Callable[[], Collection[str]]) -> bool:
+        """Unload a model and wait until no stub has anything to do."""
+        unload_s: float | None = time.monotonic()
         idle_since_s = None
-        while self.poll() is None and (now_s := time.monotonic()) < deadline_s:
-            stubs = self.stubs()
+        while self.poll() is None and (now_s := time.monotonic()) < self._drained_by_s:
+            healed, stubs = tend(), self.stubs()
             for process_id in (self.process_id, *(stub.process_id for stub in stubs)):
                 wake(process_id)
-            if any(map(self.is_answering, stubs)):
+            if model in healed:
+                unload_s = now_s + _CALLED_AGAIN_S  # by those whose requests were lost by that
+            elif unload_s is not None and now_s >= unload_s and not healed:
+                unload_s = None
+                self._unloaded.add(model)
+                try:
+                    self._control.unload(model, _CONTROL_TIMEOUT_S)
+                except ServeError as error:
+                    logger.warning("the server could not be asked to end its requests: %s", error)
+                    return False
+            if unload_s is not None or healed or any(map(self.is_answering, stubs)):
                 idle_since_s = None
             elif idle_since_s is None:
                 idle_since_s = now_s
@@ -255,6 +284,10 @@ class Server:
                 return True
             time.sleep(_POLL_S)
         return False
+
+    def _remaining_s(self) -> float:
+        """Until it must be drained."""
+        return max(0.0, self._drained_by_s - time.monotonic())
 
     def is_answering(self, stub: Stub) -> bool:
         """Whether a stub works on a request right now."""
@@ -299,6 +332,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches only this process
         )
+        end_sooner(self.process_id, SERVER_POINTS)
         if self._process.stdout is not None:
             self._log_copy = LogCopy(self._process.stdout, log)
 
@@ -370,7 +404,13 @@ class Server:
         if self.poll() is not None:  # another server answered at that address
             raise self.failure()
         self._ready = True
+        self._spare_server()
         self._forget_log()
+
+    def _spare_server(self) -> None:
+        """Where memory is short, let a stub end: a fresh one takes two seconds."""
+        for stub in self.stubs():
+            end_sooner(stub.process_id, STUB_POINTS)
 
     def _end(self) -> None:
         """Requests in flight first, then SIGTERM, then SIGKILL for whatever is left, with stubs."""
@@ -378,12 +418,12 @@ class Server:
             return
         process = self._process
         has_ended = process.poll() is not None
-        is_idle = not has_ended and (not self._ready or self.drain())
+        is_idle = not has_ended and (not self._ready or self._is_drained or self.drain())
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
             # With nothing in flight it waits for idle connections and for stubs that are dead.
-            process.wait(_END_S + (0 if is_idle else self.options.exit_timeout_s))
+            process.wait(_END_S + (0 if is_idle else self._remaining_s()))
             self.ended_cleanly = is_idle or process.returncode == 0
         except subprocess.TimeoutExpired:
             self.ended_cleanly = is_idle

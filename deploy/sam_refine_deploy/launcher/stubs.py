@@ -17,6 +17,13 @@ import psutil
 STUB_PROGRAM: Final = "triton_python_backend_stub"
 UNKNOWN_MODEL: Final = "a model"
 """Of a process that died before anybody could ask it for its name."""
+SERVER_POINTS: Final = 50
+STUB_POINTS: Final = 500
+"""A stub goes before tritonserver, though that maps what all stubs have in shared memory, and after
+whatever else takes more than half of the memory."""
+_MOST_POINTS: Final = 1000
+_EXIT_CODE: Final = 49
+"""Its place in /proc/PID/stat, from the state on."""
 _UNNOTICED_S: Final = 3.0
 """A stub that Triton itself has ended is waited for within milliseconds, on a busy machine too."""
 
@@ -52,6 +59,12 @@ def process_state(process_id: int) -> ProcessState:
     if letter in ("", "Z", "X"):
         return ProcessState.ENDED
     return ProcessState.STOPPED if letter in "Tt" else ProcessState.RUNS
+
+
+def has_failed(process_id: int) -> bool:
+    """Whether a process was ended by a signal or an error, and its parent has not looked yet."""
+    fields = _stat(process_id)
+    return bool(fields) and fields[0] in "ZX" and fields[_EXIT_CODE] != "0"
 
 
 class Newborns:
@@ -102,6 +115,18 @@ def send(process_id: int, number: signal.Signals) -> None:
         os.kill(process_id, number)
 
 
+def end_sooner(process_id: int, points: int) -> None:
+    """Where memory is short, let the kernel end a process sooner than this one.
+
+    `points`: thousandths of all memory that it then seems to take on top. What a process may not be
+    given it goes without.
+    """
+    with suppress(OSError):
+        own = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
+        path = Path(f"/proc/{process_id}/oom_score_adj")
+        path.write_text(str(min(own + points, _MOST_POINTS)), encoding="ascii")
+
+
 def _children(process_id: int) -> list[psutil.Process]:
     with suppress(psutil.Error):
         return list(psutil.Process(process_id).children())
@@ -110,11 +135,17 @@ def _children(process_id: int) -> list[psutil.Process]:
 
 def _state_letter(process_id: int) -> str:
     """As in /proc: "Z" for a zombie; empty where there is no such process."""
+    fields = _stat(process_id)
+    return fields[0] if fields else ""
+
+
+def _stat(process_id: int) -> list[str]:
+    """/proc/PID/stat from the state on, its third field; empty where there is no such process."""
     try:
         text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[0]
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _stub(process: psutil.Process) -> Stub | None:

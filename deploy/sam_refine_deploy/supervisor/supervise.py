@@ -9,6 +9,8 @@ What is seen, and what is done about it, the cheapest first:
     tritonserver is silent     likewise
     tritonserver has ended     likewise, a bounded number of times; after failed starts with pauses
     after 50 reloads           likewise, when requests in flight are answered
+
+So, too, while it ends, until they are answered; but tritonserver is not started anew then.
 """
 
 from __future__ import annotations
@@ -155,7 +157,7 @@ class _Supervisor:
             _reap_orphans()
 
     def _watch_over(self, server: Server) -> None:
-        """Until a signal comes. Raises `_LostError`."""
+        """Until a signal comes and requests in flight are answered. Raises `_LostError`."""
         watch = Watch(server, self._supervisor.hang_timeout_s)
         for warning in watch.warnings():
             logger.warning("%s", warning)
@@ -168,9 +170,15 @@ class _Supervisor:
             while time.monotonic() < end_s:
                 time.sleep(_LOOK_S)
                 self._look(server, watch, liveness, healing)
+            server.drain(lambda: self._look(server, watch, liveness, healing))
 
-    def _look(self, server: Server, watch: Watch, liveness: Liveness, healing: Healing) -> None:
-        """See what is wrong, and do something about it. Raises `_LostError`."""
+    def _look(
+        self, server: Server, watch: Watch, liveness: Liveness, healing: Healing
+    ) -> list[str]:
+        """See what is wrong, and do something about it. Raises `_LostError`.
+
+        Returns the models that are being loaded anew.
+        """
         if server.poll() is not None:
             raise _LostError(Cause.ENDED, str(server.failure()))
         if process_state(server.process_id) is ProcessState.STOPPED:
@@ -201,11 +209,12 @@ class _Supervisor:
             liveness.excuse()
         self._status.warn(watch.warnings())
         if self._ended.is_set():
-            return
+            return healed
         self._status.set(*self._reasons(healed, watch, liveness))
         if healing.count > _MOST_RELOADS and not healed:
             self._status.set("the server is started anew")
             raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")
+        return healed
 
     def _continue(self, process_id: int, name: str) -> None:
         """Before Triton finds that a stub does not answer: then it aborts."""

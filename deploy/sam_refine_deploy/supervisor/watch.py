@@ -9,7 +9,7 @@ from typing import Final
 
 from sam_refine.contract.serving.heartbeat import Beat, read_beat, read_warning
 from sam_refine_deploy.launcher.server import Server
-from sam_refine_deploy.launcher.stubs import ProcessState, Stub, process_state
+from sam_refine_deploy.launcher.stubs import ProcessState, Stub, has_failed, process_state
 
 LATE_S: Final = 5.0
 """An instance that has not beaten for this long is not ready."""
@@ -106,7 +106,8 @@ class Watch:
     def _cause(self, stub: Stub, now_s: float) -> Cause | None:
         state = process_state(stub.process_id)
         if state is ProcessState.ENDED:
-            return Cause.ENDED
+            is_lost = not self._server.has_unloaded(stub.model) or has_failed(stub.process_id)
+            return Cause.ENDED if is_lost else None
         beat = read_beat(self._server.run_directory, stub.process_id)
         if beat is not None and self._is_silent(beat, now_s):
             return Cause.SILENT  # stopped for so long, it does not go on when told to

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sam_refine_client import Retries
 from sam_refine_deploy import ServeError, Server, ServerOptions
 from sam_refine_deploy.launcher import server as module
 
@@ -87,6 +88,10 @@ def test_launched_program_without_its_parent_does_not_start():
     assert done.returncode == 1
     assert done.stdout == ""
     assert "the parent ended" in done.stderr
+
+
+def test_callers_have_called_again_before_a_model_that_was_healed_is_unloaded():
+    assert Retries().longest_wait_s < module._CALLED_AGAIN_S
 
 
 def test_package_import_is_light():
