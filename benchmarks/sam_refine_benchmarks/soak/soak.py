@@ -37,7 +37,7 @@ SIZES: Final = ((96, 128), (200, 300), (360, 480))
 SAMPLE_S: Final = 1.0
 LOG: Final = ROOT / "build/soak.log"
 """What the supervisor says."""
-OPTIONS: Final = RefineOptions(mask_prompt=MaskPrompt.NONE, min_region_area=1)
+OPTIONS: Final = RefineOptions(mask_prompt=MaskPrompt.NONE, min_region_area=1, iou_threshold=0.0)
 
 
 @dataclass(frozen=True)
