@@ -21,7 +21,7 @@ def test_soak_has_no_wrong_answer_and_loses_none(repository):
     assert outcome.is_right
     assert sum(outcome.done.values()) >= 2
     assert said[-1] == "memory and open files: too short a run for a verdict"
-    assert {kind for sample in outcome.samples for kind in sample} == {
+    assert {kind for sample in outcome.samples for kind in sample.taken} == {
         "supervisor", "tritonserver", "/dev/shm",
         "sam_refine", "sam_preprocess", "sam_image_encoder", "sam_mask_decoder",
     }  # fmt: skip

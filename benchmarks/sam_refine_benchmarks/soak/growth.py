@@ -1,20 +1,18 @@
 """Whether a service takes more and more, though its processes are killed and replaced.
 
-A fresh process takes less than one that has worked, so no two moments can be compared. Two spans
-of time can: all processes of a kind, added up, in the median of a run's second quarter and of its
-last.
+A fresh process takes less than one that has worked, so no two moments can be compared. The most
+that a process of a kind takes in the first half of a run can be, with the same of the second half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Final
 
 MIB: Final = 2**20
-LEAST_SAMPLES: Final = 60
-"""Of a quarter. In fewer, one process that is killed and heals makes too much of a difference."""
+LEAST_SAMPLES: Final = 240
+"""In fewer, not every kind of process has worked for long in both halves."""
 MOST_GROWTH: Final = 0.25
 """Of what was taken, and on top of that:"""
 MOST_MORE_MIB: Final = 32
@@ -23,42 +21,58 @@ MOST_MORE_FILES: Final = 16
 
 @dataclass(frozen=True)
 class Taken:
-    """What all processes of a kind take together."""
+    """What a process takes."""
 
     memory_bytes: int
-    """Of their own, without what they share."""
+    """Of its own, without what it shares."""
     files: int
     """Open ones, sockets among them."""
 
 
-Sample = Mapping[str, Taken]
-"""By kind. One whose processes are being replaced may be missing."""
+TRITONSERVER, SHARED_MEMORY = "tritonserver", "/dev/shm"
+LEFT_BY_RELOAD: Final = {TRITONSERVER: Taken(6 * MIB, 2), SHARED_MEMORY: Taken(16 * MIB, 2)}
+"""What a stub that was replaced may leave behind until tritonserver is started anew: half as much
+again as one was seen to leave."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a service takes at one moment."""
+
+    reloads: int
+    """Models that were loaded anew since tritonserver was started."""
+    taken: Mapping[str, Taken]
+    """By kind; of several processes the most that one takes. One that is being replaced may be
+    missing."""
 
 
 def are_enough(samples: Sequence[Sample]) -> bool:
     """Whether a run was long enough for a verdict."""
-    return len(samples) >= 4 * LEAST_SAMPLES
+    return len(samples) >= LEAST_SAMPLES
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
     """What has grown beyond the bound, in words; `samples` of a whole run, at equal distances."""
-    quarter = len(samples) // 4
-    before, after = samples[quarter : 2 * quarter], samples[-quarter:]
-    kinds = {kind for sample in before for kind in sample}
+    middle = len(samples) // 2
+    before, after = _most(samples[:middle]), _most(samples[middle:])
     grown = []
-    for kind in sorted(kinds & {kind for sample in after for kind in sample}):
-        first, last = (_of_kind(kind, half) for half in (before, after))
+    for kind in sorted(before.keys() & after.keys()):
+        was, became = before[kind], after[kind]
         for unit, most_more in (("MiB", MOST_MORE_MIB), ("open files", MOST_MORE_FILES)):
-            was, became = median(first[unit]), median(last[unit])
-            if became > was * (1 + MOST_GROWTH) + most_more:
-                grown.append(f"{kind} from {was:.0f} to {became:.0f} {unit}")
+            if became[unit] > was[unit] * (1 + MOST_GROWTH) + most_more:
+                grown.append(f"{kind} from {was[unit]:.0f} to {became[unit]:.0f} {unit}")
     return grown
 
 
-def _of_kind(kind: str, samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """By unit."""
-    found = [sample[kind] for sample in samples if kind in sample]
-    return {
-        "MiB": [taken.memory_bytes / MIB for taken in found],
-        "open files": [float(taken.files) for taken in found],
-    }
+def _most(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """By kind and unit, without what reloads may leave."""
+    most: dict[str, dict[str, float]] = {}
+    for sample in samples:
+        for kind, taken in sample.taken.items():
+            left = LEFT_BY_RELOAD.get(kind, Taken(0, 0))
+            memory_bytes = taken.memory_bytes - sample.reloads * left.memory_bytes
+            found = most.setdefault(kind, {"MiB": 0.0, "open files": 0.0})
+            found["MiB"] = max(found["MiB"], memory_bytes / MIB)
+            files = taken.files - sample.reloads * left.files
+            found["open files"] = max(found["open files"], float(files))
+    return most

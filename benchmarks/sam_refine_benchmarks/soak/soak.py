@@ -21,7 +21,14 @@ import psutil
 from sam_refine.contract import MaskPrompt
 from sam_refine_benchmarks.measuring.machine import ROOT
 from sam_refine_benchmarks.sides.server import Supervised, supervised
-from sam_refine_benchmarks.soak.growth import Sample, Taken, are_enough, growth
+from sam_refine_benchmarks.soak.growth import (
+    SHARED_MEMORY,
+    TRITONSERVER,
+    Sample,
+    Taken,
+    are_enough,
+    growth,
+)
 from sam_refine_client import (
     DeadlineError,
     RefineClient,
@@ -213,8 +220,13 @@ def _kill(
 
 
 def _sample(server: _Served, samples: list[Sample], ended: threading.Event) -> None:
+    triton, before = 0, 0
     while not ended.wait(SAMPLE_S):
-        samples.append(server.taken())
+        reloads = sum(n for name, n in server.healed().items() if name.startswith("model_reloads"))
+        now = next((process.pid for process in server.triton()), 0)
+        if now != triton:
+            triton, before = now, reloads
+        samples.append(Sample(reloads - before, server.taken()))
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -257,26 +269,25 @@ class _Served(Supervised):
             f"{shared / 2**20:.0f} MiB in /dev/shm"
         )
 
-    def taken(self) -> Sample:
+    def taken(self) -> dict[str, Taken]:
         """By kind: the supervisor, tritonserver, the stubs of each model, and shared memory."""
         processes = [("supervisor", self.process.pid)]
         for triton in self.triton():
-            processes.append(("tritonserver", triton.pid))
+            processes.append((TRITONSERVER, triton.pid))
             processes += [(stub.model, stub.process_id) for stub in stubs_of(triton.pid)]
-        sample: dict[str, Taken] = {}
+        most = {SHARED_MEMORY: self._shared_memory()}
         for kind, process_id in processes:
             with suppress(psutil.Error):  # it has ended
                 process = psutil.Process(process_id)
                 memory, files = process.memory_info(), process.num_fds()
-                before = sample.get(kind, Taken(0, 0))
-                own_bytes = before.memory_bytes + memory.rss - memory.shared
-                sample[kind] = Taken(own_bytes, before.files + files)
-        sample["/dev/shm"] = self._shared_memory()
-        return sample
+                before = most.get(kind, Taken(0, 0))
+                own_bytes = max(memory.rss - memory.shared, before.memory_bytes)
+                most[kind] = Taken(own_bytes, max(files, before.files))
+        return most
 
     def _shared_memory(self) -> Taken:
         sizes = []
-        for path in Path("/dev/shm").glob(f"sam_refine_{self.process.pid}_*"):
+        for path in Path(SHARED_MEMORY).glob(f"sam_refine_{self.process.pid}_*"):
             with suppress(OSError):
                 sizes.append(path.stat().st_blocks * 512)
         return Taken(sum(sizes), len(sizes))
