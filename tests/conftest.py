@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 
 if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # A core for each worker and all that it starts, before any library counts the cores: threads of
-    # two processes that wait for each other on the same cores take many times as long.
+    # One core for each worker and all that it starts, before any library counts the cores: threads
+    # of two processes that wait for each other on the same cores take many times as long.
     _cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
@@ -38,8 +38,8 @@ EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
 """The groups of what needs the export, each with a server of its own. Whatever kills servers under
 load, or fills their queues, mostly waits."""
 CALLERS_FOLDERS = ("tests/commands/", "tests/docs/", "tests/parity/")
-FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/unit/sam_refine_export/test_pipeline.py",
-         CALLERS, UNDER_LOAD, "tests/deploy/test_supervisor.py")  # fmt: skip
+FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/deploy/test_supervisor.py", UNDER_LOAD,
+         "tests/unit/sam_refine_export/test_pipeline.py", CALLERS)  # fmt: skip
 """The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
 alone. What needs the export comes when another worker has made it."""
 SLOW_TIMEOUT_S = 1500
@@ -126,7 +126,7 @@ def mobile_sam_repository() -> Path:
 @pytest.fixture(scope="session")
 def repository(mobile_sam_repository: Path) -> Path:
     """The same with a quicker image encoder, for what does not depend on how good its masks are."""
-    from support.quick_repository import make_quick_repository
+    from support.exported.quick_repository import make_quick_repository
 
     path = ROOT / "build" / "test_quick_repository"
     with _one_at_a_time(path):

