@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,11 +47,11 @@ class FolderRun:
         self._goes_on = goes_on
         self._is_begun = False
         facts: dict[str, Any] = {}
-        if goes_on:
+        if goes_on and (manifest := read_manifest(out)) is not None:
             try:
                 facts = model_facts(connection, attempts=1)
             except RefineError:
-                facts = model_of(read_manifest(out) or {})
+                facts = model_of(manifest)
         if goes_on and is_folder:
             check_goes_on(out, {**settings, **facts})
         self.records = InputRecords(out, {**settings, **facts})
@@ -85,8 +86,8 @@ class FolderRun:
 def model_facts(connection: Connection, attempts: int | None = None) -> dict[str, Any]:
     """What tells a model from another: the model card's digest, or what servers say of theirs.
 
-    Raises `RefineError` where no server says anything, also after some attempts;
-    `InvalidRequestError` where they differ; `OSError`.
+    Raises `RefineError` where no server says anything, also after some attempts, or for as long as
+    a request may take; `InvalidRequestError` where they differ; `OSError`.
     """
     from sam_refine_client import DeadlineError, OverloadedError, Retries, UnreachableError
     from sam_refine_client.files.run_manifest import card_digest
@@ -95,13 +96,15 @@ def model_facts(connection: Connection, attempts: int | None = None) -> dict[str
     if connection.local is not None:
         return {"model_card": card_digest(connection.local)}
     retries = Retries(attempts=attempts or connection.attempts)
-    attempt = 0
+    most = retries.most(connection.timeout_s, is_hopeful=True)
+    since_s, attempt = time.monotonic(), 0
     while True:
         attempt += 1
         try:
             return model_of({NETWORKS_SHA256: agreed_networks(connection.infos())})
         except (UnreachableError, OverloadedError, DeadlineError):
-            if attempt >= retries.most(None, is_hopeful=False):
+            is_over = time.monotonic() - since_s > (connection.timeout_s or math.inf)
+            if attempt >= most or is_over:
                 raise
             time.sleep(retries.wait_s(attempt))
 

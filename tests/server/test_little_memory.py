@@ -49,8 +49,9 @@ import os, sys
 from pathlib import Path
 processes, events = map(Path, sys.argv[1:])
 processes.write_text(str(os.getpid()))
-memory, before = os.memfd_create("nobody's"), events.read_text()
-while events.read_text() == before:
+kills = lambda: [line for line in events.read_text().splitlines() if line.split()[0] == "oom_kill"]
+memory, before = os.memfd_create("nobody's"), kills()
+while kills() == before:
     os.write(memory, bytes(2**20))
 """
 """Takes memory that counts for the cgroup and for none of its processes, until one was killed."""
@@ -106,6 +107,8 @@ def made_cgroup(line: str) -> Cgroup | None:
     except OSError:
         return None
     try:
+        if not (cgroup.path / cgroup.limit).exists():
+            raise FileNotFoundError  # an ordinary folder, of the mount points of version 1
         cgroup.set_limit(MEMORY_BYTES)
     except OSError:
         cgroup.path.rmdir()

@@ -222,11 +222,13 @@ def _kill(
 def _sample(server: _Served, samples: list[Sample], ended: threading.Event) -> None:
     triton, before = 0, 0
     while not ended.wait(SAMPLE_S):
-        reloads = sum(n for name, n in server.healed().items() if name.startswith("model_reloads"))
-        now = next((process.pid for process in server.triton()), 0)
-        if now != triton:
-            triton, before = now, reloads
-        samples.append(Sample(reloads - before, server.taken()))
+        with suppress(psutil.Error, OSError):  # a process ends while it is looked at
+            counts = server.healed().items()
+            reloads = sum(count for name, count in counts if name.startswith("model_reloads"))
+            now = next((process.pid for process in server.triton()), 0)
+            if now != triton:
+                triton, before = now, reloads
+            samples.append(Sample(reloads - before, server.taken()))
 
 
 def _verdict(outcome: Outcome) -> str:

@@ -49,21 +49,23 @@ class Connection:
     def infos(self) -> dict[str, ServerInfo]:
         """What the servers that answer, and are ready, say of themselves, by address.
 
-        Raises `RefineError` where there is none of them, that of the last address.
+        Raises `RefineError` where there is none of them: that of an address that does not let
+        itself be asked, else of the last.
         """
-        from sam_refine_client import RefineError, UnreachableError
+        from sam_refine_client import ForbiddenError, ProtocolError, RefineError, UnreachableError
 
         infos: dict[str, ServerInfo] = {}
         failure: RefineError | None = None
         for each in self.each():
             try:
                 with each.open() as client:
-                    info = client.info(timeout_s=self.timeout_s or _PATIENCE_S)
+                    # `timeout_s` is of one request; this asks of each model.
+                    info = client.info(timeout_s=max(self.timeout_s or 0.0, _PATIENCE_S))
+                if info.limits is None:
+                    raise UnreachableError(f"the models of {each.name} are not ready")
             except RefineError as error:
-                failure = error
-                continue
-            if info.limits is None:
-                failure = UnreachableError(f"the models of {each.name} are not ready")
+                if not isinstance(failure, ForbiddenError | ProtocolError):
+                    failure = error
             else:
                 infos[each.name] = info
         if failure is not None and not infos:

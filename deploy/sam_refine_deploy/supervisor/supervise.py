@@ -203,7 +203,8 @@ class _Supervisor:
         try:
             healed = healing.models
         except ServeError as error:
-            server.kill()
+            if not self._ended.is_set():  # else its other stubs answer what they work on
+                server.kill()
             raise _LostError(Cause.ENDED, str(error)) from error
         if healed:
             liveness.excuse()
