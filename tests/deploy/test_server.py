@@ -121,7 +121,8 @@ def test_block_runs_a_server_and_leaves_nothing(tiny_repository, ports, temporar
         port = ports["metrics_port"]
         assert wait_until(lambda: b"nv_inference_request_summary_us" in metrics(port))
         assert server.poll() is None
-    assert server.poll() == 0
+    assert server.poll() is not None  # killed where a busy machine makes its end take seconds
+    assert server.ended_cleanly
     assert wait_until(lambda: processes_of_session(server.process_id) == [])
     assert list(temporary_directory.iterdir()) == []
 
