@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 .DEFAULT_GOAL := help
@@ -18,8 +18,7 @@ help:  ## This list
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(RUN) sam_refine_cli demo
 
-# Three workers for two cores: one waits for servers. With more, stubs get no time for seconds, and
-# tritonserver aborts.
+# A worker for each of two cores: tritonserver aborts where its stubs get no time for seconds.
 test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
 	$(RUN) pytest $(WORKERS) $(ARGS)
 

@@ -244,7 +244,7 @@ def labels(client: RefineClient, caller: int) -> np.ndarray:
 
 @pytest.mark.parametrize("chosen", ["by the kernel", "sam_refine", "tritonserver"])
 def test_process_that_the_kernel_kills_for_want_of_memory_costs_no_request(service, cgroup, chosen):
-    """Of all that it may choose from, the kernel takes a stub."""
+    """What it takes is its choice, unless one is offered; what follows may take another."""
     if cgroup is None:
         pytest.skip("no memory cgroup of one's own can be had here")
     wait_until(lambda: service.is_ready() and len(service.stubs()) == STUBS)
@@ -269,10 +269,10 @@ def test_process_that_the_kernel_kills_for_want_of_memory_costs_no_request(servi
     for each in answers:
         np.testing.assert_array_equal(each, [answers[0][0]] * 2)
     wait_until(service.is_ready)
-    assert (service.server == server) == (chosen != "tritonserver")
-    ended = {stub.process_id for stub in stubs} - {stub.process_id for stub in service.stubs()}
+    alive = {service.server, *(stub.process_id for stub in service.stubs())}
+    ended = {server, *(stub.process_id for stub in stubs)} - alive
     assert ended
-    assert victims.get(chosen, server) in {server, *ended}
+    assert chosen not in victims or victims[chosen] in ended
 
 
 def test_server_ends_cleanly_where_shared_memory_is_full(service):
