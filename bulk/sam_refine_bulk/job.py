@@ -19,11 +19,9 @@ from sam_refine_bulk.outputs.layout import Layout
 from sam_refine_bulk.outputs.manifest import Manifest, load
 from sam_refine_bulk.patience import passes
 from sam_refine_client import RefineError, ServerInfo
+from sam_refine_client.files.run_manifest import MODEL_CARD
 from sam_refine_client.status.info import agreed_networks
 
-CARD: Final = "model_card.json"
-MODEL_CARD: Final = "model_card"
-"""The fact of a job's model that is its card's digest; `NETWORKS_SHA256` is what servers say."""
 _PAUSE_S: Final = 2.0
 
 

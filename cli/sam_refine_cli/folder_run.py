@@ -90,11 +90,11 @@ def model_facts(connection: Connection, attempts: int | None = None) -> dict[str
     a request may take; `InvalidRequestError` where they differ; `OSError`.
     """
     from sam_refine_client import DeadlineError, OverloadedError, Retries, UnreachableError
-    from sam_refine_client.files.run_manifest import card_digest
+    from sam_refine_client.files.run_manifest import MODEL_CARD, card_digest
     from sam_refine_client.status.info import agreed_networks
 
     if connection.local is not None:
-        return {"model_card": card_digest(connection.local)}
+        return {MODEL_CARD: card_digest(connection.local)}
     retries = Retries(attempts=attempts or connection.attempts)
     most = retries.most(connection.timeout_s, is_hopeful=True)
     since_s, attempt = time.monotonic(), 0
@@ -111,5 +111,7 @@ def model_facts(connection: Connection, attempts: int | None = None) -> dict[str
 
 def model_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What of a manifest's settings tells a server's model; its card is not known."""
+    from sam_refine_client.files.run_manifest import MODEL_CARD
+
     networks = settings.get(NETWORKS_SHA256)
-    return {"model_card": None} | ({} if networks is None else {NETWORKS_SHA256: networks})
+    return {MODEL_CARD: None} | ({} if networks is None else {NETWORKS_SHA256: networks})

@@ -75,7 +75,8 @@ class Cgroup:
         return self.path / "cgroup.procs"
 
     def set_limit(self, limit_bytes: int) -> None:
-        (self.path / self.limit).write_text(str(limit_bytes))
+        with (self.path / self.limit).open("r+") as file:  # no ordinary folder has it
+            file.write(str(limit_bytes))
 
     def used_bytes(self) -> int:
         return int((self.path / self.used).read_text())
@@ -107,8 +108,6 @@ def made_cgroup(line: str) -> Cgroup | None:
     except OSError:
         return None
     try:
-        if not (cgroup.path / cgroup.limit).exists():
-            raise FileNotFoundError  # an ordinary folder, of the mount points of version 1
         cgroup.set_limit(MEMORY_BYTES)
     except OSError:
         cgroup.path.rmdir()

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
+
 MIB: Final = 2**20
 LEAST_SAMPLES: Final = 240
 """In fewer, not every kind of process has worked for long in both halves."""
@@ -28,9 +30,14 @@ class Taken:
     files: int
     """Open ones, sockets among them."""
 
+    def or_more(self, other: Taken) -> Taken:
+        """The larger of each."""
+        return Taken(max(self.memory_bytes, other.memory_bytes), max(self.files, other.files))
 
-TRITONSERVER, SHARED_MEMORY = "tritonserver", "/dev/shm"
-LEFT_BY_RELOAD: Final = {TRITONSERVER: Taken(6 * MIB, 2), SHARED_MEMORY: Taken(16 * MIB, 2)}
+
+NOTHING: Final = Taken(0, 0)
+TRITONSERVER: Final = "tritonserver"
+LEFT_BY_RELOAD: Final = {TRITONSERVER: Taken(6 * MIB, 2), str(SHARED_MEMORY): Taken(16 * MIB, 2)}
 """What a stub that was replaced may leave behind until tritonserver is started anew: half as much
 again as one was seen to leave."""
 
@@ -58,21 +65,22 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     grown = []
     for kind in sorted(before.keys() & after.keys()):
         was, became = before[kind], after[kind]
-        for unit, most_more in (("MiB", MOST_MORE_MIB), ("open files", MOST_MORE_FILES)):
-            if became[unit] > was[unit] * (1 + MOST_GROWTH) + most_more:
-                grown.append(f"{kind} from {was[unit]:.0f} to {became[unit]:.0f} {unit}")
+        for unit, first, second, most_more in (
+            ("MiB", was.memory_bytes / MIB, became.memory_bytes / MIB, MOST_MORE_MIB),
+            ("open files", was.files, became.files, MOST_MORE_FILES),
+        ):
+            if second > first * (1 + MOST_GROWTH) + most_more:
+                grown.append(f"{kind} from {first:.0f} to {second:.0f} {unit}")
     return grown
 
 
-def _most(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """By kind and unit, without what reloads may leave."""
-    most: dict[str, dict[str, float]] = {}
+def _most(samples: Sequence[Sample]) -> dict[str, Taken]:
+    """By kind, without what reloads may leave."""
+    most: dict[str, Taken] = {}
     for sample in samples:
         for kind, taken in sample.taken.items():
-            left = LEFT_BY_RELOAD.get(kind, Taken(0, 0))
+            left = LEFT_BY_RELOAD.get(kind, NOTHING)
             memory_bytes = taken.memory_bytes - sample.reloads * left.memory_bytes
-            found = most.setdefault(kind, {"MiB": 0.0, "open files": 0.0})
-            found["MiB"] = max(found["MiB"], memory_bytes / MIB)
             files = taken.files - sample.reloads * left.files
-            found["open files"] = max(found["open files"], float(files))
+            most[kind] = most.get(kind, NOTHING).or_more(Taken(memory_bytes, files))
     return most

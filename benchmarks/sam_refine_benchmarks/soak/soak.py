@@ -19,10 +19,11 @@ import numpy.typing as npt
 import psutil
 
 from sam_refine.contract import MaskPrompt
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
 from sam_refine_benchmarks.measuring.machine import ROOT
 from sam_refine_benchmarks.sides.server import Supervised, supervised
 from sam_refine_benchmarks.soak.growth import (
-    SHARED_MEMORY,
+    NOTHING,
     TRITONSERVER,
     Sample,
     Taken,
@@ -265,10 +266,10 @@ class _Served(Supervised):
             with suppress(psutil.Error):
                 rss_bytes += process.memory_info().rss
                 files += process.num_fds()
-        shared = psutil.disk_usage("/dev/shm").used
+        shared = psutil.disk_usage(str(SHARED_MEMORY)).used
         return (
             f"{len(processes)} processes, {rss_bytes / 2**20:.0f} MiB, {files} open files, "
-            f"{shared / 2**20:.0f} MiB in /dev/shm"
+            f"{shared / 2**20:.0f} MiB in {SHARED_MEMORY}"
         )
 
     def taken(self) -> dict[str, Taken]:
@@ -277,19 +278,18 @@ class _Served(Supervised):
         for triton in self.triton():
             processes.append((TRITONSERVER, triton.pid))
             processes += [(stub.model, stub.process_id) for stub in stubs_of(triton.pid)]
-        most = {SHARED_MEMORY: self._shared_memory()}
+        most = {str(SHARED_MEMORY): self._shared_memory()}
         for kind, process_id in processes:
             with suppress(psutil.Error):  # it has ended
                 process = psutil.Process(process_id)
-                memory, files = process.memory_info(), process.num_fds()
-                before = most.get(kind, Taken(0, 0))
-                own_bytes = max(memory.rss - memory.shared, before.memory_bytes)
-                most[kind] = Taken(own_bytes, max(files, before.files))
+                memory = process.memory_info()
+                taken = Taken(memory.rss - memory.shared, process.num_fds())
+                most[kind] = most.get(kind, NOTHING).or_more(taken)
         return most
 
     def _shared_memory(self) -> Taken:
         sizes = []
-        for path in Path(SHARED_MEMORY).glob(f"sam_refine_{self.process.pid}_*"):
+        for path in SHARED_MEMORY.glob(f"sam_refine_{self.process.pid}_*"):
             with suppress(OSError):
                 sizes.append(path.stat().st_blocks * 512)
         return Taken(sum(sizes), len(sizes))

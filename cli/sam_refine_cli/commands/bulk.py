@@ -257,8 +257,9 @@ def retry_failed(
     """
     _need_extra(effort)
     from sam_refine_bulk import BulkError
-    from sam_refine_bulk.job import MODEL_CARD, resume
+    from sam_refine_bulk.job import resume
     from sam_refine_bulk.outputs.layout import Layout
+    from sam_refine_client.files.run_manifest import MODEL_CARD
 
     with usage_errors():
         rank = effort.rank_of_environment()
@@ -362,10 +363,11 @@ def _need_extra(effort: Effort) -> None:
 
 def _model(connection: Connection, card: Path | None, wait_s: float) -> dict[str, Any]:
     """What tells this job from one of another model."""
-    from sam_refine_bulk.job import CARD, card_facts, server_facts
+    from sam_refine_bulk.job import card_facts, server_facts
+    from sam_refine_client.files.run_manifest import CARD_NAME
 
     if card is None and connection.local is not None:
-        card = connection.local / CARD
+        card = connection.local / CARD_NAME
     if card is not None:
         return card_facts(card)
     return server_facts(connection.infos, wait_s, lambda text: print_error(f"waiting: {text}"))

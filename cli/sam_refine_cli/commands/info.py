@@ -97,9 +97,10 @@ def print_info(name: str, client_version: str, info: ServerInfo) -> None:
     stdout.print_table(table)
     if info.limits is not None and info.array_library is not None:
         stdout.print()
-        networks = {} if info.networks_sha256 is None else {"networks": info.networks_sha256}
         facts = {**limits_in_words(info.limits), "computes with": info.array_library.value}
-        print_facts({**facts, **{name: printable(text) for name, text in networks.items()}})
+        if info.networks_sha256 is not None:
+            facts["networks"] = printable(info.networks_sha256)
+        print_facts(facts)
     for model in info.models:
         if model.reason:
             reason = printable(" ".join(model.reason.split()))

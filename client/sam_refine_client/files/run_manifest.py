@@ -15,6 +15,9 @@ from sam_refine_client.files.whole_files import write_whole
 
 MANIFEST_NAME: Final = "sam-refine.json"
 INPUTS_NAME: Final = "sam-refine.inputs.jsonl"
+CARD_NAME: Final = "model_card.json"
+MODEL_CARD: Final = "model_card"
+"""The setting that is the digest of a model's card; `NETWORKS_SHA256` is what servers say."""
 _BLOCK_BYTES: Final = 2**20
 
 
@@ -62,7 +65,7 @@ def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
 
 def card_digest(repository: Path | None) -> str | None:
     """SHA-256 of the model card of a repository; None without one, as for a server's. `OSError`."""
-    card = None if repository is None else repository / "model_card.json"
+    card = None if repository is None else repository / CARD_NAME
     return sha256(card.read_bytes()).hexdigest() if card and card.is_file() else None
 
 

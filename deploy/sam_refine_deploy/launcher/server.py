@@ -260,23 +260,23 @@ class Server:
 
     def _empties(self, model: str, tend: Callable[[], Collection[str]]) -> bool:
         """Unload a model and wait until no stub has anything to do."""
-        unload_s: float | None = time.monotonic()
-        idle_since_s = None
+        unload_s, idle_since_s = time.monotonic(), None
         while self.poll() is None and (now_s := time.monotonic()) < self._drained_by_s:
             healed, stubs = tend(), self.stubs()
             for process_id in (self.process_id, *(stub.process_id for stub in stubs)):
                 wake(process_id)
             if model in healed:
                 unload_s = now_s + _CALLED_AGAIN_S  # by those whose requests were lost by that
-            elif unload_s is not None and now_s >= unload_s and not healed:
-                unload_s = None
+            elif not self.has_unloaded(model) and now_s >= unload_s and not healed:
                 self._unloaded.add(model)
                 try:
                     self._control.unload(model, _CONTROL_TIMEOUT_S)
                 except ServeError as error:
+                    self._unloaded.discard(model)
                     logger.warning("the server could not be asked to end its requests: %s", error)
                     return False
-            if unload_s is not None or healed or any(map(self.is_answering, stubs)):
+            is_busy = healed or any(map(self.is_answering, stubs))
+            if is_busy or not self.has_unloaded(model):
                 idle_since_s = None
             elif idle_since_s is None:
                 idle_since_s = now_s
