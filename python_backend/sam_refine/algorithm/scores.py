@@ -92,12 +92,9 @@ class ClassScores:
 
     def at_pixels(self, rows: Indices, columns: Indices) -> Float32:
         """L of all classes at some pixels, (C, n): rows and columns are (n,)."""
-        classes, rows, columns = (
-            to_like(index, self.values)
-            for index in (np.arange(len(self))[:, None], rows[None], columns[None])
-        )
-        values = _to_be_read(self.values, 4 * len(self) * rows.shape[1])
-        return to_numpy(gather_bilinear(values, classes, rows, columns, self.size_image))
+        values = _to_be_read(self.values, 4 * len(self) * len(rows))
+        places = (to_like(index, self.values) for index in (rows, columns))
+        return to_numpy(gather_bilinear(values, None, *places, self.size_image))
 
     def image(self) -> Array:
         """All of L in image resolution, (C, H, W) float32."""

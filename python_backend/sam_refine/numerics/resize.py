@@ -106,17 +106,20 @@ def _interpolate(start: Array, end: Array, weight: Array) -> Array:
 
 
 def gather_bilinear(
-    planes: Array, which: Array, rows: Array, columns: Array, *sizes_hw: tuple[int, int]
+    planes: Array, which: Array | None, rows: Array, columns: Array, *sizes_hw: tuple[int, int]
 ) -> Array:
     """What planes[which], resized to each size in turn, has at (rows, columns), float32.
 
     `planes` is (C, h, w); the three indices broadcast against each other. For a value of another
-    plane at each place: the cost goes by the places, not by the planes.
+    plane at each place: the cost goes by the places, not by the planes. Without `which`, the values
+    of all planes: C times the shape of the other two.
     """
     xp = array_namespace(planes)
-    _, height, width = planes.shape
-    values = xp.reshape(planes, (-1,))
-    offsets = xp.astype(which, xp.int64) * (height * width)
+    count_planes, height, width = planes.shape
+    if which is None:
+        values, offsets = xp.reshape(planes, (count_planes, -1)), 0
+    else:
+        values, offsets = xp.reshape(planes, (-1,)), xp.astype(which, xp.int64) * (height * width)
     axes: list[tuple[int, int, int]] = []
     for size_in, size_out in pairwise([(height, width), *sizes_hw]):
         steps = [(axis, size_in[axis], size_out[axis]) for axis in (0, 1)]
@@ -128,8 +131,8 @@ def gather_bilinear(
         """What there is at (rows, columns) after the first `count` of `axes`."""
         if count == 0:
             places = rows * width + columns + offsets
-            found = take(values, xp.reshape(places, (-1,)), 0)
-            return to_float32(xp.reshape(found, places.shape))
+            found = take(values, xp.reshape(places, (-1,)), -1)
+            return to_float32(xp.reshape(found, (*values.shape[:-1], *places.shape)))
         axis, size_in, size_out = axes[count - 1]
         lower, upper, weight = (to_like(tap, planes) for tap in bilinear_taps(size_out, size_in))
         if axis == 0:

@@ -26,10 +26,13 @@ from sam_refine.algorithm.judging.mask_grid import MaskGrid, depth_of
 from sam_refine.algorithm.judging.proposals import MASKS, Proposal
 from sam_refine.algorithm.regions import Regions
 from sam_refine.algorithm.scores import ClassScores
-from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MODEL_SIDE, MOST_CHANGES
+from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MASK_SIDE, MOST_CHANGES
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
 from sam_refine.numerics.resize import resize_nearest
 
+BLOCKS: Final = 2 * MASK_SIDE
+"""On the longer side of an image, at least half as many: the judge is asked once in each of them of
+changes that are alike. SAM's masks tell no more apart."""
 MOST_SCORES: Final = 2**22
 """That are looked at in one go, of all classes and some pixels."""
 
@@ -76,9 +79,12 @@ class ProposedMap:
                 ]
             )
         touched = added | removed
-        self._painter[window][touched] = len(self._regions)
-        self._logits[window][touched] = proposal.logits[touched]
-        self._votes[window][touched] = proposal.votes[touched]
+        for values, new in (
+            (self._painter, np.int32(len(self._regions))),
+            (self._logits, proposal.logits),
+            (self._votes, proposal.votes),
+        ):
+            np.copyto(values[window], new, where=touched)
         self._regions.append(proposal.region)
         self._gains.append(proposal.gain)
         self._mask_features.append(proposal.features)
@@ -160,31 +166,27 @@ class Changes:
     def gains(self, judge: Judge) -> Float32:
         """(m,) what a judge foretells of each; memory does not grow with their number.
 
-        It is asked of one in a block of pixels: those of an image whose longer side has up to 1024.
+        It is asked of one change of each kind in each of the blocks.
         """
-        asked_of = self._first_alike_in_blocks(-(-max(self.size_image) // MODEL_SIDE))
-        asked = np.flatnonzero(asked_of == np.arange(len(self)))
-        gains = np.empty(len(self), np.float32)
+        asked, asked_of = self._one_of_each_kind_in_blocks(-(-max(self.size_image) // BLOCKS))
+        gains = np.empty(len(asked), np.float32)
         for start in range(0, len(asked), MOST_CHANGES):
-            part = asked[start : start + MOST_CHANGES]
-            gains[part] = judge.change_gains(self.features(part))
+            part = slice(start, start + MOST_CHANGES)
+            gains[part] = judge.change_gains(self.features(asked[part]))
         return gains[asked_of]
 
-    def _first_alike_in_blocks(self, side: int) -> Indices:
-        """(m,) which change stands for each one: that in the corner of its block, or itself.
+    def _one_of_each_kind_in_blocks(self, side: int) -> tuple[Indices, slice | Indices]:
+        """(k,) changes that stand for all, and (m,) which of them for each one.
 
-        The corner's where it is the same change of classes by the same region.
+        The first in a block of pixels with the same classes by the same region.
         """
-        own = np.arange(len(self))
         if side == 1:
-            return own
-        which = np.full(self.size_image, -1, np.intp)
-        which[self.rows, self.columns] = own
-        corner = which[self.rows - self.rows % side, self.columns - self.columns % side]
-        alike = corner >= 0
+            return np.arange(len(self)), slice(None)
+        kinds = (self.rows // side) * self.size_image[1] + self.columns // side
         for values in (self.old, self.new, self.regions):
-            alike &= values[corner] == values
-        return np.where(alike, corner, own)
+            kinds = kinds * (int(values.max(initial=0)) + 1) + values
+        _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
+        return first, kind
 
 
 def _scores_at(

@@ -72,12 +72,14 @@ def proposal_of(
     postprocessor: MaskPostprocessor,
 ) -> Proposal:
     """Bring the chosen of masks (4, h_l, w_l) to the image; the region's window is the image's."""
-    chosen = low_res_logits[choice.mask]
-    ((rows, columns),) = postprocessor.positive_windows(chosen[None]).tolist()
+    ((rows, columns),) = postprocessor.positive_windows(low_res_logits[choice.mask][None]).tolist()
     window = _union(region_window, Window(slice(*rows), slice(*columns)))
     votes = np.zeros(window.size_hw, np.uint8)
-    for other in low_res_logits:
-        votes += postprocessor.logits(other, window) > 0
+    for mask, low_res in enumerate(low_res_logits):
+        logits = postprocessor.logits(low_res, window)
+        votes += logits > 0
+        if mask == choice.mask:
+            chosen = logits
     return Proposal(
         choice.candidates.region,
         class_id,
@@ -85,7 +87,7 @@ def proposal_of(
         choice.gain,
         choice.candidates.features[choice.best],
         window,
-        postprocessor.logits(chosen, window),
+        chosen,
         votes,
     )
 

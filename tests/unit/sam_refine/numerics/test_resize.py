@@ -77,6 +77,10 @@ def test_gather_equals_resizes_in_a_row(library, sizes, seed):
     indices = (library(index) for index in (which[places], *places))
     gathered = to_numpy(gather_bilinear(library(planes), *indices, *sizes[1:]))
     np.testing.assert_array_equal(gathered, expected[places])
+    indices = (library(index) for index in places)
+    gathered = to_numpy(gather_bilinear(library(planes), None, *indices, *sizes[1:]))
+    everywhere = exact.bilinear(planes, *sizes[1:])
+    np.testing.assert_array_equal(gathered, everywhere[(slice(None), *places)])
 
 
 @given(st.lists(SIDES, min_size=2, max_size=4))

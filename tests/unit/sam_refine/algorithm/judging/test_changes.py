@@ -93,13 +93,13 @@ def test_gains_are_the_judge_s_however_many_go_to_it_at_a_time(monkeypatch):
     np.testing.assert_array_equal(changes.gains(RuleJudge()), expected)
 
 
-def test_gains_of_a_large_image_are_asked_of_one_change_in_a_block_that_is_alike():
-    rows, columns = (each.ravel() for each in np.mgrid[:4, :2000])
+def test_gains_of_a_large_image_are_asked_of_one_change_of_each_kind_in_a_block():
+    rows, columns = (each.ravel() for each in np.mgrid[:4, :1000])
     old = np.where((rows == 1) & (columns == 11), 2, 0).astype(np.int32)
     regions = (rows >= 3).astype(np.int32)
     there = (rows != 0) | (columns != 20)
     places = [each[there] for each in (rows, columns, old, np.ones_like(old), regions)]
-    changes = Changes(*places, (4, 2000), lambda rows, columns, *_: rows + 10.0 * columns)
+    changes = Changes(*places, (4, 1000), lambda rows, columns, *_: rows + 10.0 * columns)
 
     asked = []
 
@@ -108,14 +108,19 @@ def test_gains_of_a_large_image_are_asked_of_one_change_in_a_block_that_is_alike
             asked.append(features)
             return features
 
-    gains = np.full((4, 2000), -1.0)
+    gains = np.full((4, 1000), -1.0)
     gains[changes.rows, changes.columns] = changes.gains(Judge())
-    expected = np.add.outer([0, 0, 2, 2], 10.0 * (np.arange(2000) // 2 * 2))
+    expected = np.add.outer([0, 0, 2, 3], 10.0 * (np.arange(1000) // 2 * 2))
     expected[1, 11] = 1 + 110  # of another class
-    expected[3] = 3 + 10.0 * np.arange(2000)  # of another region
-    expected[:2, 20:22] = [[-1, 210], [201, 211]]  # its corner does not change
+    expected[:2, 20:22] = [[-1, 210], [210, 210]]  # its corner does not change
     np.testing.assert_array_equal(gains, expected)
-    assert len(np.concatenate(asked)) == 2 * 1000 + 2000 + 1 + 2
+    assert len(np.concatenate(asked)) == 3 * 500 + 1
+
+
+def test_gains_of_no_change_are_none():
+    nothing = np.zeros(0, np.int32)
+    changes = Changes(*[nothing] * 5, (4, 1000), lambda rows, *_: np.zeros((0, 1), np.float32))
+    assert changes.gains(RuleJudge()).shape == (0,)
 
 
 def test_what_a_region_loses_goes_to_the_best_class_besides():
