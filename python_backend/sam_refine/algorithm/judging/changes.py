@@ -201,10 +201,21 @@ def _scores_at(
         part, place = slice(start, start + at.shape[1]), np.arange(at.shape[1])
         found["score_old"].append(at[old[part], place])
         found["score_new"].append(at[new[part], place])
-        found["score_best"].append(at.max(axis=0))
-        found["score_second"].append(np.partition(at, -2, axis=0)[-2] if len(at) > 1 else at[0])
+        best, second = _two_best(at)
+        found["score_best"].append(best)
+        found["score_second"].append(second)
         start = part.stop
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _two_best(at: Float32) -> tuple[Float32, Float32]:
+    """The best and the second best of scores (C, n), (n,) each; the same where there is but one."""
+    best = at[0].copy()
+    second = best if len(at) == 1 else np.full_like(best, -np.inf)
+    for plane in at[1:]:
+        np.maximum(second, np.minimum(best, plane), out=second)
+        np.maximum(best, plane, out=best)
+    return best, second
 
 
 def _best_besides(at: Float32, class_id: int) -> Int32:
