@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,19 @@ Decode = Callable[[Array, Prompts], tuple[Array, Array]]
 Logits are those of the v prompts, in their order, with an IoU above `Prompts.iou_threshold`; m is 4
 where `Prompts.choice` is all masks, else 1.
 """
+
+
+class DecodedBatch(NamedTuple):
+    """What the decoder says of n prompts; masks of the v kept ones only."""
+
+    batch: slice
+    """Which of all prompts they are."""
+    low_res_logits: Array
+    """(v, m, h_l, w_l)."""
+    ious: Float32
+    """(n, m) predicted IoUs."""
+    kept: npt.NDArray[np.bool_]
+    """(n,) whether one of these is above tau_iou."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +70,28 @@ def no_predictions() -> Predictions:
 
 def decode_batches(
     embedding: Array, prompts: Prompts, decode: Decode, b_size: int
-) -> Iterator[tuple[slice, Array, Float32]]:
-    """Decode the prompts `b_size` at a time: which they are, their low-res logits, their IoUs."""
+) -> Iterator[DecodedBatch]:
+    """Decode the prompts `b_size` at a time."""
     for start in range(0, len(prompts), b_size):
         batch = slice(start, min(start + b_size, len(prompts)))
-        low_res_logits, ious = decode(embedding, prompts.some(batch))
-        yield batch, low_res_logits, to_numpy(ious)
+        low_res_logits, predicted = decode(embedding, prompts.some(batch))
+        ious = to_numpy(predicted)
+        kept = ious.max(axis=1) > np.float32(prompts.iou_threshold)
+        yield DecodedBatch(batch, low_res_logits, ious, kept)
 
 
 def predict(embedding: Array, prompts: Prompts, decode: Decode, b_size: int) -> Predictions:
     """Decode the prompts, at least one, of one mask each."""
     ious = np.empty(len(prompts), np.float32)
+    kept = np.empty(len(prompts), np.bool_)
     count = 0
-    for batch, low_res_logits, batch_ious in decode_batches(embedding, prompts, decode, b_size):
-        ious[batch] = batch_ious[:, 0]
+    for decoded in decode_batches(embedding, prompts, decode, b_size):
+        batch, low_res_logits = decoded.batch, decoded.low_res_logits
+        ious[batch], kept[batch] = decoded.ious[:, 0], decoded.kept
         if batch.start == 0:  # room for all: on a CPU, memory that is not written to is not taken
             xp, on = array_namespace(low_res_logits), device(low_res_logits)
             shape = len(prompts), *low_res_logits.shape[2:]
             masks = xp.empty(shape, dtype=xp.float32, device=on)
         masks[count : count + len(low_res_logits)] = low_res_logits[:, 0]
         count += len(low_res_logits)
-    return Predictions(ious, ious > np.float32(prompts.iou_threshold), masks[:count])
+    return Predictions(ious, kept, masks[:count])

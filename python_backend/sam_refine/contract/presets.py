@@ -9,8 +9,12 @@ from typing import Final
 PRESETS: Final[Mapping[str, Mapping[str, str | int | float]]] = MappingProxyType(
     {
         "published": MappingProxyType({"failed_regions": "scores_only", "min_region_area": 225}),
-        "safe": MappingProxyType({"judge": "rule", "min_gain": 0.1, "min_region_area": 25}),
-        "judged": MappingProxyType({"judge": "learned", "min_region_area": 25}),
+        "safe": MappingProxyType(
+            {"judge": "rule", "min_gain": 0.1, "iou_threshold": 0.7, "min_region_area": 25}
+        ),
+        "judged": MappingProxyType(
+            {"judge": "learned", "iou_threshold": 0.7, "min_region_area": 25}
+        ),
     }
 )
 """Request options by name."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sam_refine.algorithm.judging.changes import Changes, ProposedMap
 from sam_refine.algorithm.judging.judge import Judge
@@ -17,15 +16,12 @@ from sam_refine.algorithm.judging.pipeline import (
     blank_report,
     propose,
 )
-from sam_refine.algorithm.predict import Decode, decode_batches
+from sam_refine.algorithm.predict import Decode, DecodedBatch, decode_batches
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, coarse_map, grid_size
 from sam_refine.contract import MOST_PROMPTS, Limits, RefineOptions
 from sam_refine.numerics.arrays import Float32, Labels
 from sam_refine_quality.metrics.truth import Truth
-
-Batch = tuple[npt.NDArray[np.float16], Float32]
-"""Low-res logits (n, 4, h_l, w_l) and predicted IoUs (n, 4) of n regions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +35,8 @@ class Recording:
     truth: Truth
     options: RefineOptions
     regions: Regions
-    batches: Sequence[Batch]
-    """Of the regions, the largest first."""
+    batches: Sequence[DecodedBatch]
+    """Of the regions, the largest first; low-res logits in float16."""
 
     @classmethod
     def of(
@@ -57,11 +53,12 @@ class Recording:
         size_grid = grid_size(scores.size_image, options.downsample_ratio)
         coarse, labels_grid, grid_scores = coarse_map(scores, labels, size_grid)
         regions = split_regions(labels_grid, grid_scores, options, Limits.max_regions)
-        batches: list[Batch] = []
+        batches: list[DecodedBatch] = []
         if len(regions) > 0:
             prompts = all_masks(regions, grid_scores, options)
-            for _, logits, ious in decode_batches(embedding, prompts, decode, MOST_PROMPTS):
-                batches.append((logits.astype(np.float16), ious))
+            for decoded in decode_batches(embedding, prompts, decode, MOST_PROMPTS):
+                half = decoded.low_res_logits.astype(np.float16)
+                batches.append(decoded._replace(low_res_logits=half))
         return cls(name, scores, coarse, truth, options, regions, batches)
 
     def places(self) -> RegionPlaces:
@@ -69,18 +66,18 @@ class Recording:
         return RegionPlaces.of(self.labels, self.scores, self.regions)
 
     def masks(self) -> Iterator[tuple[int, Float32, Float32]]:
-        """Of each region: its index, low-res logits (4, h_l, w_l), predicted IoUs (4,)."""
-        order = self.regions.largest_first
-        for batch, logits, ious in self._in_batches():
-            for index, region in enumerate(order[batch].tolist()):
-                yield region, logits[index], ious[index]
+        """Of each kept region: its index, low-res logits (4, h_l, w_l), predicted IoUs (4,)."""
+        for decoded in self._in_batches():
+            regions = self.regions.largest_first[decoded.batch][decoded.kept]
+            ious = decoded.ious[decoded.kept]
+            yield from zip(regions.tolist(), decoded.low_res_logits, ious, strict=True)
 
     def changes(self, judge: Judge) -> Changes:
         """What a judge of masks would propose; there must be regions."""
         places, report = self.places(), blank_report(self.regions, self.options)
         proposed = ProposedMap(self.labels, self.scores, self.regions, places.grid)
-        for batch in self._in_batches():
-            for proposal in propose(judge, places, self.regions, *batch, report):
+        for decoded in self._in_batches():
+            for proposal in propose(judge, places, self.regions, decoded, report):
                 proposed.paint(proposal)
         return proposed.changes(self.options.ignore_label)
 
@@ -98,8 +95,7 @@ class Recording:
             maps.append(refined.labels)
         return maps
 
-    def _in_batches(self) -> Iterator[tuple[slice, Float32, Float32]]:
-        start = 0
-        for logits, ious in self.batches:
-            yield slice(start, start + len(logits)), logits.astype(np.float32), ious
-            start += len(logits)
+    def _in_batches(self) -> Iterator[DecodedBatch]:
+        for decoded in self.batches:
+            whole = decoded.low_res_logits.astype(np.float32)
+            yield decoded._replace(low_res_logits=whole)

@@ -20,13 +20,13 @@ from sam_refine.algorithm.judging.proposals import Proposal, choose_masks, propo
 from sam_refine.algorithm.merge import unrefined_map
 from sam_refine.algorithm.pipeline import Refinement, RegionReport
 from sam_refine.algorithm.postprocess import MaskPostprocessor
-from sam_refine.algorithm.predict import Decode, batch_size, decode_batches
+from sam_refine.algorithm.predict import Decode, DecodedBatch, batch_size, decode_batches
 from sam_refine.algorithm.prompts import Prompts, transform_prompts
 from sam_refine.algorithm.regions import Regions, split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores, coarse_map, grid_size
 from sam_refine.algorithm.stages import StageClock
 from sam_refine.contract import Limits, MaskChoice, Outcome, RefineOptions
-from sam_refine.numerics.arrays import Array, Float32, Labels, Window, to_numpy
+from sam_refine.numerics.arrays import Float32, Labels, Window, to_numpy
 
 
 def refine_judged(
@@ -69,9 +69,9 @@ def refine_judged(
         batches = decode_batches(
             embedding, prompts, decode, batch_size(free_memory_bytes, bytes_per_prompt)
         )
-        while (batch := _next(batches, clock)) is not None:
+        while (decoded := _next(batches, clock)) is not None:
             with clock.stage("judge"):
-                for proposal in propose(judge, places, regions, *batch, report):
+                for proposal in propose(judge, places, regions, decoded, report):
                     proposed.paint(proposal)
         with clock.stage("judge"):
             changes = proposed.changes(options.ignore_label)
@@ -92,18 +92,12 @@ def refine_judged(
 
 
 def all_masks(regions: Regions, scores: GridScores, options: RefineOptions) -> Prompts:
-    """The prompts of Algorithm 4, largest regions first, for all four masks of each.
-
-    Whatever the masks' predicted IoU.
-    """
+    """The prompts of Algorithm 4, largest regions first, for all four masks of each."""
     prompts = transform_prompts(regions, scores, options).some(regions.largest_first)
-    return replace(prompts, choice=MaskChoice.ALL, iou_threshold=-np.inf)
+    return replace(prompts, choice=MaskChoice.ALL)
 
 
-Batch = tuple[slice, Array, Float32]
-
-
-def _next(batches: Iterator[Batch], clock: StageClock) -> Batch | None:
+def _next(batches: Iterator[DecodedBatch], clock: StageClock) -> DecodedBatch | None:
     with clock.stage("decode"):
         return next(batches, None)
 
@@ -144,19 +138,19 @@ def propose(
     judge: Judge,
     places: RegionPlaces,
     regions: Regions,
-    batch: slice,
-    low_res_logits: Array,
-    ious: Float32,
+    decoded: DecodedBatch,
     report: RegionReport,
 ) -> Iterator[Proposal]:
-    """The proposals of some regions, of masks (n, 4, h_l, w_l) with predicted IoUs (n, 4).
+    """The proposals of some regions, in the order of `Regions.largest_first`, of four masks each.
 
-    `batch` is which of the regions, in the order of `Regions.largest_first`. Each proposal is as
-    large as its window of the image, so they come one at a time.
+    Each is as large as its window of the image, so they come one at a time. None of a region of
+    which no mask is predicted to be good enough.
     """
-    own = regions.largest_first[batch].tolist()
-    logits = to_numpy(low_res_logits)
-    report.ious[own] = ious.max(axis=1)  # until a mask is chosen
+    asked = regions.largest_first[decoded.batch]
+    report.ious[asked] = decoded.ious.max(axis=1)  # until a mask is chosen
+    report.outcomes[asked[~decoded.kept]] = Outcome.LOW_IOU
+    own, ious = asked[decoded.kept].tolist(), decoded.ious[decoded.kept]
+    logits = to_numpy(decoded.low_res_logits)
     candidates = [
         candidates_of(places.grid, region, int(regions.classes[region]), masks, own_ious)
         for region, masks, own_ious in zip(own, logits, ious, strict=True)

@@ -112,6 +112,27 @@ def test_the_report_says_why_a_region_was_left_alone(judge, outcome):
         np.testing.assert_array_equal(refinement.logits, shifted_scores().values)
 
 
+def test_a_region_of_which_sam_thinks_no_mask_good_is_left_alone():
+    """The decoder draws masks of the others only, which stay those of their regions."""
+
+    def decode(embedding, prompts):
+        masks, ious = thing_decode(embedding, prompts)
+        assert prompts.iou_threshold == OPTIONS.iou_threshold
+        widths = prompts.point_coords[:, 2, 0] - prompts.point_coords[:, 1, 0]
+        ious[widths > 900] = OPTIONS.iou_threshold
+        return masks[widths <= 900], ious
+
+    refinement, whole = run(Fixed(), decode=decode), run(Fixed())
+    behind, thing = (of_class(refinement, class_id) for class_id in (0, 1))
+    assert refinement.regions.outcomes[behind] == Outcome.LOW_IOU
+    assert refinement.regions.ious[behind] == np.float32(OPTIONS.iou_threshold)
+    assert refinement.regions.masks[behind] == -1
+    assert whole.regions.outcomes[behind] != Outcome.LOW_IOU
+    assert refinement.regions.outcomes[thing] == Outcome.REFINED
+    assert refinement.regions.masks[thing] == whole.regions.masks[thing]
+    assert (refinement.labels[THING] == 1).mean() > 0.9
+
+
 def test_a_region_smaller_than_a_cell_is_left_alone():
     scores = np.zeros((2, 40, 600), np.float32)
     scores[0] = 0.5
