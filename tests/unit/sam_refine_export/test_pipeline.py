@@ -177,26 +177,34 @@ def test_is_current_imports_neither_torch_nor_onnx(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def export_once(tmp_path_factory):
-    """`export_graph`, which takes half a minute, once for each model of the small SAM."""
-    directory = tmp_path_factory.mktemp("graphs")
+def traced():
+    """The small SAM's networks as torch has traced them, by the names of their outputs."""
+    return {}
 
-    def export(network, spec, path):
-        exported = directory / f"{spec.name}.onnx"
-        if not exported.exists():
-            export_graph(network, spec, exported)
-        shutil.copyfile(exported, path)
 
-    return export
+@pytest.fixture
+def trace_once(monkeypatch, traced):
+    """Tracing, which takes half a minute, once for each network of the small SAM.
+
+    What is made of it, and how that is written, is not shared.
+    """
+    trace = torch.onnx.export
+
+    def traced_before(network, example, *, output_names, **arguments):
+        key = tuple(output_names)
+        if key not in traced:
+            traced[key] = trace(network, example, output_names=output_names, **arguments)
+        return traced[key]
+
+    monkeypatch.setattr(torch.onnx, "export", traced_before)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.usefixtures("small_vit_b", "trace_once")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_export_repository_checkpoint_is_exported_whole_and_checked(
-    small_checkpoint, tmp_path, monkeypatch, export_once, precision, capfd
+    small_checkpoint, tmp_path, monkeypatch, precision, capfd
 ):
-    monkeypatch.setattr(make_graphs, "export_graph", export_once)
     check = partial(validate.check_mask_decoder, cases=FEW_CASES)  # all: the export of MobileSAM
     monkeypatch.setattr(validate, "check_mask_decoder", check)
     steps = []
@@ -238,7 +246,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.usefixtures("small_vit_b", "trace_once")
 @pytest.mark.parametrize(
     ("model", "parameter", "cases", "wrong"),
     [
@@ -252,14 +260,14 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
     ],
 )
 def test_export_repository_wrong_graph_is_named_and_not_written(
-    small_checkpoint, tmp_path, monkeypatch, export_once, model, parameter, cases, wrong
+    small_checkpoint, tmp_path, monkeypatch, model, parameter, cases, wrong
 ):
     """One parameter of one graph is half a percent too large; the decoder is asked `cases`."""
     check = partial(validate.check_mask_decoder, cases=cases)
     monkeypatch.setattr(validate, "check_mask_decoder", check)
 
     def export_wrongly(network, spec, path):
-        export_once(network, spec, path)
+        export_graph(network, spec, path)
         if spec.name == model:
             graph = onnx.load(path)
             (tensor,) = (p for p in graph.graph.initializer if p.name == parameter)
@@ -299,7 +307,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", path], check=True)
 
 
-@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.usefixtures("small_vit_b", "trace_once")
 def test_export_repository_full_disk_is_an_error_and_nothing_stays(small_checkpoint, small_disk):
     (small_disk / "space").write_bytes(bytes(1 << 20))
     with pytest.raises(ExportError, match="No space left on device"):
