@@ -11,7 +11,8 @@ from sam_refine.contract import BOX_BOTTOM_RIGHT, MaskChoice, MaskPromptMode
 from sam_refine_export.networks.sam_modules import SamModule
 from sam_refine_export.networks.sam_networks import PIXEL_MEAN, PIXEL_STD, SamNetworks
 
-_PROMPTS_AT_A_TIME = 8
+_PROMPTS_AT_A_TIME = 2
+"""Larger tensors get fresh pages from the system each time, up to a third of the time."""
 
 
 @torch.no_grad()
