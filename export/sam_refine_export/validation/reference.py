@@ -12,7 +12,7 @@ from sam_refine_export.networks.sam_modules import SamModule
 from sam_refine_export.networks.sam_networks import PIXEL_MEAN, PIXEL_STD, SamNetworks
 
 _PROMPTS_AT_A_TIME = 2
-"""Larger tensors get fresh pages from the system each time, which took a third of all the time."""
+"""Larger tensors get fresh pages from the system each time, up to a third of the time."""
 
 
 @torch.no_grad()
