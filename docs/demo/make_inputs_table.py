@@ -26,6 +26,7 @@ from PIL import Image
 
 from sam_refine_client import InvalidRequestError
 from sam_refine_client.inputs.files import load_class_names
+from sam_refine_client.reading.notes import Notes
 from sam_refine_client.request import Request
 
 PAGE = Path(__file__).parents[1] / "inputs.md"
@@ -152,6 +153,13 @@ def text_file(name: str, text: str) -> Path:
     path = Path(name)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def names(name: str, text: str) -> Notes:
+    """What is said of a file of class names."""
+    notes = Notes()
+    load_class_names(text_file(name, text), notes)
+    return notes
 
 
 # --- The forms -------------------------------------------------------------------------------
@@ -304,18 +312,27 @@ LABEL_FORMS: list[Form] = [
 ]  # fmt: skip
 
 NAME_FORMS: list[Form] = [
-    ("text, a name on each line", lambda: load_class_names(text_file("n.txt", "sky\nroad\n"))),
-    ("JSON list", lambda: load_class_names(text_file("n.json", '["sky", "road"]'))),
-    ("JSON {id: name}, as `id2label`", lambda: load_class_names(
-        text_file("n.json", '{"0": "sky", "1": "road"}'))),
-    ("JSON {name: id}, as `label2id`", lambda: load_class_names(
-        text_file("n.json", '{"sky": 0, "road": 1}'))),
-    ("Hugging Face's config.json", lambda: load_class_names(
-        text_file("config.json", '{"id2label": {"0": "sky"}, "model_type": "segformer"}'))),
-    ("COCO's categories", lambda: load_class_names(
-        text_file("n.json", '[{"id": 1, "name": "road"}]'))),
-    ("an empty line between names", lambda: load_class_names(text_file("n.txt", "sky\n\nroad"))),
-    ("other JSON", lambda: load_class_names(text_file("n.json", "[1, 2]"))),
+    ("text, a name on each line", lambda: names("n.txt", "sky\nroad\n")),
+    ("the same, with ids from 0 before the names", lambda: names("n.txt", "0 sky\n1 road\n")),
+    ("the same, with other numbers", lambda: names("n.txt", "1 sky\n2 road\n")),
+    ("CSV or TSV with a heading: `name`, and `id` or the like", lambda: names(
+        "n.csv", "id,name\n0,sky\n1,road\n")),
+    ("CSV or TSV of ids and names", lambda: names("n.csv", "0,sky\n1,road\n")),
+    ("CVAT's labelmap.txt", lambda: names("n.txt", "sky:0,0,255::\nroad:128,64,128::\n")),
+    ("JSON list", lambda: names("n.json", '["sky", "road"]')),
+    ("JSON {id: name}, as `id2label`", lambda: names("n.json", '{"0": "sky", "1": "road"}')),
+    ("JSON {name: id}, as `label2id`", lambda: names("n.json", '{"sky": 0, "road": 1}')),
+    ("Hugging Face's config.json", lambda: names(
+        "config.json", '{"id2label": {"0": "sky"}, "model_type": "segformer"}')),
+    ("COCO's categories", lambda: names(
+        "n.json", '[{"id": 1, "name": "road"}, {"id": 3, "name": "car"}]')),
+    ("ids that count from 1", lambda: names("n.json", '{"1": "sky", "2": "road"}')),
+    ("YAML, such as YOLO's data.yaml", lambda: names("data.yaml", "names: [sky, road]\n")),
+    ("an empty line between names", lambda: names("n.txt", "sky\n\nroad")),
+    ("one line of many names", lambda: names("n.txt", "sky, road, car")),
+    ("nothing in it", lambda: names("n.txt", "")),
+    ("code or markup", lambda: names("classes.py", 'CLASSES = ["sky", "road"]\n')),
+    ("other JSON", lambda: names("n.json", "[1, 2]")),
 ]  # fmt: skip
 
 TABLES = {"images": IMAGES, "scores": SCORE_FORMS, "labels": LABEL_FORMS, "names": NAME_FORMS}
@@ -329,9 +346,9 @@ def outcome(form: Callable[[], object]) -> tuple[str, str]:
         result = form()
     except InvalidRequestError as error:
         return "refused", str(error)
-    requests = result if isinstance(result, list) else [result]
-    said = [each for request in requests if isinstance(request, Request)
-            for each in request.notes.sentences]  # fmt: skip
+    results = result if isinstance(result, list) else [result]
+    notes = [each.notes if isinstance(each, Request) else each for each in results]
+    said = [sentence for each in notes if isinstance(each, Notes) for sentence in each.sentences]
     return ("warning" if said else "taken"), "; ".join(dict.fromkeys(said))
 
 
