@@ -240,7 +240,9 @@ SCORE_FORMS: list[Form] = [
     ("nothing in it", lambda: read(logits=SCORES[:, :0])),
     (".npy", lambda: read(logits=written("s.npy", lambda path: np.save(path, SCORES)))),
     (".npz of one array", lambda: read(logits=written("s.npz", lambda p: np.savez(p, SCORES)))),
-    (".npz of several", lambda: read(
+    (".npz of several, one of them called `logits`, `scores`, `probabilities` or the like",
+        lambda: read(logits=written("s.npz", lambda p: np.savez(p, logits=SCORES, step=3)))),
+    (".npz of several others", lambda: read(
         logits=written("s.npz", lambda path: np.savez(path, a=SCORES, b=LABELS)))),
     (".pt, .pth of a tensor, or a dict with `logits`", lambda: [
         read(logits=written("s.pt", lambda path: torch.save(torch.from_numpy(SCORES), path))),
@@ -248,6 +250,10 @@ SCORE_FORMS: list[Form] = [
             {"logits": torch.from_numpy(SCORES), "step": 3}, path)))]),
     (".npy of objects", lambda: read(logits=written(
         "s.npy", lambda path: np.save(path, np.array([{}], object), allow_pickle=True)))),
+    ("another kind of file", lambda: read(logits=written(
+        "s.npy", lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1")))),
+    ("a picture of scores", lambda: read(logits=written(
+        "s.png", lambda path: Image.fromarray(LABELS).save(path)))),
 ]  # fmt: skip
 
 LABEL_FORMS: list[Form] = [

@@ -29,7 +29,7 @@ from sam_refine_bulk.inputs.samples import (
     checked,
     fingerprint_of,
 )
-from sam_refine_client.reading.score_files import array_in
+from sam_refine_client.reading.score_files import LABEL_NAMES, array_in
 
 IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
 SCORES_COLUMNS: Final = ("logits", "scores", "logits.npy")
@@ -212,7 +212,7 @@ def _labels(value: Any) -> bytes | npt.NDArray[Any]:
     if _is_list(value.type):
         return _of_lists(value, 2, "must have labels as lists (H, W), a picture, or a .npy")
     content = _bytes(value, "a label map")
-    return array_in(content, "labels") if content.startswith(_NUMPY) else content
+    return array_in(content, "labels", LABEL_NAMES) if content.startswith(_NUMPY) else content
 
 
 def _of_lists(value: Any, axes: int, rule: str) -> npt.NDArray[Any]:

@@ -34,7 +34,7 @@ from sam_refine_bulk.inputs.samples import (
     fingerprint_of,
 )
 from sam_refine_client.inputs.images import IMAGE_SUFFIXES
-from sam_refine_client.reading.score_files import array_in
+from sam_refine_client.reading.score_files import LABEL_NAMES, SCORE_NAMES, array_in
 
 IMAGES: Final = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 LOGITS: Final = ("logits.npy", "logits.npz")
@@ -218,7 +218,9 @@ def _job(descriptor: int, group: _Group) -> Job:
         for ending in endings:
             content = _content(descriptor, members[ending])
             is_picture = ending.endswith(".png")
-            job[name] = content if is_picture else array_in(content, members[ending].name)
+            names = LABEL_NAMES if name == "labels" else SCORE_NAMES
+            called = members[ending].name
+            job[name] = content if is_picture else array_in(content, called, names)
     return job
 
 

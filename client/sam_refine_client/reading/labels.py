@@ -24,8 +24,12 @@ from sam_refine_client.reading.arrays import (
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
 from sam_refine_client.reading.mistaken import (
+    OTHER_JSON,
+    TEXT_SUFFIXES,
     check_colours_of,
     check_not_instances,
+    check_not_polygons,
+    kind_of_json,
     look_at_greys,
     masks_as_labels,
     masks_axis,
@@ -40,7 +44,7 @@ from sam_refine_client.reading.palettes import (
     read_palette,
 )
 from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
-from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
+from sam_refine_client.reading.score_files import LABEL_NAMES, SCORE_SUFFIXES, load_array
 
 LabelsLike: TypeAlias = Any
 """An array of any library, a PIL image, a file's path or content, COCO's annotations, a mask for
@@ -140,7 +144,7 @@ def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:
         return None
     if isinstance(labels, str | PathLike):
         path = Path(fspath(labels))
-        if path.suffix.lower() in (".json", *SCORE_SUFFIXES):
+        if path.suffix.lower() in (".json", *TEXT_SUFFIXES, *SCORE_SUFFIXES):
             return None
         with opened(path.name, path) as picture:
             return picture.height, picture.width
@@ -200,8 +204,9 @@ def _values(
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
         check_not_instances(name)
+        check_not_polygons(name)
         if path.suffix.lower() in SCORE_SUFFIXES:
-            return _plane(name, numpy_of(name, load_array(path)), palette, notes), name
+            return _plane(name, load_array(path, LABEL_NAMES), palette, notes), name
         _check_lossless(name, path)
         pixels = _table_pixels(name, path, palette, notes)
         return _plane(name, pixels, palette, notes), name
@@ -244,17 +249,15 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     """
     if not masks:
         raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
-    if {"shapes", "imagePath"} <= masks.keys():
-        raise InvalidRequestError(
-            f"{name} is LabelMe's JSON, of polygons; export it as masks: labelme_export_json"
-        )
+    if (kind := kind_of_json(masks)) != OTHER_JSON:
+        raise InvalidRequestError(f"{name} must be a label map, got {kind}")
     if {"counts", "size"} <= masks.keys():
         raise InvalidRequestError(
             f"{name} is a run-length mask of one thing; give COCO's annotations: "
             "[{'category_id': 1, 'segmentation': mask}]"
         )
-    has_ids = all(isinstance(key, int) and not isinstance(key, bool) for key in masks)
-    ids = {key: key if has_ids else number for number, key in enumerate(masks, start=1)}
+    has_ids = all(_is_id(key) for key in masks)
+    ids = {key: int(key) if has_ids else number for number, key in enumerate(masks, start=1)}
     labels: Labels | None = None
     overlap = 0
     for key, mask in masks.items():
@@ -280,6 +283,15 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     if overlap:
         notes.add(f"{name}: masks overlap at {overlap} pixels, where the later class counts")
     return labels
+
+
+def _is_id(key: Any) -> bool:
+    """Whether it is a class id: an integer, or one as text, as JSON has it."""
+    return (
+        isinstance(key, int | np.integer | str)
+        and not isinstance(key, bool)
+        and (str(key).removeprefix("-").isdecimal())
+    )
 
 
 def _mask_of(name: str, values: Labels) -> Mask:

@@ -197,7 +197,7 @@ def test_upright_is_how_browsers_show_it(tmp_path):
         (RGB.astype(int) - 1, "in [0, 65535] of 16 bits, got -1 to 254"),
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),
-        (b"no picture", "image must be a picture such as JPEG or PNG, got 10 bytes"),
+        (b"no picture", "image must be a picture such as JPEG or PNG, got text"),
         (saved(RGB, format="PNG")[:60], "image must be a"),
         (Image.new("La", (10, 6)), "got the mode La; give an array (H, W, 3) uint8"),
     ],

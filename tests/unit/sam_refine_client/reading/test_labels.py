@@ -211,6 +211,13 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
 # --- Refused ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("key", [str, np.int64])
+def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
+    found, said = read({key(7): MASK, key(21): ~MASK})
+    np.testing.assert_array_equal(found.values, np.where(MASK, 7, 21))
+    assert said == ()
+
+
 @pytest.mark.parametrize(
     ("labels", "arguments", "message"),
     [
@@ -245,13 +252,14 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
         ({}, {}, "must have a mask for at least one class, got none"),
         ({1: LABELS}, {}, "labels of 1 must be a mask, of 0 and one value above it, got 0, 1, 2"),
         ({"cup": MASK * 255 - (LABELS == 0)}, {}, "of cup must be a mask, of 0 and one value"),
-        ({"shapes": [], "imagePath": "a.jpg"}, {}, "is LabelMe's JSON, of polygons"),
+        ({"shapes": [], "imagePath": "a.jpg"}, {}, "got LabelMe's JSON, of polygons"),
         ({"counts": "abc", "size": [3, 4]}, {}, "is a run-length mask of one thing"),
         (np.ma.masked_equal(LABELS, 1), {}, "labels has masked values; say what they are"),
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
-        (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got 10 bytes"),
+        ("a.txt", {}, "a.txt must be a label map, got text, such as polygons of YOLO"),
+        (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got text"),
         (5, {}, "labels must be a numpy array or a torch tensor, got int"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from types import SimpleNamespace
 
@@ -48,6 +49,8 @@ def read(logits, **arguments):
         (TENSOR.clone().requires_grad_(), 0),
         (TENSOR.half(), 1e-3),
         (TENSOR.bfloat16(), 1e-2),
+        (TENSOR.to(torch.float8_e4m3fn), 0.1),
+        (TENSOR.to_sparse(), 0),
         (TENSOR.permute(1, 2, 0).contiguous().permute(2, 0, 1), 0),
         ([TENSOR], 0),
         (SimpleNamespace(logits=TENSOR[None], loss=None), 0),
@@ -227,6 +230,10 @@ def test_scores_of_a_nearly_square_image_that_would_fit_turned_are_said(last):
         (np.zeros((10, 15, 9), np.float32), {}, "like (h, w, C); give logits.transpose(2, 0, 1)"),
         ([[[1.0]]], {}, "must be a numpy array or a torch tensor, got list; give np.asarray"),
         ([RAW, RAW], {}, "got list; of several give one: logits[0]"),
+        ([*RAW], {}, "got list; of planes make one array: np.stack(logits)"),
+        ([{"sem_seg": RAW}], {}, 'got list; give the array in it: logits[0]["..."]'),
+        (torch.empty(3, 4, 5, device="meta"), {}, "a tensor that numpy can have, got torch"),
+        (io.BytesIO(b""), {}, "of the content of a file give logits=np.load(...), or its path"),
         ({"scores": RAW}, {}, 'got a dict of scores; give the one that has the class scores'),
         (SimpleNamespace(masks_queries_logits=RAW), {}, "post_process_semantic_segmentation"),
         (RAW, {"activation": "relu"}, "activation must be one of softmax, sigmoid, none"),
