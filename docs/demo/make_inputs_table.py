@@ -228,8 +228,13 @@ SCORE_FORMS: list[Form] = [
         logits=np.repeat(np.log(SCORES), 3, axis=0).transpose(1, 2, 0), activation="softmax")),
     ("height and width swapped", lambda: read(logits=RAW.transpose(0, 2, 1))),
     ("the same of an image that is nearly square", lambda: read(
-        np.zeros((48, 50, 3), np.uint8), logits=np.full((2, 25, 24), 0.5))),
+        np.zeros((48, 50, 3), np.uint8), logits=np.stack([np.ones((25, 24)), np.zeros((25, 24))]))),
     ("other proportions than the image", lambda: read(logits=SCORES[:, :4])),
+    ("shares times 255, floats", lambda: read(logits=SCORES * 255)),
+    ("a softmax over another axis than the classes", lambda: read(
+        logits=np.exp(RAW) / np.exp(RAW).sum(1, keepdims=True))),
+    ("(C, h * w)", lambda: read(logits=SCORES.reshape(3, -1))),
+    ("the same for all classes", lambda: read(logits=np.zeros_like(SCORES))),
     ("larger than the image", lambda: read(logits=np.repeat(np.repeat(SCORES, 8, 1), 8, 2))),
     ("a batch of several", lambda: read(logits=np.stack([SCORES, SCORES]))),
     ("(C, 1, h, w) that sum to 1, nnU-Net's of a plane", lambda: read(logits=SCORES[:, None])),
