@@ -31,6 +31,7 @@ from sam_refine_client.reading.mistaken import (
     check_not_polygons,
     kind_of_json,
     look_at_greys,
+    look_at_instances,
     masks_as_labels,
     masks_axis,
     note_counts_from_1,
@@ -126,6 +127,7 @@ def load_labels(
     values = _class_ids(name, array)
     void = _named_void(table, void)
     ids = np.unique(values).tolist()
+    look_at_instances(name, [label for label in ids if label != void], notes)
     if void is None and ids[0] >= 0:
         _look_at(name, values, ids, None, notes)
     return ReadLabels(values, void)
@@ -319,6 +321,8 @@ def _check_lossless(name: str, file: Any) -> None:
 def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -> AnyArray:
     """The values of a file; with a palette of the caller's, the colours of its indices."""
     with opened(name, file) as picture:
+        if (frames := getattr(picture, "n_frames", 1)) > 1:
+            notes.add(f"{name} has {frames} frames: the first is taken")
         if picture.mode != "P":
             is_indexed, table = False, None
         else:
@@ -371,6 +375,8 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
         return _of_channels(name, array, palette, notes)
     hint = ""
+    if array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in (3, 4):
+        hint = "; if it is in colours, give labels.transpose(1, 2, 0)"
     if array.dtype.kind == "f":
         hint = "; if they are scores, give them as logits"
         if array.shape[0] == 3 or array.shape[2] == 3:
@@ -440,7 +446,9 @@ def _class_ids(name: str, array: AnyArray) -> npt.NDArray[np.int32]:
         raise InvalidRequestError(f"{name} must be an array of integers, got {array.dtype}")
     low, high = array.min(), array.max()
     if not _INT32.min <= low <= high <= _INT32.max:
-        raise InvalidRequestError(f"{name} must fit int32, got {low} to {high}")
+        wraps = array.dtype.kind == "u" and high == np.iinfo(array.dtype).max
+        hint = "; if the largest is -1 for void, give labels.astype(np.int32)" if wraps else ""
+        raise InvalidRequestError(f"{name} must fit int32, got {low} to {high}{hint}")
     return array.astype(np.int32)
 
 
@@ -452,9 +460,11 @@ def _with_void(
     negative = [label for label in present if label < 0 and label != void]
     if negative and negative != [-1]:
         raise InvalidRequestError(
-            f"{name} must be class ids from 0, or -1 for void, got {negative[0]}"
+            f"{name} must be class ids from 0, or -1 for void, got {negative[0]}; if that is void, "
+            f"give ignore_label={negative[0]}"
         )
     ids = [label for label in present if label >= 0]
+    look_at_instances(name, [label for label in ids if label != void], notes)
     written = _written_void(ids, void, classes)
     is_negative = [label for label in present if label < 0]
     if is_negative or (void is not None and void < 0):

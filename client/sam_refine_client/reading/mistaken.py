@@ -148,6 +148,30 @@ def check_colours_of(name: str) -> None:
             raise InvalidRequestError(f"{name} {what}")
 
 
+_LARGEST_ID: Final = 65535
+"""Beyond it labels cannot be written to a PNG."""
+_INSTANCES_FROM: Final = 10_000
+_OF_INSTANCE: Final = 1000
+
+
+def look_at_instances(name: str, ids: list[int], notes: Notes) -> None:
+    """Say where labels of these ids are as Cityscapes' instances are, class * 1000 + number.
+
+    Raises `InvalidRequestError` for ids that no class has, such as panoptic ones.
+    """
+    largest = max([each for each in ids if each != _LARGEST_ID], default=0)
+    if largest > _LARGEST_ID:
+        raise InvalidRequestError(
+            f"{name} must be class ids of at most {_LARGEST_ID}, got {largest}; if they are COCO's "
+            "panoptic ids, convert them: panopticapi's panoptic2semantic_segmentation"
+        )
+    if largest >= _INSTANCES_FROM and any(0 < each < _OF_INSTANCE for each in ids):
+        notes.add(
+            f"{name} go up to {largest}: if these are instances, class * {_OF_INSTANCE} + number, "
+            f"give np.where(labels < {_OF_INSTANCE}, labels, labels // {_OF_INSTANCE})"
+        )
+
+
 def note_counts_from_1(name: str, ids: list[int], notes: Notes) -> None:
     """Say that the greys of an ADE20K file count from 1."""
     if 0 in ids and re.search(_ADE20K, name):

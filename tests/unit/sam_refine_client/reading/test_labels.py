@@ -211,6 +211,22 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
 # --- Refused ---------------------------------------------------------------------------------
 
 
+def test_numbers_of_instances_are_said():
+    found, (said,) = read(np.where(MASK, 26002, 7))
+    assert said.endswith("give np.where(labels < 1000, labels, labels // 1000)")
+    np.testing.assert_array_equal(found.values, np.where(MASK, 26002, 7))
+    assert read(np.where(MASK, 1203, 7))[1] == ()
+
+
+def test_frames_of_a_label_map_beyond_the_first_are_said():
+    pages = [Image.fromarray(np.full((3, 4), each, np.uint8)) for each in (1, 2)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    found, said = read(file.getvalue())
+    assert (found.values == 1).all()
+    assert said == ("labels has 2 frames: the first is taken",)
+
+
 @pytest.mark.parametrize("key", [str, np.int64])
 def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
     found, said = read({key(7): MASK, key(21): ~MASK})
@@ -258,6 +274,15 @@ def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
+        (np.where(MASK, -100, 1), {}, "got -100; if that is void, give ignore_label=-100"),
+        (np.array([[0, -1]]).astype(np.uint32), {}, "-1 for void, give labels.astype(np.int32)"),
+        (np.where(MASK, 8405120, 7), {}, "at most 65535, got 8405120; if they are COCO's panoptic"),
+        (np.where(MASK, 8405120, 7), {"void": 255}, "at most 65535, got 8405120"),
+        (
+            np.arange(3 * 48, dtype=np.uint8).reshape(3, 6, 8),
+            {},
+            "if it is in colours, give labels.transpose(1, 2, 0)",
+        ),
         ("a.txt", {}, "a.txt must be a label map, got text, such as polygons of YOLO"),
         (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got text"),
         (5, {}, "labels must be a numpy array or a torch tensor, got int"),
