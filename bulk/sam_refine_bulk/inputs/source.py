@@ -13,7 +13,7 @@ from sam_refine.contract import InvalidRequestError
 from sam_refine_bulk.inputs.folder import folder_shards
 from sam_refine_bulk.inputs.samples import Index, fingerprint_of
 from sam_refine_bulk.inputs.tar import TarShard
-from sam_refine_client.inputs.images import IMAGE_SUFFIXES
+from sam_refine_client.inputs.images import IMAGE_SUFFIXES, is_hidden
 
 
 class Shard(Protocol):
@@ -121,7 +121,5 @@ _PACKED: Final = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 
 def _walk(path: Path) -> Iterator[Path]:
     for each in path.rglob("*"):
-        if not any(part.startswith(".") for part in each.relative_to(path).parts) and (
-            each.is_file()
-        ):
+        if not any(map(is_hidden, each.relative_to(path).parts)) and (each.is_file()):
             yield each
