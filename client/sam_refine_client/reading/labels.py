@@ -366,7 +366,7 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim == 2:
-        return array
+        return array if palette is None else _of_greys(name, array, palette, notes)
     if array.ndim == 3 and (masks := _masks_axis(array)) is not None:
         raise InvalidRequestError(
             f"{name} must have shape (H, W), got {array.shape}, one mask for each class; give "
@@ -392,6 +392,17 @@ def _masks_axis(array: AnyArray) -> tuple[int, bool] | None:
     found = masks_axis(array)
     has_bytes = is_picture and array.max() == 255
     return None if has_bytes and (array.shape[2] > 2 or found != (2, True)) else found
+
+
+def _of_greys(name: str, array: AnyArray, palette: Palette, notes: Notes) -> AnyArray:
+    """(H, W) of one channel beside a palette: of its greys, or as it is where it is of ids."""
+    greys = np.unique(array)
+    is_byte = array.dtype.kind in "iu" and greys[0] >= 0 and 0 < greys[-1] <= 255
+    if is_byte and palette.holds(greys.astype(np.int64) * 0x10101).all():
+        pixels = np.repeat(array.astype(np.uint8)[..., None], 3, axis=2)
+        return labels_of_colours(name, pixels, palette, notes)
+    notes.add(f"{name} are in no colours: they are taken as class ids, without palette")
+    return array
 
 
 def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Notes) -> AnyArray:
