@@ -29,7 +29,7 @@ from sam_refine_bulk.inputs.samples import (
     checked,
     fingerprint_of,
 )
-from sam_refine_client.reading.score_files import LABEL_NAMES, array_in
+from sam_refine_client.reading.score_files import LABEL_NAMES, OF_NUMPY, array_in
 
 IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
 SCORES_COLUMNS: Final = ("logits", "scores", "logits.npy")
@@ -37,8 +37,6 @@ LABELS_COLUMNS: Final = ("labels", "label", "annotation", "mask", "segmentation_
 """Looked for where there are no scores, beside which a data set may have the truth."""
 KEY_COLUMNS: Final = ("key", "__key__", "id", "file_name", "filename")
 _ROWS_AT_A_TIME: Final = 16
-_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04")
-"""How a .npy and a .npz begin."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ def _labels(value: Any) -> bytes | npt.NDArray[Any]:
     if _is_list(value.type):
         return _of_lists(value, 2, "must have labels as lists (H, W), a picture, or a .npy")
     content = _bytes(value, "a label map")
-    return array_in(content, "labels", LABEL_NAMES) if content.startswith(_NUMPY) else content
+    return array_in(content, "labels", LABEL_NAMES) if content.startswith(OF_NUMPY) else content
 
 
 def _of_lists(value: Any, axes: int, rule: str) -> npt.NDArray[Any]:

@@ -90,7 +90,7 @@ def numpy_of(name: str, given: ArrayLike) -> AnyArray:
             )
         return np.asarray(given.data)
     if isinstance(given, np.ndarray):
-        return _of_small_floats(given)
+        return _of_small_floats(np.asarray(given))  # no matrix, whose axes are always two
     if _is_tensor(given):
         return _of_tensor(name, given)
     if type(given).__module__.partition(".")[0] == "cupy":

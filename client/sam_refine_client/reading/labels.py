@@ -45,7 +45,13 @@ from sam_refine_client.reading.palettes import (
     read_palette,
 )
 from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
-from sam_refine_client.reading.score_files import LABEL_NAMES, SCORE_SUFFIXES, load_array
+from sam_refine_client.reading.score_files import (
+    LABEL_NAMES,
+    OF_NUMPY,
+    SCORE_SUFFIXES,
+    array_in,
+    load_array,
+)
 
 LabelsLike: TypeAlias = Any
 """An array of any library, a PIL image, a file's path or content, COCO's annotations, a mask for
@@ -196,6 +202,9 @@ def _values(
     name: str,
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
+    if hasattr(labels, "read") and hasattr(labels, "seek"):
+        labels.seek(0)
+        labels = labels.read()
     if _is_of_pipeline(labels):
         return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):
@@ -212,6 +221,8 @@ def _values(
         _check_lossless(name, path)
         pixels = _table_pixels(name, path, palette, notes)
         return _plane(name, pixels, palette, notes), name
+    if isinstance(labels, bytes) and labels.startswith(OF_NUMPY):
+        return _plane(name, array_in(labels, name, LABEL_NAMES), palette, notes), name
     if isinstance(labels, bytes):
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name

@@ -35,7 +35,7 @@ _NO_ARRAY: Final = (
 _LARGEST_SCALE: Final = 64
 """How many times as large as its file an array may be that is packed."""
 _SMALL_BYTES: Final = 2**28
-_OF_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+OF_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 """How a .npy, a .npz and an empty .npz begin."""
 _MOST_SHOWN: Final = 8
 SCORE_NAMES: Final = ("logits", "seg_logits", "out", "scores", "probabilities", "probs", "softmax")
@@ -70,7 +70,7 @@ def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
     head = file.read(FILE_HEAD)
     file.seek(0)
     rule = f"{name} must be a .npy file of numbers, or .npz, .pt or .safetensors"
-    if not head.startswith(_OF_NUMPY) and (kind := kind_of_file(head)) is not None:
+    if not head.startswith(OF_NUMPY) and (kind := kind_of_file(head)) is not None:
         hint = ""
         if kind in ("a PNG", "a JPEG", "a TIFF", "a BMP"):
             hint = (
@@ -96,7 +96,7 @@ def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
                 if is_one
                 else "array.astype(np.float32)"
             )
-        elif head.startswith(_OF_NUMPY[0]):
+        elif head.startswith(OF_NUMPY[0]):
             hint = "; is it cut short? copy it again"
         raise InvalidRequestError(f"{rule}: {error}{hint}") from error
 

@@ -46,6 +46,7 @@ _WHOLES: Final = (100, 255, 1000, 10000, 65535)
 """What shares are multiplied by: per cent, bytes and the like."""
 _FEW: Final = 0.01
 """The share of places that may be off, all the same."""
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _FITS: Final = math.log(1.1)
 """Proportions that differ by less than this are the image's."""
 _CLOSE: Final = math.log(1.05)
@@ -106,6 +107,10 @@ def read_scores(
 def _check_floats(name: str, array: AnyArray) -> None:
     """Raise `InvalidRequestError` for numbers that are labels, or shares times 255."""
     if array.dtype.kind == "f":
+        if array.dtype.itemsize > 4 and (np.abs(array[np.isfinite(array)]) > _LARGEST).any():
+            raise InvalidRequestError(
+                f"{name} must fit float32, got values beyond {_LARGEST:.3g}; where are they from?"
+            )
         return
     if array.dtype.kind not in "biu":
         raise InvalidRequestError(f"{name} must be an array of numbers, got {array.dtype}")
@@ -216,6 +221,11 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
         notes.add(
             f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
             f"than along the first, as (h, w, C) would; if they are that, give {transposed}"
+        )
+    elif as_given > _FITS and _apart((first, middle), size_hw) < _CLOSE:
+        notes.add(
+            f"{name} {array.shape} are taken as (C, h, w), stretched to the image of {size_hw}, "
+            f"but would have its proportions as (h, w, C); if they are that, give {transposed}"
         )
     else:
         _note_stretched(name, (middle, last), size_hw, notes)

@@ -211,6 +211,24 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
 # --- Refused ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("kind", ["png", "npy"])
+def test_content_of_a_file_and_an_opened_one_are_read(is_open, kind):
+    file = io.BytesIO()
+    if kind == "png":
+        Image.fromarray(LABELS.astype(np.uint8)).save(file, "PNG")
+    else:
+        np.save(file, LABELS)
+    found, said = read(file if is_open else file.getvalue())
+    np.testing.assert_array_equal(found.values, LABELS)
+    assert said == ()
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrix_of_numpy_is_a_label_map():
+    assert read(np.matrix(LABELS))[0].values.tolist() == LABELS.tolist()
+
+
 def test_numbers_of_instances_are_said():
     found, (said,) = read(np.where(MASK, 26002, 7))
     assert said.endswith("give np.where(labels < 1000, labels, labels // 1000)")

@@ -124,6 +124,19 @@ def test_activation_of_what_has_had_one_is_said(given, activation):
     assert f"activation={activation} makes all scores nearly equal" in said[0]
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrix_of_numpy_is_one_channel():
+    found, _ = read(np.matrix(SHARES))
+    np.testing.assert_allclose(found, BINARY, atol=1e-6)
+
+
+def test_channels_last_that_alone_have_the_proportions_are_said_where_nothing_else_tells():
+    rough = np.random.default_rng(0).random((16, 16, 21)).astype(np.float32)
+    found, (said,) = read(rough, size_hw=(64, 64), activation="none")
+    np.testing.assert_array_equal(found, rough)
+    assert "would have its proportions as (h, w, C); if they are that, give logits.tr" in said
+
+
 def test_trailing_axis_of_1_is_dropped_where_the_classes_are_certain():
     found, said = read(SCORES[..., None])
     np.testing.assert_array_equal(found, SCORES)
@@ -261,6 +274,7 @@ def test_scores_of_a_nearly_square_image_that_would_fit_turned_are_said(last):
         (SCORES.reshape(3, -1).T, {}, "or of (h * w, C) logits.T.reshape(C, h, w)"),
         (RAW * 1j, {}, "logits must be an array of numbers, got complex64"),
         (RAW.astype(object), {}, "logits must be an array of numbers, got object"),
+        (np.stack([RAW, RAW * 1e300]), {}, "must fit float32, got values beyond 3.4e+38"),
         (np.full_like(RAW, np.nan), {}, "logits must be finite, got 450 values"),
         (np.where(RAW < 0, -np.inf, RAW), {}, "give activation=softmax, which makes 0 of -inf"),
         (np.full_like(RAW, -np.inf), {"activation": "softmax"}, "logits must be finite, got 450"),
