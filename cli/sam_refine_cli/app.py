@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -126,6 +127,8 @@ for _command in (export.export, serve.serve, demo.demo, ui.ui):
     _add(_command, "Models, server, page")
 
 
+TRACEBACK: Final = "SAM_REFINE_TRACEBACK"
+"""The variable of the environment that shows where a fault of this program is."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """Of click, which is a package of its own or typer's copy of it, by typer's version."""
 
@@ -140,4 +143,12 @@ def run() -> int:
         return 2
     except typer.Abort:
         return INTERRUPTED
+    except Exception as error:  # the outer edge: whatever it is, one line
+        if os.environ.get(TRACEBACK):
+            raise
+        print_error(
+            f"a fault of sam-refine itself: {type(error).__name__}: {error}; {TRACEBACK}=1 shows "
+            "where it is"
+        )
+        return 1
     return code if isinstance(code, int) else 0

@@ -26,6 +26,7 @@ from PIL import Image
 
 from sam_refine_client import InvalidRequestError
 from sam_refine_client.inputs.files import load_class_names
+from sam_refine_client.reading.notes import Notes
 from sam_refine_client.request import Request
 
 PAGE = Path(__file__).parents[1] / "inputs.md"
@@ -154,6 +155,13 @@ def text_file(name: str, text: str) -> Path:
     return path
 
 
+def names(name: str, text: str) -> Notes:
+    """What is said of a file of class names."""
+    notes = Notes()
+    load_class_names(text_file(name, text), notes)
+    return notes
+
+
 # --- The forms -------------------------------------------------------------------------------
 
 _SIXTEEN = RGB.astype(np.uint16) * 257
@@ -182,6 +190,7 @@ IMAGES: list[Form] = [
     ("EXIF orientation", lambda: read(turned_photo("photo.jpg", 3))),
     ("EXIF orientation, and labels of the upright size", lambda: read(
         turned_photo("photo.jpg", 6), labels=np.rot90(LABELS))),
+    ("a URL", lambda: read("https://images.example/street.jpg")),
     ("a batch of several", lambda: read(np.stack([RGB, RGB]))),
     ("a mask of bool", lambda: read(MASK)),
     ("HEIC, or AVIF that Pillow does not read", lambda: read(
@@ -220,8 +229,13 @@ SCORE_FORMS: list[Form] = [
         logits=np.repeat(np.log(SCORES), 3, axis=0).transpose(1, 2, 0), activation="softmax")),
     ("height and width swapped", lambda: read(logits=RAW.transpose(0, 2, 1))),
     ("the same of an image that is nearly square", lambda: read(
-        np.zeros((48, 50, 3), np.uint8), logits=np.full((2, 25, 24), 0.5))),
+        np.zeros((48, 50, 3), np.uint8), logits=np.stack([np.ones((25, 24)), np.zeros((25, 24))]))),
     ("other proportions than the image", lambda: read(logits=SCORES[:, :4])),
+    ("shares times 255, floats", lambda: read(logits=SCORES * 255)),
+    ("a softmax over another axis than the classes", lambda: read(
+        logits=np.exp(RAW) / np.exp(RAW).sum(1, keepdims=True))),
+    ("(C, h * w)", lambda: read(logits=SCORES.reshape(3, -1))),
+    ("the same for all classes", lambda: read(logits=np.zeros_like(SCORES))),
     ("larger than the image", lambda: read(logits=np.repeat(np.repeat(SCORES, 8, 1), 8, 2))),
     ("a batch of several", lambda: read(logits=np.stack([SCORES, SCORES]))),
     ("(C, 1, h, w) that sum to 1, nnU-Net's of a plane", lambda: read(logits=SCORES[:, None])),
@@ -232,7 +246,9 @@ SCORE_FORMS: list[Form] = [
     ("nothing in it", lambda: read(logits=SCORES[:, :0])),
     (".npy", lambda: read(logits=written("s.npy", lambda path: np.save(path, SCORES)))),
     (".npz of one array", lambda: read(logits=written("s.npz", lambda p: np.savez(p, SCORES)))),
-    (".npz of several", lambda: read(
+    (".npz of several, one of them called `logits`, `scores`, `probabilities` or the like",
+        lambda: read(logits=written("s.npz", lambda p: np.savez(p, logits=SCORES, step=3)))),
+    (".npz of several others", lambda: read(
         logits=written("s.npz", lambda path: np.savez(path, a=SCORES, b=LABELS)))),
     (".pt, .pth of a tensor, or a dict with `logits`", lambda: [
         read(logits=written("s.pt", lambda path: torch.save(torch.from_numpy(SCORES), path))),
@@ -240,6 +256,10 @@ SCORE_FORMS: list[Form] = [
             {"logits": torch.from_numpy(SCORES), "step": 3}, path)))]),
     (".npy of objects", lambda: read(logits=written(
         "s.npy", lambda path: np.save(path, np.array([{}], object), allow_pickle=True)))),
+    ("another kind of file", lambda: read(logits=written(
+        "s.npy", lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1")))),
+    ("a picture of scores", lambda: read(logits=written(
+        "s.png", lambda path: Image.fromarray(LABELS).save(path)))),
 ]  # fmt: skip
 
 LABEL_FORMS: list[Form] = [
@@ -304,18 +324,27 @@ LABEL_FORMS: list[Form] = [
 ]  # fmt: skip
 
 NAME_FORMS: list[Form] = [
-    ("text, a name on each line", lambda: load_class_names(text_file("n.txt", "sky\nroad\n"))),
-    ("JSON list", lambda: load_class_names(text_file("n.json", '["sky", "road"]'))),
-    ("JSON {id: name}, as `id2label`", lambda: load_class_names(
-        text_file("n.json", '{"0": "sky", "1": "road"}'))),
-    ("JSON {name: id}, as `label2id`", lambda: load_class_names(
-        text_file("n.json", '{"sky": 0, "road": 1}'))),
-    ("Hugging Face's config.json", lambda: load_class_names(
-        text_file("config.json", '{"id2label": {"0": "sky"}, "model_type": "segformer"}'))),
-    ("COCO's categories", lambda: load_class_names(
-        text_file("n.json", '[{"id": 1, "name": "road"}]'))),
-    ("an empty line between names", lambda: load_class_names(text_file("n.txt", "sky\n\nroad"))),
-    ("other JSON", lambda: load_class_names(text_file("n.json", "[1, 2]"))),
+    ("text, a name on each line", lambda: names("n.txt", "sky\nroad\n")),
+    ("the same, with ids from 0 before the names", lambda: names("n.txt", "0 sky\n1 road\n")),
+    ("the same, with other numbers", lambda: names("n.txt", "1 sky\n2 road\n")),
+    ("CSV or TSV with a heading: `name`, and `id` or the like", lambda: names(
+        "n.csv", "id,name\n0,sky\n1,road\n")),
+    ("CSV or TSV of ids and names", lambda: names("n.csv", "0,sky\n1,road\n")),
+    ("CVAT's labelmap.txt", lambda: names("n.txt", "sky:0,0,255::\nroad:128,64,128::\n")),
+    ("JSON list", lambda: names("n.json", '["sky", "road"]')),
+    ("JSON {id: name}, as `id2label`", lambda: names("n.json", '{"0": "sky", "1": "road"}')),
+    ("JSON {name: id}, as `label2id`", lambda: names("n.json", '{"sky": 0, "road": 1}')),
+    ("Hugging Face's config.json", lambda: names(
+        "config.json", '{"id2label": {"0": "sky"}, "model_type": "segformer"}')),
+    ("COCO's categories", lambda: names(
+        "n.json", '[{"id": 1, "name": "road"}, {"id": 3, "name": "car"}]')),
+    ("ids that count from 1", lambda: names("n.json", '{"1": "sky", "2": "road"}')),
+    ("YAML, such as YOLO's data.yaml", lambda: names("data.yaml", "names: [sky, road]\n")),
+    ("an empty line between names", lambda: names("n.txt", "sky\n\nroad")),
+    ("one line of many names", lambda: names("n.txt", "sky, road, car")),
+    ("nothing in it", lambda: names("n.txt", "")),
+    ("code or markup", lambda: names("classes.py", 'CLASSES = ["sky", "road"]\n')),
+    ("other JSON", lambda: names("n.json", "[1, 2]")),
 ]  # fmt: skip
 
 TABLES = {"images": IMAGES, "scores": SCORE_FORMS, "labels": LABEL_FORMS, "names": NAME_FORMS}
@@ -329,9 +358,9 @@ def outcome(form: Callable[[], object]) -> tuple[str, str]:
         result = form()
     except InvalidRequestError as error:
         return "refused", str(error)
-    requests = result if isinstance(result, list) else [result]
-    said = [each for request in requests if isinstance(request, Request)
-            for each in request.notes.sentences]  # fmt: skip
+    results = result if isinstance(result, list) else [result]
+    notes = [each.notes if isinstance(each, Request) else each for each in results]
+    said = [sentence for each in notes if isinstance(each, Notes) for sentence in each.sentences]
     return ("warning" if said else "taken"), "; ".join(dict.fromkeys(said))
 
 

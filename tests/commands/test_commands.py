@@ -10,6 +10,7 @@ from importlib.metadata import entry_points, version
 
 import pytest
 
+import sam_refine_cli.app as program
 from sam_refine_cli import main
 from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
@@ -21,8 +22,8 @@ PHOTO = DEMO_DATA / "photo.jpg"
 
 
 def test_program_is_the_module():
-    (program,) = entry_points(group="console_scripts", name="sam-refine")
-    assert program.load() is main
+    (script,) = entry_points(group="console_scripts", name="sam-refine")
+    assert script.load() is main
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,21 @@ def test_export_inspect_names_what_was_changed_and_ends_with_1(exported):
     assert "missing: sam_mask_decoder/1/model.onnx" in done.stdout
     assert "not of the export: sam_refine/1/notes.txt" in done.stdout
     assert "does not match its card" in done.stdout
+
+
+def test_fault_of_the_program_itself_is_one_line_and_shown_where_asked_for(monkeypatch, capsys):
+    def fail(**_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(program, "app", fail)
+    assert program.run() == 1
+    assert capsys.readouterr().err == (
+        "sam-refine: a fault of sam-refine itself: KeyError: 'x'; "
+        "SAM_REFINE_TRACEBACK=1 shows where it is\n"
+    )
+    monkeypatch.setenv("SAM_REFINE_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        program.run()
 
 
 def test_export_inspect_of_something_else_is_one_line_and_exit_code_1(tmp_path):

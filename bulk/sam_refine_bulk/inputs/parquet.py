@@ -29,7 +29,7 @@ from sam_refine_bulk.inputs.samples import (
     checked,
     fingerprint_of,
 )
-from sam_refine_client.reading.score_files import array_in
+from sam_refine_client.reading.score_files import LABEL_NAMES, OF_NUMPY, array_in
 
 IMAGE_COLUMNS: Final = ("image", "jpg", "jpeg", "png", "webp")
 SCORES_COLUMNS: Final = ("logits", "scores", "logits.npy")
@@ -37,8 +37,6 @@ LABELS_COLUMNS: Final = ("labels", "label", "annotation", "mask", "segmentation_
 """Looked for where there are no scores, beside which a data set may have the truth."""
 KEY_COLUMNS: Final = ("key", "__key__", "id", "file_name", "filename")
 _ROWS_AT_A_TIME: Final = 16
-_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04")
-"""How a .npy and a .npz begin."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,14 @@ def _maps(path: Path, columns: Columns, schema: pa.Schema) -> dict[str, str]:
     if scores is None and labels is None:
         maps = [field.name for field in schema if _may_be_map(field.type)]
         labels = next((name for name in LABELS_COLUMNS if name in maps), None)
+    if scores is None and labels is None:
+        raise DamagedShardError(
+            f"{path} has no column of scores ({', '.join(SCORES_COLUMNS)}) or of label maps "
+            f"({', '.join(LABELS_COLUMNS)}), it has {', '.join(names)}; name one with "
+            "--scores-column or --labels-column"
+        )
     found = {}
-    if scores is not None or labels is None:
+    if scores is not None:
         found["logits"] = _column(path, "scores", scores, SCORES_COLUMNS, names)
     if labels is not None:
         found["labels"] = _column(path, "labels", labels, (), names)
@@ -148,7 +152,9 @@ class _Rows:
         image, *maps = (self._batch.column(name)[row - self._start] for name in self._columns)
         read = {"logits": _scores, "labels": _labels}
         found = zip(self._maps, maps, strict=True)
-        return {"image": _image(image)} | {name: read[name](value) for name, value in found}
+        return {"image": _bytes(image, "an image")} | {
+            name: read[name](value) for name, value in found
+        }
 
     def _seek(self, row: int) -> None:
         if row != self._end:
@@ -171,21 +177,31 @@ class _Rows:
         return batches
 
 
-def _image(value: Any) -> bytes:
-    if pa.types.is_struct(value.type):
-        value = value["bytes"] if value.is_valid and "bytes" in value.type.names else None
-    content = None if value is None else value.as_py()
-    if not isinstance(content, bytes):
-        raise InvalidRequestError("must have the bytes of an image, got none")
-    return content
+def _bytes(value: Any, what: str) -> bytes:
+    """The bytes of a value, or of a struct's."""
+    path = None
+    if pa.types.is_struct(value.type) and value.is_valid:
+        path = value["path"].as_py() if "path" in value.type.names else None
+        value = value["bytes"] if "bytes" in value.type.names else value
+    if value.is_valid and (pa.types.is_string(value.type) or pa.types.is_large_string(value.type)):
+        path = value.as_py()
+    elif value.is_valid and not pa.types.is_struct(value.type) and not _is_list(value.type):
+        content = value.as_py()
+        if isinstance(content, bytes):
+            return content
+    found = f"a column of {value.type}" if value.is_valid else "none"
+    if path is not None:
+        found = f"the text {path!r:.80}; a path is not followed, put the file's bytes there"
+    raise InvalidRequestError(f"must have the bytes of {what}, got {found}")
 
 
 def _scores(value: Any) -> npt.NDArray[Any]:
     if not value.is_valid:
         raise InvalidRequestError("must have scores, got none")
-    if pa.types.is_binary(value.type) or pa.types.is_large_binary(value.type):
-        return array_in(value.as_py(), "scores")
-    return _of_lists(value, 3, "must have scores as lists (C, h, w) or as the bytes of a .npy")
+    rule = "must have scores as lists (C, h, w) or as the bytes of a .npy"
+    if _is_list(value.type):
+        return _of_lists(value, 3, rule)
+    return array_in(_bytes(value, "scores as a .npy"), "scores")
 
 
 def _labels(value: Any) -> bytes | npt.NDArray[Any]:
@@ -193,13 +209,13 @@ def _labels(value: Any) -> bytes | npt.NDArray[Any]:
         raise InvalidRequestError("must have labels, got none")
     if _is_list(value.type):
         return _of_lists(value, 2, "must have labels as lists (H, W), a picture, or a .npy")
-    content = _image(value)
-    return array_in(content, "labels") if content.startswith(_NUMPY) else content
+    content = _bytes(value, "a label map")
+    return array_in(content, "labels", LABEL_NAMES) if content.startswith(OF_NUMPY) else content
 
 
 def _of_lists(value: Any, axes: int, rule: str) -> npt.NDArray[Any]:
     shape: list[int] = []
-    values = value.values if _is_list(value.type) else pa.array([])
+    values = value.values
     while _is_list(values.type):
         shape.append(len(values))
         values = values.flatten()

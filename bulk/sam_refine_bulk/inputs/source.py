@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_bulk.inputs.folder import folder_shards
 from sam_refine_bulk.inputs.samples import Index, fingerprint_of
 from sam_refine_bulk.inputs.tar import TarShard
-from sam_refine_client.inputs.images import IMAGE_SUFFIXES
+from sam_refine_client.inputs.images import IMAGE_SUFFIXES, is_hidden
 
 
 class Shard(Protocol):
@@ -92,14 +92,15 @@ class Source:
 
 def _files(path: Path) -> list[Path]:
     """The tars and Parquet files; of img2dataset's pairs the tar, as the other has its facts."""
-    if not path.is_dir():
-        return [path] if path.suffix.lower() in (".tar", ".parquet") else []
-    found = sorted(_walk(path))
-    packed = [each for each in found if each.name.lower().endswith((".tar.gz", ".tgz", ".tar.zst"))]
+    found = sorted(_walk(path)) if path.is_dir() else [path]
+    endings = _PACKED if path.is_dir() else (*_PACKED, ".zip")
+    packed = [each for each in found if each.name.lower().endswith(endings)]
     if packed:
         raise InvalidRequestError(
             f"{packed[0]} is compressed, so that no sample can be found in it: unpack it to a .tar"
         )
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in (".tar", ".parquet") else []
     tars = {each.with_suffix("") for each in found if each.suffix.lower() == ".tar"}
     files = [
         each
@@ -115,9 +116,10 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
+_PACKED: Final = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
+
+
 def _walk(path: Path) -> Iterator[Path]:
     for each in path.rglob("*"):
-        if not any(part.startswith(".") for part in each.relative_to(path).parts) and (
-            each.is_file()
-        ):
+        if not any(map(is_hidden, each.relative_to(path).parts)) and (each.is_file()):
             yield each

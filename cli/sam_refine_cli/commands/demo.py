@@ -42,6 +42,7 @@ def demo(
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError
     from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.reading.notes import Notes
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 
@@ -69,7 +70,7 @@ def demo(
         paths = result.save(
             out,
             image=DATA / "photo.jpg",
-            class_names=load_class_names(DATA / "classes.txt"),
+            class_names=load_class_names(DATA / "classes.txt", Notes()),
         )
     print_result(result)
     for path in paths:

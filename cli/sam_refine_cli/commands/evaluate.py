@@ -32,7 +32,7 @@ from sam_refine_cli.options.folders import (
     warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption, read_class_names
 from sam_refine_cli.report import Report
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id.",
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or by id.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Output",
@@ -149,7 +149,6 @@ def evaluate(
     need_extra("client", "tritonclient", "grpc", "PIL")
     need_extra("quality", "scipy", "jinja2")
     from sam_refine_client.files.whole_files import write_whole
-    from sam_refine_client.inputs.files import load_class_names
     from sam_refine_quality import evaluate, find_samples, read_option_sets
     from sam_refine_quality.evaluation import FATAL, check_class_names
     from sam_refine_quality.report.gallery import Gallery
@@ -158,7 +157,7 @@ def evaluate(
     with usage_errors(), errors_in_one_line(OSError):
         sets = read_option_sets(option_set or ())
     with errors_in_one_line(InvalidRequestError, OSError):
-        names = None if class_names is None else load_class_names(class_names)
+        names = read_class_names(class_names)
         check_class_names(names)
         samples = find_samples(
             source.path,

@@ -25,7 +25,7 @@ from sam_refine_cli.options.folders import (
     warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption, read_class_names
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_cli.report import SKIP_EXISTING, Report, answers
 
@@ -141,7 +141,7 @@ def refine(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id, for "
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or by id, for "
             "the picture's legend, regions.json and COCO.",
             exists=True,
             dir_okay=False,
@@ -236,7 +236,6 @@ def refine(
     need_extra("client", "tritonclient", "grpc", "PIL")
     from sam_refine_client.files.saving import save_merged_coco
     from sam_refine_client.inputs.coarse_maps import CoarseMaps
-    from sam_refine_client.inputs.files import load_class_names
     from sam_refine_client.inputs.huggingface import write_lists
     from sam_refine_client.inputs.images import find_images
 
@@ -272,7 +271,7 @@ def refine(
             listed=source.listed,
         )
         warn_of_left_out(source)
-        names = None if class_names is None else load_class_names(class_names)
+        names = read_class_names(class_names)
         run = FolderRun(out, settings, connection, goes_on=skip_existing, is_folder=image.is_dir())
         records = run.records
     place = Place(out, layout, source.result_name)

@@ -33,7 +33,7 @@ from sam_refine_cli.options.folders import (
     warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import ActivationOption, PaletteOption
+from sam_refine_cli.options.inputs import ActivationOption, PaletteOption, read_class_names
 
 if TYPE_CHECKING:
     from sam_refine_quality.tuning.tune import Tuned
@@ -104,7 +104,7 @@ def tune(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each, or a JSON list, or object by id.",
+            help="Names of classes 0, 1, ..., a line each, or a JSON list, or by id.",
             exists=True,
             dir_okay=False,
             rich_help_panel="Output",
@@ -150,7 +150,6 @@ def tune(
     need_extra("tune", "sklearn", "skl2onnx", "onnx")
     from sam_refine_client import RefineError
     from sam_refine_client.files.whole_files import write_whole
-    from sam_refine_client.inputs.files import load_class_names
     from sam_refine_quality import find_samples
     from sam_refine_quality.data.groups import load_groups
     from sam_refine_quality.evaluation import check_class_names
@@ -158,7 +157,7 @@ def tune(
     from sam_refine_quality.tuning.tune import to_json, tune
 
     with errors_in_one_line(InvalidRequestError, RefineError, OSError):
-        names = None if class_names is None else load_class_names(class_names)
+        names = read_class_names(class_names)
         check_class_names(names)
         samples = find_samples(
             source.path,

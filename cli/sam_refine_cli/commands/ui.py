@@ -52,13 +52,14 @@ def ui(
         need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
     from sam_refine_client import InvalidRequestError, RefineClient, RefineError
     from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.reading.notes import Notes
     from sam_refine_client.transport.environment import environment_urls
     from sam_refine_ui import Example, PageError, PageOptions, serve
 
     example = Example(
         photo=DATA / "photo.jpg",
         scores=DATA / "coarse_scores.npy",
-        class_names=tuple(load_class_names(DATA / "classes.txt")),
+        class_names=tuple(load_class_names(DATA / "classes.txt", Notes())),
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:

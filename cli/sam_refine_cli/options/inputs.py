@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+
+from sam_refine_cli.console import print_error
 
 
 class Activation(str, Enum):
@@ -32,3 +35,20 @@ PaletteOption: TypeAlias = Annotated[
         rich_help_panel="Input",
     ),
 ]
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """The names of `--class-names`; says on stderr what is doubtful.
+
+    Raises `InvalidRequestError`, `OSError`.
+    """
+    from sam_refine_client.inputs.files import load_class_names
+    from sam_refine_client.reading.notes import Notes
+
+    if path is None:
+        return None
+    notes = Notes()
+    names = load_class_names(path, notes)
+    for sentence in notes.sentences:
+        print_error(f"warning: {sentence}")
+    return names

@@ -8,7 +8,7 @@ from typing import Any
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.embedding import Embedding
-from sam_refine_client.inputs.images import ImageFile
+from sam_refine_client.inputs.images import ImageFile, files_named, is_hidden
 from sam_refine_client.reading.coco import dataset_of
 from sam_refine_client.reading.labels import LABEL_SUFFIXES, LabelsLike
 from sam_refine_client.reading.palettes import PaletteLike
@@ -90,7 +90,7 @@ def _has_masks(image: ImageFile, place: Path) -> bool:
 
 
 def _inside(place: Path) -> list[Path]:
-    return sorted(each for each in place.iterdir() if not each.name.startswith("."))
+    return sorted(each for each in place.iterdir() if not is_hidden(each.name))
 
 
 def _has_class_folders(place: Path) -> bool:
@@ -104,13 +104,8 @@ def _masks_of(image: ImageFile, folders: list[Path]) -> dict[int | str, Path | N
     has_ids = all(folder.name.isdecimal() for folder in folders)
     masks: dict[int | str, Path | None] = {}
     for folder in folders:
-        found = [
-            path
-            for name in dict.fromkeys((image.name, image.stem))
-            for suffix in LABEL_SUFFIXES
-            for each in (suffix, suffix.upper())
-            if (path := folder / f"{name}{each}").exists()
-        ]
+        names = dict.fromkeys((image.name, image.stem))
+        found = [path for name in names for path in files_named(folder, name, LABEL_SUFFIXES)]
         masks[int(folder.name) if has_ids else folder.name] = found[0] if found else None
     if not any(masks.values()):
         raise InvalidRequestError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,14 @@ UNREAD_SUFFIXES: Final = (
     *(".ppm", ".pgm", ".pnm", ".tga", ".dcm"),
 )
 """Pictures, and photos as cameras keep them, that are left out of folders."""
+_OF_SYSTEMS: Final = (
+    "__MACOSX",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+)
+"""Folders of macOS, Synology, Windows and Linux, which have what passes for images."""
 _MOST_SHOWN: Final = 3
 
 
@@ -59,22 +70,51 @@ class ImageFile:
         if not place.is_dir():
             return place
         names = dict.fromkeys((self.name, self.stem) if self.has_own_stem else (self.name,))
-        endings = dict.fromkeys(each for suffix in suffixes for each in (suffix, suffix.upper()))
+        found: list[Path] = []
         for name in names:
-            paths = (place / f"{name}{each}" for each in endings)
-            # One file has two names where the file system does not tell cases apart.
-            by_id = {
-                (path.stat().st_dev, path.stat().st_ino): path for path in paths if path.is_file()
-            }
-            found = list(by_id.values())
+            found = files_named(place, name, suffixes)
             if len(found) == 1:
                 return found[0]
             if found:
                 break
         wanted = " or ".join(f"{self.name}{suffix}" for suffix in suffixes)
-        raise InvalidRequestError(
-            f"{place} must have {wanted}, got {', '.join(each.name for each in found) or 'none'}"
-        )
+        hint = "" if found else self._said_of_others(place, list(names), suffixes)
+        there = ", ".join(each.name for each in found) or "none"
+        raise InvalidRequestError(f"{place} must have {wanted}, got {there}{hint}")
+
+    def _said_of_others(self, place: Path, names: list[str], suffixes: tuple[str, ...]) -> str:
+        """What of similar names is there, and the pattern that finds it."""
+        for name in names:
+            folder, stem = (place / name).parent, Path(name).name
+            links = [
+                folder / f"{stem}{each}"
+                for each in suffixes
+                if (folder / f"{stem}{each}").is_symlink()
+            ]
+            if links:
+                return f"; {links[0].name} is a link to a file that is not there"
+            there = [
+                each
+                for found in (_names_in(folder).values() if folder.is_dir() else ())
+                for each in found
+                if Path(each).suffix.lower() in suffixes
+            ]
+            cut = next((stem[at:] for at in range(len(stem) - 1, 0, -1) if stem[at] in "_-."), "")
+            for own, option in ((stem, ""), (stem.removesuffix(cut), f" and --cut-suffix {cut}")):
+                similar = sorted(
+                    each
+                    for each in there
+                    if each.startswith(own) and not each[len(own) :][:1].isalnum()
+                )
+                if own and similar:
+                    key = "{name}" if "/" in name else "{stem}"
+                    shown = ", ".join(similar[:_MOST_SHOWN])
+                    more = ", ..." if len(similar) > _MOST_SHOWN else ""
+                    pattern = f"'{place}/{key}{similar[0][len(own) :]}'"
+                    return (
+                        f"; it has {shown}{more}, which a pattern finds, such as {pattern}{option}"
+                    )
+        return ""
 
     def _of_pattern(self, place: Path) -> Path:
         try:
@@ -92,8 +132,47 @@ class ImageFile:
                 f"{' or '.join(needed)} in it"
             )
         if not path.is_file():
+            same = files_named(path.parent, path.stem, (path.suffix.lower(),))
+            if len(same) == 1:
+                return same[0]
             raise InvalidRequestError(f"{self.path} must have {path} beside it, got none")
         return path
+
+
+def files_named(folder: Path, name: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files below a folder of a name and one of some endings, in any case.
+
+    Names are the same in all forms of Unicode: macOS writes an accent as a letter of its own.
+    """
+    endings = dict.fromkeys(each for suffix in suffixes for each in (suffix, suffix.upper()))
+    paths = [path for each in endings if (path := folder / f"{name}{each}").is_file()]
+    if not paths and (own := (folder / name).parent).is_dir():
+        same = _names_in(own)
+        stem = unicodedata.normalize("NFC", Path(name).name)
+        paths = [own / each for suffix in suffixes for each in same.get(f"{stem}{suffix}", ())]
+    # One file has two names where the file system does not tell cases apart.
+    return list({(path.stat().st_dev, path.stat().st_ino): path for path in paths}.values())
+
+
+def _names_in(folder: Path) -> dict[str, list[str]]:
+    """The files of a folder by their name in one form of Unicode, endings in lower case."""
+    return _names_at(folder, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)  # as many folders as are asked about in turns
+def _names_at(folder: Path, changed_ns: int) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                name = Path(unicodedata.normalize("NFC", entry.name))
+                names.setdefault(f"{name.stem}{name.suffix.lower()}", []).append(entry.name)
+    return names
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that systems put beside those of people."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def is_pattern(place: Path) -> bool:
@@ -108,7 +187,8 @@ def find_images(
 
     `listed`: those of its `image_lists`.
 
-    Hidden files and folders are none, such as what macOS puts beside each file ("._street.jpg").
+    Hidden files and folders are none, such as what macOS puts beside each file ("._street.jpg", and
+    in archives the folder "__MACOSX").
     With a `cut_suffix` only images whose stem ends so are found. Raises `InvalidRequestError` where
     a folder has none, or two of one name, or a stem that names a folder itself.
     """
@@ -167,11 +247,12 @@ def said_of_left_out(path: Path, *, recursive: bool = False, cut_suffix: str = "
 
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:
+    """Files, and links to what is not there, which fail by their name when their turn comes."""
     files = []
     for each in folder.iterdir():
-        if each.name.startswith("."):
+        if is_hidden(each.name):
             continue
-        if each.is_file():
+        if each.is_file() or (each.is_symlink() and not each.exists()):
             files.append(each)
         elif recursive and each.is_dir() and not each.is_symlink():
             files += _files(each, recursive=True)

@@ -30,9 +30,9 @@ def unwrapped(name: str, given: Any) -> Any:
     Raises `InvalidRequestError` for an object or dict that has no such thing.
     """
     if isinstance(given, Mapping):
-        _check_no_queries(name, given)
+        check_no_queries(name, given)
         for holder in _HOLDERS:
-            if holder in given:
+            if given.get(holder) is not None:
                 return unwrapped(name, given[holder])
         keys = ", ".join(map(str, given)) or "nothing"
         raise InvalidRequestError(
@@ -41,7 +41,7 @@ def unwrapped(name: str, given: Any) -> Any:
         )
     if is_array(given):
         return given
-    _check_no_queries(name, {each: None for each in _QUERIES if hasattr(given, each)})
+    check_no_queries(name, {each: None for each in _QUERIES if hasattr(given, each)})
     for holder in _HOLDERS:
         found = getattr(given, holder, None)
         if found is not None:
@@ -51,7 +51,8 @@ def unwrapped(name: str, given: Any) -> Any:
     return given
 
 
-def _check_no_queries(name: str, holder: Mapping[Any, Any]) -> None:
+def check_no_queries(name: str, holder: Mapping[Any, Any]) -> None:
+    """Raise `InvalidRequestError` for what a network returns that finds things by queries."""
     if any(each in holder for each in _QUERIES):
         raise InvalidRequestError(
             f"{name} must be class scores (C, h, w), got queries; {OF_QUERIES}"
@@ -67,8 +68,13 @@ def pixel_data(given: Any) -> Any:
 def is_array(given: Any) -> bool:
     """Whether it is an array of some library."""
     return not isinstance(given, str | bytes) and (
-        isinstance(given, np.ndarray) or hasattr(given, "__array__") or hasattr(given, "detach")
+        isinstance(given, np.ndarray) or hasattr(given, "__array__") or _is_tensor(given)
     )
+
+
+def _is_tensor(given: Any) -> bool:
+    """Whether it is torch's, or of a class made of it; files, too, have `detach`."""
+    return hasattr(given, "detach") and hasattr(given, "cpu")
 
 
 def numpy_of(name: str, given: ArrayLike) -> AnyArray:
@@ -84,19 +90,14 @@ def numpy_of(name: str, given: ArrayLike) -> AnyArray:
             )
         return np.asarray(given.data)
     if isinstance(given, np.ndarray):
-        return given
-    if hasattr(given, "detach") and hasattr(given, "cpu"):  # torch's, or of a class made of it
-        tensor = given.detach().cpu()
-        if str(tensor.dtype) == "torch.bfloat16":
-            tensor = tensor.float()
-        converted: AnyArray = tensor.resolve_conj().resolve_neg().numpy()
-        return converted
+        return _of_small_floats(np.asarray(given))  # no matrix, whose axes are always two
+    if _is_tensor(given):
+        return _of_tensor(name, given)
     if type(given).__module__.partition(".")[0] == "cupy":
         on_cpu: AnyArray = given.get()
         return on_cpu
     if is_array(given):
-        array = np.asarray(given)
-        return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
+        return _of_small_floats(np.asarray(given))
     if isinstance(given, list | tuple) and len(given) == 1 and is_array(given[0]):
         return numpy_of(name, given[0])
     hint = ""
@@ -106,14 +107,47 @@ def numpy_of(name: str, given: ArrayLike) -> AnyArray:
                 f"{name} must be class scores (C, h, w), got masks of a pipeline; give them as "
                 "labels"
             )
-        hint = (
-            f"; of several give one: {name}[0]"
-            if any(map(is_array, given))
-            else (f"; give np.asarray({name})")
-        )
+        shapes = {np.shape(each) for each in given if isinstance(each, np.ndarray)}
+        if len(shapes) == 1 and len(next(iter(shapes))) == 2:
+            hint = f"; of planes make one array: np.stack({name}); of several give one: {name}[0]"
+        elif any(map(is_array, given)):
+            hint = f"; of several give one: {name}[0]"
+        elif any(isinstance(each, Mapping) for each in given):
+            hint = f'; give the array in it: {name}[0]["..."]'
+        else:
+            hint = f"; give np.asarray({name})"
+    elif isinstance(given, bytes | bytearray) or hasattr(given, "read"):
+        hint = f"; of the content of a file give {name}=np.load(...), or its path"
     raise InvalidRequestError(
         f"{name} must be a numpy array or a torch tensor, got {type(given).__name__}{hint}"
     )
+
+
+def _of_tensor(name: str, tensor: Any) -> AnyArray:
+    """A torch tensor's values: dense, of a dtype that numpy has."""
+    try:
+        tensor = tensor.detach()
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if "strided" not in str(tensor.layout):
+            tensor = tensor.to_dense()
+        tensor = tensor.cpu()
+        if str(tensor.dtype).startswith(("torch.bfloat16", "torch.float8")):
+            tensor = tensor.float()
+        converted: AnyArray = tensor.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # such as one on "meta"
+        raise InvalidRequestError(
+            f"{name} must be a tensor that numpy can have, got {tensor.dtype} on {tensor.device}: "
+            f"{' '.join(str(error).split())[:100]}; give {name}.float().cpu().numpy()"
+        ) from error
+    return converted
+
+
+def _of_small_floats(array: AnyArray) -> AnyArray:
+    """bfloat16 and the like, which others add to numpy, as float32."""
+    is_added = array.dtype.kind == "V" and array.dtype.names is None
+    is_float = str(array.dtype).startswith(("bfloat16", "float8"))
+    return array.astype(np.float32) if is_added and is_float else array
 
 
 def without_batch(name: str, array: AnyArray, axes: int) -> AnyArray:

@@ -91,7 +91,13 @@ def read_coarse_map(
     if labels is None:
         if palette is not None:
             raise InvalidRequestError("palette goes with labels in colours, got no labels")
-        return CoarseMap(read_scores(logits, notes, size_hw=size_hw, activation=activation))
+        alone = read_scores(logits, notes, size_hw=size_hw, activation=activation)
+        if activation != Activation.NONE and (alone == alone[:1]).all():
+            notes.add(
+                "logits are the same for all classes at each place: all of the coarse map is class "
+                "0; where do they come from?"
+            )
+        return CoarseMap(alone)
     scores = None
     if logits is not None:
         scores = read_scores(logits, notes, size_hw=size_hw, activation=activation)

@@ -15,6 +15,7 @@ import numpy as np
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels
 from sam_refine_client.reading.arrays import is_array
+from sam_refine_client.reading.mistaken import OTHER_JSON, kind_of_json
 from sam_refine_client.reading.notes import Notes
 
 _SEGMENTATION: Final = "segmentation"
@@ -51,8 +52,9 @@ def labels_of_coco(
             )
         content = [content]
     if isinstance(content, list):
+        _check_annotations(name, content, content)
         annotations, size = content, size_hw
-        image_ids = {each.get("image_id") for each in annotations if isinstance(each, Mapping)}
+        image_ids = {each.get("image_id") for each in annotations}
         if len(image_ids) > 1:
             raise InvalidRequestError(
                 f"{name} must be annotations of one image, got those of {len(image_ids)}; give "
@@ -112,10 +114,9 @@ def _image_of(
     """One image of a COCO file, and its annotations: the only one, whatever its name, unless
     it is to be found `by_name`.
     """
-    if not isinstance(content, Mapping) or not isinstance(content.get("annotations"), list):
-        raise InvalidRequestError(
-            f"{name} must be a COCO file with images and annotations, got other JSON"
-        )
+    found = content.get("annotations") if isinstance(content, Mapping) else None
+    _check_annotations(name, found, content)
+    _check_annotations(name, content.get("images") or [], content)
     if any("segments_info" in each for each in content["annotations"]):
         raise InvalidRequestError(
             f"{name} is COCO's panoptic form, whose labels are in PNGs beside it; convert it: "
@@ -142,6 +143,21 @@ def _image_of(
     return image, own
 
 
+def _check_annotations(name: str, found: Any, content: Any) -> None:
+    """Raise `InvalidRequestError` for what is no list of objects as COCO has them."""
+    is_coco = isinstance(found, list) and all(isinstance(each, Mapping) for each in found)
+    kind = kind_of_json(content)
+    if not is_coco or kind != OTHER_JSON:
+        raise InvalidRequestError(
+            f"{name} must be a COCO file with images and annotations, got {kind}"
+        )
+    if any(is_array(each.get(_SEGMENTATION)) for each in found):
+        raise InvalidRequestError(
+            f"{name} has masks of things without classes, as SAM's generator makes them; give a "
+            "mask for each class by its id: {1: mask, 2: mask}"
+        )
+
+
 def _drawn(
     name: str, annotations: list[Any], size: tuple[int, int], has_zero: bool, notes: Notes
 ) -> Labels:
@@ -158,6 +174,14 @@ def _drawn(
             )
         encoded = _encoded(name, index, shape, size, mask)
         masks.append((int(mask.area(encoded)), category, encoded))
+    empty = sum(area == 0 for area, _, _ in masks)
+    if empty and empty == len(masks):
+        raise InvalidRequestError(
+            f"{name} must have annotations that cover pixels, got {empty} that cover none; are "
+            "their coordinates shares of width and height? multiply them"
+        )
+    if empty:
+        notes.add(f"{name}: {empty} of {len(masks)} annotations cover no pixel")
     labels = np.full(size, _NOWHERE, np.int32)
     for _, category, encoded in sorted(masks, key=lambda each: -each[0]):
         labels[mask.decode(encoded).astype(np.bool_)] = category

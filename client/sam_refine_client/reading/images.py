@@ -6,11 +6,12 @@ array here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,14 +38,22 @@ from sam_refine_client.reading.pixels import (
     values_of,
 )
 
-ImageLike: TypeAlias = AnyArray | Image.Image | bytes | str | PathLike[str]
-"""RGB (H, W, 3) uint8 or another array of an image, a PIL image, or a file as bytes or path."""
+ImageLike: TypeAlias = AnyArray | Image.Image | bytes | str | PathLike[str] | BinaryIO
+"""RGB (H, W, 3) uint8 or another array of an image, a PIL image, or a file: bytes, path, opened."""
 
 _AS_THEY_ARE: Final = ("JPEG", "PNG")
 """Files that the server decodes."""
 _CHANNELS: Final = (1, 2, 3, 4)
 _LARGEST_LOW: Final = 2.0
 """Floats up to 1 are shares, floats beyond this are values up to 255; between they are neither."""
+
+
+_ROUNDING: Final = 1e-3
+"""The share of the range by which floats may be beyond it, as resizing rounds."""
+_SURELY_BYTES: Final = 20
+_NEARLY_1: Final = 0.9
+_OVERSHOOT: Final = 0.2
+"""How far resizing of higher order goes beyond the values that it is given."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +80,42 @@ def read_image(
         return _read_picture(image, notes, like_hw)
     if isinstance(image, str | PathLike):
         path = fspath(image)
+        _check_path(path)
         return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
+    if hasattr(image, "read") and hasattr(image, "seek"):
+        image.seek(0)  # as Pillow has it; the image of a result is read again
+        image = image.read()
     if isinstance(image, bytes | bytearray | memoryview):
         return _read_file("image", bytes(image), notes, like_hw)
     if isinstance(image, np.ndarray) or is_array(image):
         pixels = rgb_of_array(numpy_of("image", image), notes)
         return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
+    hint = ""
+    if isinstance(image, Mapping):
+        hint = f' of {", ".join(map(str, image))}; give the one that is the image: image["..."]'
+    elif isinstance(image, list | tuple):
+        hint = "; give one: image[0]" if any(map(is_array, image)) else "; give np.asarray(image)"
     raise InvalidRequestError(
-        f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}"
+        f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}{hint}"
     )
+
+
+def _check_path(path: str) -> None:
+    """Raise `InvalidRequestError` for a text that is no path, such as a URL."""
+    if _URL.match(path):
+        raise InvalidRequestError(
+            f"image must be a path, got the URL {path[:60]!r}, which is not fetched; download it, "
+            "or give its bytes: urllib.request.urlopen(url).read()"
+        )
+    if "\0" in path or path.startswith("data:") or len(path) > _LONGEST_PATH:
+        raise InvalidRequestError(
+            f"image must be a path, got text that is none, {path[:20]!r}...; of base64 give "
+            "base64.b64decode(text)"
+        )
+
+
+_URL: Final = re.compile(r"(https?|s3|gs|file|hf|ftp)://", re.IGNORECASE)
+_LONGEST_PATH: Final = 4096
 
 
 def rgb_of(image: ImageLike, like_hw: tuple[int, int] | None = None) -> UInt8:
@@ -297,6 +333,19 @@ def _of_floats(name: str, array: AnyArray) -> UInt8:
     rule = f"{name} of floats must be in [0, 1], or in [0, 255]"
     if not np.isfinite([low, high]).all():
         raise InvalidRequestError(f"{rule}, got NaN or infinite values")
+    is_small = high <= 1 + _ROUNDING
+    slack = _ROUNDING * (1 if is_small else 255 if high > _SURELY_BYTES else 0)
+    if -slack <= low < 0 or any(most < high <= most * (1 + _ROUNDING) for most in (1, 255)):
+        array = np.clip(array, 0, 1 if is_small else 255)  # resizing rounds
+        low, high = float(array.min()), float(array.max())
+    if -1 - _ROUNDING <= low < -_NEARLY_1 and _NEARLY_1 < high <= 1 + _ROUNDING:
+        raise InvalidRequestError(
+            f"{rule}, got {low:g} to {high:g}; if it is in [-1, 1], give ({name} + 1) / 2"
+        )
+    if low < 0 and low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+        raise InvalidRequestError(
+            f"{rule}, got {low:g} to {high:g}; if resizing overshot, give np.clip({name}, 0, 1)"
+        )
     if low < 0:
         raise InvalidRequestError(
             f"{rule}, got {low:g} to {high:g}; if it was normalised, undo that: image * std + mean"

@@ -24,9 +24,14 @@ from sam_refine_client.reading.arrays import (
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
 from sam_refine_client.reading.mistaken import (
+    OTHER_JSON,
+    TEXT_SUFFIXES,
     check_colours_of,
     check_not_instances,
+    check_not_polygons,
+    kind_of_json,
     look_at_greys,
+    look_at_instances,
     masks_as_labels,
     masks_axis,
     note_counts_from_1,
@@ -40,7 +45,13 @@ from sam_refine_client.reading.palettes import (
     read_palette,
 )
 from sam_refine_client.reading.pixels import opened, raw_pixels, values_of
-from sam_refine_client.reading.score_files import SCORE_SUFFIXES, load_array
+from sam_refine_client.reading.score_files import (
+    LABEL_NAMES,
+    OF_NUMPY,
+    SCORE_SUFFIXES,
+    array_in,
+    load_array,
+)
 
 LabelsLike: TypeAlias = Any
 """An array of any library, a PIL image, a file's path or content, COCO's annotations, a mask for
@@ -122,6 +133,7 @@ def load_labels(
     values = _class_ids(name, array)
     void = _named_void(table, void)
     ids = np.unique(values).tolist()
+    look_at_instances(name, [label for label in ids if label != void], notes)
     if void is None and ids[0] >= 0:
         _look_at(name, values, ids, None, notes)
     return ReadLabels(values, void)
@@ -140,7 +152,7 @@ def labels_size_of(labels: LabelsLike) -> tuple[int, int] | None:
         return None
     if isinstance(labels, str | PathLike):
         path = Path(fspath(labels))
-        if path.suffix.lower() in (".json", *SCORE_SUFFIXES):
+        if path.suffix.lower() in (".json", *TEXT_SUFFIXES, *SCORE_SUFFIXES):
             return None
         with opened(path.name, path) as picture:
             return picture.height, picture.width
@@ -190,6 +202,9 @@ def _values(
     name: str,
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
+    if hasattr(labels, "read") and hasattr(labels, "seek"):
+        labels.seek(0)
+        labels = labels.read()
     if _is_of_pipeline(labels):
         return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):
@@ -200,11 +215,14 @@ def _values(
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
         check_not_instances(name)
+        check_not_polygons(name)
         if path.suffix.lower() in SCORE_SUFFIXES:
-            return _plane(name, numpy_of(name, load_array(path)), palette, notes), name
+            return _plane(name, load_array(path, LABEL_NAMES), palette, notes), name
         _check_lossless(name, path)
         pixels = _table_pixels(name, path, palette, notes)
         return _plane(name, pixels, palette, notes), name
+    if isinstance(labels, bytes) and labels.startswith(OF_NUMPY):
+        return _plane(name, array_in(labels, name, LABEL_NAMES), palette, notes), name
     if isinstance(labels, bytes):
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
@@ -244,17 +262,15 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     """
     if not masks:
         raise InvalidRequestError(f"{name} must have a mask for at least one class, got none")
-    if {"shapes", "imagePath"} <= masks.keys():
-        raise InvalidRequestError(
-            f"{name} is LabelMe's JSON, of polygons; export it as masks: labelme_export_json"
-        )
+    if (kind := kind_of_json(masks)) != OTHER_JSON:
+        raise InvalidRequestError(f"{name} must be a label map, got {kind}")
     if {"counts", "size"} <= masks.keys():
         raise InvalidRequestError(
             f"{name} is a run-length mask of one thing; give COCO's annotations: "
             "[{'category_id': 1, 'segmentation': mask}]"
         )
-    has_ids = all(isinstance(key, int) and not isinstance(key, bool) for key in masks)
-    ids = {key: key if has_ids else number for number, key in enumerate(masks, start=1)}
+    has_ids = all(_is_id(key) for key in masks)
+    ids = {key: int(key) if has_ids else number for number, key in enumerate(masks, start=1)}
     labels: Labels | None = None
     overlap = 0
     for key, mask in masks.items():
@@ -282,6 +298,15 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
     return labels
 
 
+def _is_id(key: Any) -> bool:
+    """Whether it is a class id: an integer, or one as text, as JSON has it."""
+    return (
+        isinstance(key, int | np.integer | str)
+        and not isinstance(key, bool)
+        and (str(key).removeprefix("-").isdecimal())
+    )
+
+
 def _mask_of(name: str, values: Labels) -> Mask:
     """Where the values (H, W) of a mask are not 0; there may be one other only."""
     found = np.unique(values).tolist()
@@ -307,6 +332,8 @@ def _check_lossless(name: str, file: Any) -> None:
 def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -> AnyArray:
     """The values of a file; with a palette of the caller's, the colours of its indices."""
     with opened(name, file) as picture:
+        if (frames := getattr(picture, "n_frames", 1)) > 1:
+            notes.add(f"{name} has {frames} frames: the first is taken")
         if picture.mode != "P":
             is_indexed, table = False, None
         else:
@@ -350,7 +377,7 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim == 2:
-        return array
+        return array if palette is None else _of_greys(name, array, palette, notes)
     if array.ndim == 3 and (masks := _masks_axis(array)) is not None:
         raise InvalidRequestError(
             f"{name} must have shape (H, W), got {array.shape}, one mask for each class; give "
@@ -359,6 +386,8 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
         return _of_channels(name, array, palette, notes)
     hint = ""
+    if array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in (3, 4):
+        hint = "; if it is in colours, give labels.transpose(1, 2, 0)"
     if array.dtype.kind == "f":
         hint = "; if they are scores, give them as logits"
         if array.shape[0] == 3 or array.shape[2] == 3:
@@ -374,6 +403,17 @@ def _masks_axis(array: AnyArray) -> tuple[int, bool] | None:
     found = masks_axis(array)
     has_bytes = is_picture and array.max() == 255
     return None if has_bytes and (array.shape[2] > 2 or found != (2, True)) else found
+
+
+def _of_greys(name: str, array: AnyArray, palette: Palette, notes: Notes) -> AnyArray:
+    """(H, W) of one channel beside a palette: of its greys, or as it is where it is of ids."""
+    greys = np.unique(array)
+    is_byte = array.dtype.kind in "iu" and greys[0] >= 0 and 0 < greys[-1] <= 255
+    if is_byte and palette.holds(greys.astype(np.int64) * 0x10101).all():
+        pixels = np.repeat(array.astype(np.uint8)[..., None], 3, axis=2)
+        return labels_of_colours(name, pixels, palette, notes)
+    notes.add(f"{name} are in no colours: they are taken as class ids, without palette")
+    return array
 
 
 def _of_channels(name: str, array: AnyArray, palette: Palette | None, notes: Notes) -> AnyArray:
@@ -428,7 +468,9 @@ def _class_ids(name: str, array: AnyArray) -> npt.NDArray[np.int32]:
         raise InvalidRequestError(f"{name} must be an array of integers, got {array.dtype}")
     low, high = array.min(), array.max()
     if not _INT32.min <= low <= high <= _INT32.max:
-        raise InvalidRequestError(f"{name} must fit int32, got {low} to {high}")
+        wraps = array.dtype.kind == "u" and high == np.iinfo(array.dtype).max
+        hint = "; if the largest is -1 for void, give labels.astype(np.int32)" if wraps else ""
+        raise InvalidRequestError(f"{name} must fit int32, got {low} to {high}{hint}")
     return array.astype(np.int32)
 
 
@@ -440,9 +482,11 @@ def _with_void(
     negative = [label for label in present if label < 0 and label != void]
     if negative and negative != [-1]:
         raise InvalidRequestError(
-            f"{name} must be class ids from 0, or -1 for void, got {negative[0]}"
+            f"{name} must be class ids from 0, or -1 for void, got {negative[0]}; if that is void, "
+            f"give ignore_label={negative[0]}"
         )
     ids = [label for label in present if label >= 0]
+    look_at_instances(name, [label for label in ids if label != void], notes)
     written = _written_void(ids, void, classes)
     is_negative = [label for label in present if label < 0]
     if is_negative or (void is not None and void < 0):

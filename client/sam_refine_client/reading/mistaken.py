@@ -1,8 +1,9 @@
-"""What passes for a label map and is something else: how it is told, and what would be right."""
+"""What passes for a file, or a label map, and is something else: how it is told, and what to do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,90 @@ _COLOURS_OF: Final = {
 """Files that data sets name, whose colours stand for something else than classes."""
 
 
+FILE_HEAD: Final = 512
+"""Bytes at the beginning of a file that tell what it is."""
+_AT_START: Final = {
+    b"version https://git-lfs": "a Git LFS pointer; run git lfs pull where it was cloned",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG",
+    b"\xff\xd8\xff": "a JPEG",
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"\x93NUMPY": "a .npy",
+    b"\x89HDF": "HDF5; save its array alone: np.save('scores.npy', file[...][()])",
+    b"MATLAB": "a .mat; save its array alone: np.save('scores.npy', scipy.io.loadmat(...)['...'])",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "what gzip has packed; unpack it",
+}
+_BRAND: Final = slice(4, 12)
+_BRANDS: Final = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "a raw photo",
+}
+"""By the bytes that say which of the formats a file is that begin with "ftyp"."""
+_WEB_PAGE: Final = (b"<!doctype html", b"<html")
+_TEXT: Final = frozenset(b"\t\n\r" + bytes(range(32, 127)))
+
+
+def kind_of_file(head: bytes) -> str | None:
+    """What a file is by its first `FILE_HEAD` bytes, and what to do if that is known; else None."""
+    if not head:
+        return "an empty file"
+    for start, kind in _AT_START.items():
+        if head.startswith(start):
+            return kind
+    brand = head[_BRAND]
+    if brand.startswith(b"ftyp"):
+        kind = _BRANDS.get(brand[4:], "a video")
+        advice = "convert it to JPEG or PNG, such as by magick mogrify -format jpg"
+        return kind if kind == "a video" else f"{kind}; {advice}"
+    if head[0] == 0x80 and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "a pickle, which is not run; save its array alone: np.save('scores.npy', array)"
+    if head[128:132] == b"DICM":
+        return "DICOM; give its pixels as an array"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.lower().startswith(_WEB_PAGE):
+        return "a web page; take the link to the file itself"
+    if not _TEXT.issuperset(head):
+        return None
+    return "XML" if text.startswith(b"<") else "JSON" if text[:1] in (b"{", b"[") else "text"
+
+
+_JSON_KINDS: Final = (
+    (
+        {"shapes", "imagePath"},
+        "LabelMe's JSON, of polygons; export it as masks: labelme_export_json",
+    ),
+    (
+        {"objects", "imgHeight"},
+        "Cityscapes' polygons; give its PNG of labelTrainIds or labelIds",
+    ),
+    ({"objects", "size"}, "Supervisely's JSON; export it as masks"),
+    ({"_via_img_metadata"}, "VIA's project; export it as COCO"),
+    ({"features"}, "GeoJSON; draw it as a PNG of labels first"),
+    ({"data", "annotations"}, "Label Studio's JSON; export it as COCO or as PNG masks"),
+)
+"""By keys of an object, or of the first in a list."""
+
+
+OTHER_JSON: Final = "other JSON"
+
+
+def kind_of_json(content: object) -> str:
+    """What JSON is that has no annotations of COCO, and what to do if that is known."""
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(first, Mapping):
+        for keys, kind in _JSON_KINDS:
+            if keys <= first.keys():
+                return kind
+        if any(isinstance(each, Mapping) and "regions" in each for each in first.values()):
+            return "VIA's JSON; export it as COCO"
+    return OTHER_JSON
+
+
 def check_not_instances(name: str) -> None:
     """Raise `InvalidRequestError` for a file of Cityscapes' that has instances."""
     if re.search(_INSTANCES, name):
@@ -44,11 +129,47 @@ def check_not_instances(name: str) -> None:
         )
 
 
+TEXT_SUFFIXES: Final = (".txt", ".xml", ".csv")
+
+
+def check_not_polygons(name: str) -> None:
+    """Raise `InvalidRequestError` for a file of text, in which tools keep polygons and boxes."""
+    if name.lower().endswith(TEXT_SUFFIXES):
+        raise InvalidRequestError(
+            f"{name} must be a label map, got text, such as polygons of YOLO or CVAT; export masks "
+            "as PNG, or COCO's JSON"
+        )
+
+
 def check_colours_of(name: str) -> None:
     """Raise `InvalidRequestError` for a file whose name says what else its colours are."""
     for pattern, what in _COLOURS_OF.items():
         if re.search(pattern, name):
             raise InvalidRequestError(f"{name} {what}")
+
+
+_LARGEST_ID: Final = 65535
+"""Beyond it labels cannot be written to a PNG."""
+_INSTANCES_FROM: Final = 10_000
+_OF_INSTANCE: Final = 1000
+
+
+def look_at_instances(name: str, ids: list[int], notes: Notes) -> None:
+    """Say where labels of these ids are as Cityscapes' instances are, class * 1000 + number.
+
+    Raises `InvalidRequestError` for ids that no class has, such as panoptic ones.
+    """
+    largest = max([each for each in ids if each != _LARGEST_ID], default=0)
+    if largest > _LARGEST_ID:
+        raise InvalidRequestError(
+            f"{name} must be class ids of at most {_LARGEST_ID}, got {largest}; if they are COCO's "
+            "panoptic ids, convert them: panopticapi's panoptic2semantic_segmentation"
+        )
+    if largest >= _INSTANCES_FROM and any(0 < each < _OF_INSTANCE for each in ids):
+        notes.add(
+            f"{name} go up to {largest}: if these are instances, class * {_OF_INSTANCE} + number, "
+            f"give np.where(labels < {_OF_INSTANCE}, labels, labels // {_OF_INSTANCE})"
+        )
 
 
 def note_counts_from_1(name: str, ids: list[int], notes: Notes) -> None:

@@ -122,6 +122,8 @@ def labels_of_colours(
             if len(colours) > 4 * len(palette.colours) + 16
             else ""
         )
+        if palette.holds(_reversed(colours)).all():
+            many = f"; they are its colours as BGR, as OpenCV has them: {_AS_RGB}"
         raise InvalidRequestError(
             f"{name} must have the colours of {palette.name}, got {int((~known).sum())} others at "
             f"{share:.1%} of the pixels, such as {shown}{many}"
@@ -157,18 +159,37 @@ def _guessed(name: str, colours: npt.NDArray[np.int64], notes: Notes) -> Palette
     )
     if len(fitting) != 1 or len(colours) < _FEWEST:
         names = " or ".join(each.name for each in fitting)
-        fit = (
-            f"; these {len(colours)} fit {names}"
-            if fitting
-            else f"; got {len(colours)} colours; if they are COCO's panoptic ids, convert them: "
-            "panopticapi's panoptic2semantic_segmentation"
+        other = _reversed(colours)
+        turned = " or ".join(
+            each.name for each in map(_built_in, PALETTES) if each.holds(other).all()
         )
+        fit = f"; these {len(colours)} fit {names}"
+        if not fitting and turned:
+            fit = f"{fit}{turned} as BGR, as OpenCV has them: {_AS_RGB}"
+        elif not fitting:
+            fit = (
+                f"; got {len(colours)} colours; if they are COCO's panoptic ids, convert them: "
+                "panopticapi's panoptic2semantic_segmentation"
+            )
         raise InvalidRequestError(f"{rule}{fit}")
+    table = fitting[0]
+    other = _reversed(colours)
+    hint = ""
+    if table.holds(other).all() and (table.labels_of(other) != table.labels_of(colours)).any():
+        hint = f"; of OpenCV's BGR, which it has, too, {_AS_RGB}"
     notes.add(
-        f"{name}: the colours are taken as those of {fitting[0].name}, the only table that has "
-        f"them; say so by palette={fitting[0].name}"
+        f"{name}: the colours are taken as those of {table.name}, the only table that has them; "
+        f"say so by palette={table.name}{hint}"
     )
-    return fitting[0]
+    return table
+
+
+_AS_RGB: Final = "give labels[..., ::-1]"
+
+
+def _reversed(colours: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Packed colours with red and blue exchanged."""
+    return (colours & 255) << 16 | colours & 0xFF00 | colours >> 16
 
 
 def _shown(colour: int) -> str:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine_client.reading.arrays import AnyArray
+from sam_refine_client.reading.mistaken import FILE_HEAD, kind_of_file
 
 PictureFile: TypeAlias = bytes | str | PathLike[str]
 """The content of a file, or its path."""
@@ -32,13 +33,6 @@ _OTHER_BYTE: Final = {
     "16N": "16B" if sys.byteorder == "little" else "16L",
 }
 """What has Pillow's decoder take the lower byte where it would take the upper one."""
-_BRAND: Final = slice(8, 12)
-_KINDS: Final = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    b"crx ": "a raw photo",
-}
-"""By the bytes that say which of the formats a file is that begin with "ftyp"."""
 ORIENTATION: Final = 0x0112
 TURNED_A_QUARTER: Final = (5, 6, 7, 8)
 """EXIF orientations that swap height and width."""
@@ -183,10 +177,13 @@ def orientation_of(picture: Image.Image) -> int:
 def _kind(file: PictureFile) -> str:
     """What a file is that Pillow does not know."""
     if isinstance(file, bytes):
-        start = file[: _BRAND.stop]
+        head = file[:FILE_HEAD]
     else:
         with Path(file).open("rb") as stream:
-            start = stream.read(_BRAND.stop)
-    if (kind := _KINDS.get(start[_BRAND])) and start[4:8] == b"ftyp":
-        return f"{kind}; convert it to JPEG or PNG, such as by magick mogrify -format jpg"
+            head = stream.read(FILE_HEAD)
+    kind = kind_of_file(head)
+    if kind in ("a TIFF", "a PNG", "a JPEG", "a GIF", "a BMP"):
+        return f"{kind} that is damaged, or of a form that Pillow does not read; give an array"
+    if kind is not None:
+        return kind
     return f"{len(file)} bytes" if isinstance(file, bytes) else "something else"

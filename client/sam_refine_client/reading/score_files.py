@@ -6,6 +6,7 @@ import io
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -13,7 +14,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client.reading.arrays import AnyArray, is_array, numpy_of
+from sam_refine_client.reading.arrays import AnyArray, check_no_queries, is_array, numpy_of
+from sam_refine_client.reading.mistaken import FILE_HEAD, kind_of_file
 
 SCORE_SUFFIXES: Final = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 _NO_ARRAY: Final = (
@@ -33,97 +35,151 @@ _NO_ARRAY: Final = (
 _LARGEST_SCALE: Final = 64
 """How many times as large as its file an array may be that is packed."""
 _SMALL_BYTES: Final = 2**28
+OF_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+"""How a .npy, a .npz and an empty .npz begin."""
+_MOST_SHOWN: Final = 8
+SCORE_NAMES: Final = ("logits", "seg_logits", "out", "scores", "probabilities", "probs", "softmax")
+"""What scores are called in files of several arrays."""
+LABEL_NAMES: Final = ("labels", "label")
 
 
-def load_array(path: Path) -> Any:
-    """The array in a file: .npy, .npz of one array, .pt or .pth of tensors, .safetensors of one.
+def load_array(path: Path, names: Collection[str] = SCORE_NAMES) -> AnyArray:
+    """The array in a .npy, .npz, .pt, .pth or .safetensors; of several the one of these `names`.
 
-    A dict in a .pt is given as it is, for who knows what to take of it. Raises
-    `InvalidRequestError` where there is none, or more than one, and `OSError` for a file that
-    cannot be read.
+    Raises `InvalidRequestError` where there is none, or more than one, and `OSError` for a file
+    that cannot be read.
     """
-    suffix = path.suffix.lower()
-    if suffix in (".pt", ".pth"):
-        return _of_torch(path)
-    if suffix == ".safetensors":
-        return _of_safetensors(path)
-    with path.open("rb") as file:
-        return _of_numpy(str(path), file)
+    with path.open("rb") as file:  # its error names the file
+        suffix = path.suffix.lower()
+        if suffix in (".pt", ".pth"):
+            return _array_in(str(path), _of_torch(path), names)
+        if suffix == ".safetensors":
+            return _array_in(str(path), _of_safetensors(path), names)
+        return _of_numpy(str(path), file, names)
 
 
-def array_in(content: bytes, name: str) -> AnyArray:
-    """The array in the content of a .npy, or a .npz of one array; `name` is for the error.
+def array_in(content: bytes, name: str, names: Collection[str] = SCORE_NAMES) -> AnyArray:
+    """The array in the content of a .npy or a .npz; `name` is for the error.
 
     Raises `InvalidRequestError` as `load_array` does.
     """
-    return _of_numpy(name, io.BytesIO(content))
+    return _of_numpy(name, io.BytesIO(content), names)
 
 
-def _of_numpy(name: str, file: BinaryIO) -> AnyArray:
+def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
+    head = file.read(FILE_HEAD)
+    file.seek(0)
+    rule = f"{name} must be a .npy file of numbers, or .npz, .pt or .safetensors"
+    if not head.startswith(OF_NUMPY) and (kind := kind_of_file(head)) is not None:
+        hint = ""
+        if kind in ("a PNG", "a JPEG", "a TIFF", "a BMP"):
+            hint = (
+                "; if it has labels, give it as labels; if shares, save them: "
+                "np.save('scores.npy', pixels / np.iinfo(pixels.dtype).max)"
+            )
+        elif kind in ("text", "JSON"):
+            hint = "; save the array: np.save('scores.npy', array.astype(np.float32))"
+        raise InvalidRequestError(f"{rule}, got {kind}{hint}")
     try:
         found = np.load(file, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
-        return _only_one(name, found.files, found)
+        return _array_in(name, found, names)
     except InvalidRequestError:
         raise
     except _NO_ARRAY as error:
         hint = ""
         if "allow_pickle" in str(error):
-            hint = "; it holds objects: save array.astype(np.float32)"
-        raise InvalidRequestError(
-            f"{name} must be a .npy file of numbers, or .npz, .pt or .safetensors: {error}{hint}"
-        ) from error
+            is_one = b"'shape': ()" in head
+            hint = "; it holds objects: save " + (
+                "the array in them: np.save('scores.npy', dict['...'])"
+                if is_one
+                else "array.astype(np.float32)"
+            )
+        elif head.startswith(OF_NUMPY[0]):
+            hint = "; is it cut short? copy it again"
+        raise InvalidRequestError(f"{rule}: {error}{hint}") from error
 
 
-def _only_one(path: Path | str, names: list[str], arrays: Any) -> AnyArray:
-    if len(names) != 1:
-        shapes = ", ".join(names) or "none"
+def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
+    """What was loaded, or the only array in it, or of several the only one of these names."""
+    if isinstance(found, list | tuple) and len(found) == 1:
+        return _array_in(path, found[0], names)
+    if is_array(found):
+        return numpy_of(path, found)
+    if not isinstance(found, Mapping):
         raise InvalidRequestError(
-            f"{path} must have one array, got {len(names)}: {shapes}; save the one: "
+            f"{path} must have a tensor, got {_described(found)}; save the tensor alone"
+        )
+    keys = list(found)
+    check_no_queries(path, dict.fromkeys(keys))
+    known = keys if len(keys) == 1 else [key for key in keys if key in names]
+    if len(known) != 1:
+        shown = ", ".join(map(str, keys[:_MOST_SHOWN])) or "none"
+        more = ", ..." if len(keys) > _MOST_SHOWN else ""
+        raise InvalidRequestError(
+            f"{path} must have one array, got {len(keys)}: {shown}{more}; save the one: "
             'np.save("scores.npy", arrays["..."])'
         )
-    if isinstance(arrays, np.lib.npyio.NpzFile):
-        (entry,) = arrays.zip.infolist()
-        if entry.file_size > max(_SMALL_BYTES, _LARGEST_SCALE * entry.compress_size):
-            raise InvalidRequestError(
-                f"{path} must not unpack to so much: {entry.file_size} bytes of "
-                f"{entry.compress_size}; save it as .npy"
-            )
-    array: AnyArray = arrays[names[0]]
-    return array
+    if isinstance(found, np.lib.npyio.NpzFile):
+        _check_packed(path, found, known[0])
+    return _array_in(path, found[known[0]], names)
+
+
+def _described(found: Any) -> str:
+    kind = type(found).__name__
+    return f"{kind} of {len(found)}" if isinstance(found, list | tuple) else kind
+
+
+def _check_packed(path: str, arrays: np.lib.npyio.NpzFile, name: str) -> None:
+    entry = next(each for each in arrays.zip.infolist() if each.filename in (name, f"{name}.npy"))
+    if entry.file_size > max(_SMALL_BYTES, _LARGEST_SCALE * entry.compress_size):
+        raise InvalidRequestError(
+            f"{path} must not unpack to so much: {entry.file_size} bytes of "
+            f"{entry.compress_size}; save it as .npy"
+        )
 
 
 def _of_torch(path: Path) -> Any:
     torch = _needed("torch", path)
-    with path.open("rb"):  # its error names the file
-        pass
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_values()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: pickle's, zipfile's, torch's own
         raise InvalidRequestError(
-            f"{path} must be what torch.save wrote of a tensor, and nothing that runs code: "
-            f"{' '.join(str(error).split())[:200]}; save the tensor alone: "
-            "torch.save(logits.cpu(), path)"
+            f"{path} must be what torch.save wrote of a tensor, and nothing that runs code"
+            f"{_instead(torch, path)}; save the tensor alone: torch.save(logits.cpu(), path)"
         ) from error
-    if isinstance(found, dict) and len(found) == 1:
-        (found,) = found.values()
-    if not (is_array(found) or isinstance(found, dict)):
-        raise InvalidRequestError(
-            f"{path} must have a tensor, got {type(found).__name__}; save the tensor alone"
-        )
-    return found
 
 
-def _of_safetensors(path: Path) -> AnyArray:
-    library = _needed("safetensors.numpy", path)
-    with path.open("rb"):
-        pass
+def _numpy_values() -> list[Any]:
+    """What an array of numbers is unpickled with; it holds values only."""
+    array, number = np.zeros(1).__reduce__()[0], np.float64().__reduce__()[0]
+    values: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        values += [(array, f"{module}._reconstruct"), (number, f"{module}.scalar")]
+    return values
+
+
+def _instead(torch: Any, path: Path) -> str:
+    """What a file has instead of a tensor."""
+    with path.open("rb") as file:
+        kind = kind_of_file(file.read(FILE_HEAD))
+    if kind not in (None, "a zip archive") and not str(kind).startswith("a pickle"):
+        return f": got {kind}"
     try:
-        arrays = library.load_file(path)
+        code = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # as varied as those of `torch.load`
+        return ": it is damaged, or something else"
+    return f": got {', '.join(code[:_MOST_SHOWN])}" if code else ": it is damaged"
+
+
+def _of_safetensors(path: Path) -> Any:
+    library = _needed("safetensors.numpy", path)
+    try:
+        return library.load_file(path)
     except Exception as error:  # of its own kind, which comes from Rust
         raise InvalidRequestError(f"{path} must be a .safetensors file: {error}") from error
-    return numpy_of(str(path), _only_one(path, list(arrays), arrays))
 
 
 def _needed(module: str, path: Path) -> Any:

@@ -42,14 +42,20 @@ _SAMPLED: Final = 256
 """Places along each axis that are looked at, where a guess is all that is wanted."""
 _SUM_IS_OFF: Final = 0.05
 """How far from 1 the scores of a place may sum up: those of half precision, of many classes."""
+_WHOLES: Final = (100, 255, 1000, 10000, 65535)
+"""What shares are multiplied by: per cent, bytes and the like."""
 _FEW: Final = 0.01
 """The share of places that may be off, all the same."""
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _FITS: Final = math.log(1.1)
 """Proportions that differ by less than this are the image's."""
 _CLOSE: Final = math.log(1.05)
 """Proportions that differ by less than this are the image's, however few the scores."""
 _OTHER: Final = math.log(1.5)
 """Proportions that differ by more than this are hardly the image's."""
+_PADDING: Final = 64
+"""Pixels: networks pad a side by fewer, to a multiple of `_PADDED_TO` at least."""
+_PADDED_TO: Final = 8
 _CORNER: Final = 64
 """Places along each axis of the part whose changes are looked at."""
 _ROUGHER: Final = 4
@@ -101,6 +107,10 @@ def read_scores(
 def _check_floats(name: str, array: AnyArray) -> None:
     """Raise `InvalidRequestError` for numbers that are labels, or shares times 255."""
     if array.dtype.kind == "f":
+        if array.dtype.itemsize > 4 and (np.abs(array[np.isfinite(array)]) > _LARGEST).any():
+            raise InvalidRequestError(
+                f"{name} must fit float32, got values beyond {_LARGEST:.3g}; where are they from?"
+            )
         return
     if array.dtype.kind not in "biu":
         raise InvalidRequestError(f"{name} must be an array of numbers, got {array.dtype}")
@@ -118,20 +128,40 @@ def _check_floats(name: str, array: AnyArray) -> None:
             f"give labels={name}.argmax({'-1' if axis else len(planes.shape) - 3}), or "
             f"{name}.astype(np.float32)"
         )
-    hint = " / 255" if 1 < int(array.max()) <= 255 and int(array.min()) >= 0 else ""
+    low, high = int(array.min()), int(array.max())
+    whole = _whole_of_shares(array.reshape(-1, *planes.shape[-2:]))
+    if whole is None and low >= 0:
+        whole = 255 if high <= 255 else 65535 if array.dtype == np.uint16 else None
+    advice = f"give {name}.astype(np.float32){'' if whole is None else f' / {whole}'}"
+    if low < 0:
+        advice += ", times its scale if it is quantised"
     raise InvalidRequestError(
-        f"{name} must be class scores of floats, got {array.dtype} of {array.min()} to "
-        f"{array.max()}; give {name}.astype(np.float32){hint}"
+        f"{name} must be class scores of floats, got {array.dtype} of {low} to {high}; {advice}"
     )
 
 
+def _whole_of_shares(array: AnyArray) -> int | None:
+    """What values (C, h, w) sum to over the classes, where they are shares of a usual whole."""
+    part = _sample(array)
+    sums, high = part.sum(0), float(part.max())
+    if part.min() < 0:
+        return None
+    for whole in _WHOLES:
+        is_near = np.abs(sums - whole) <= max(_SUM_IS_OFF * whole, len(array) / 2)
+        if high <= whole * (1 + _SUM_IS_OFF) and np.mean(~is_near) <= _FEW:
+            return whole
+    return None
+
+
 def _without_slices(name: str, array: AnyArray, notes: Notes) -> AnyArray:
-    """(C, h, w) of (C, 1, h, w), as nnU-Net saves a plane; anything else as it is.
+    """(C, h, w) of (C, 1, h, w), as nnU-Net saves a plane, or (C, h, w, 1); else as it is.
 
     Raises `InvalidRequestError` for a volume (C, d, h, w), and where axis 0 may be a batch.
     """
     if array.ndim != 4 or array.shape[0] == 1:
         return array
+    if array.shape[3] == 1 and min(array.shape[1:3]) > 1 and _sums_are_one(array[..., 0], 0):
+        return array[..., 0]
     has_classes_first = _sums_are_one(array.reshape(*array.shape[:2], -1), 0)
     has_one, depth = array.shape[1] == 1, array.shape[1]
     if has_classes_first and has_one:
@@ -160,14 +190,22 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
     classes_axis = 2 if is_last_by_sums else 0 if _sums_are_one(array, 0) else _roughest(array)
     is_other = as_given > _OTHER
     transposed = f"{name}.transpose(2, 0, 1)"
-    if is_last_by_sums and as_last < _OTHER:
+    if is_last_by_sums and (as_last < _OTHER or (first > 1 and as_last <= as_given)):
         notes.add(
             f"{name} {array.shape} are taken as (h, w, C), because they sum to 1 over the last "
             f"axis; give {transposed}"
         )
         _check_upright(name, (first, middle), size_hw, (2, 1, 0), array.shape, notes)
+        _note_stretched(name, (first, middle), size_hw, notes)
         return array.transpose(2, 0, 1)
-    if is_other and as_last < _FITS and classes_axis != 0:
+    wrong = [axis for axis in (1, 2) if first > 1 and _sums_are_one(array, axis)]
+    if wrong and not _sums_are_one(array, 0):
+        raise InvalidRequestError(
+            f"{name} {array.shape} must be (C, h, w), but sum to 1 over axis {wrong[0]}, which is "
+            "no axis of classes: was a softmax taken over the wrong one? it is softmax(dim=0) of "
+            "(C, h, w), softmax(dim=1) of a batch"
+        )
+    if is_other and as_last < _FITS and classes_axis != 0 and (first > 1 or last == 1):
         if last == 1 or classes_axis == 2 or as_given > 2 * _OTHER:
             notes.add(
                 f"{name} {array.shape} are taken as (h, w, C), because only so they have the "
@@ -184,12 +222,30 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
             f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
             f"than along the first, as (h, w, C) would; if they are that, give {transposed}"
         )
-    elif is_other:
+    elif as_given > _FITS and _apart((first, middle), size_hw) < _CLOSE:
         notes.add(
-            f"{name} {array.shape} have other proportions than the image of {size_hw}: they are "
-            "stretched to it; are they of this image, and (C, h, w)?"
+            f"{name} {array.shape} are taken as (C, h, w), stretched to the image of {size_hw}, "
+            f"but would have its proportions as (h, w, C); if they are that, give {transposed}"
         )
+    else:
+        _note_stretched(name, (middle, last), size_hw, notes)
     return array
+
+
+def _note_stretched(
+    name: str, scores_hw: tuple[int, int], size_hw: tuple[int, int], notes: Notes
+) -> None:
+    """Say where scores have other proportions than the image, and how padding would be cut."""
+    if _misfit(scores_hw, size_hw) <= _FITS:
+        return
+    (h, w), (height, width) = scores_hw, size_hw
+    scale = min(h / height, w / width)
+    cut = f"[:, :{math.ceil(height * scale)}, :{math.ceil(width * scale)}]"
+    notes.add(
+        f"{name} of {h} x {w} have other proportions than the image of {size_hw}: they are "
+        "stretched to it; are they of this image, and (C, h, w)? if the network saw it padded "
+        f"below or on the right, give {name}{cut} of (C, h, w)"
+    )
 
 
 def _check_upright(
@@ -280,6 +336,16 @@ def _activated(name: str, scores: Scores, activation: Activation | None, notes: 
             f"{name} sum to 1 over the classes already, and activation=softmax makes all scores "
             "nearly equal; leave activation out"
         )
+    elif not scores.size or (scores.min() >= 0 and scores.max() <= 1):
+        notes.add(
+            f"{name} lie in [0, 1] already, as after a sigmoid, and activation={activation.value} "
+            "makes all scores nearly equal; leave activation out, or give none"
+        )
+    elif activation is Activation.SIGMOID and _are_logarithms(scores):
+        notes.add(
+            f"{name} are logarithms of a softmax, of which a sigmoid makes no scores that sum to "
+            "1; give activation=softmax"
+        )
     scores = scores.astype(np.float32)  # a copy
     if activation is Activation.SIGMOID:
         np.exp(-np.clip(scores, -88, None), out=scores)
@@ -291,6 +357,13 @@ def _activated(name: str, scores: Scores, activation: Activation | None, notes: 
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=0)
     return scores
+
+
+def _are_logarithms(scores: Scores) -> bool:
+    """Whether they are what log-softmax gives."""
+    if len(scores) < 2 or scores.max() > _SUM_IS_OFF:
+        return False
+    return _sums_are_one(np.exp(_sample(scores)), 0)
 
 
 def _check_finite(name: str, scores: Scores, activation: Activation | None) -> None:
@@ -312,10 +385,13 @@ def _check_finite(name: str, scores: Scores, activation: Activation | None) -> N
 def _check_not_queries(name: str, scores: Scores, size_hw: tuple[int, int]) -> None:
     """Raise `InvalidRequestError` for one plane that has neither proportions nor size of a map."""
     _, height, width = scores.shape
-    if _misfit((height, width), size_hw) > _OTHER and width < _CORNER:
+    misfit = _misfit((height, width), size_hw)
+    if misfit > 2 * _OTHER or (misfit > _OTHER and width < _CORNER):
         raise InvalidRequestError(
             f"{name} must be class scores (C, h, w), got one plane, ({height}, {width}), unlike "
-            f"the image of {size_hw}; if these are a network's queries and classes, {OF_QUERIES}"
+            f"the image of {size_hw}; if h and w are one axis, give {name}.reshape(C, h, w), or of "
+            f"(h * w, C) {name}.T.reshape(C, h, w); if these are a network's queries and classes, "
+            f"{OF_QUERIES}"
         )
 
 
@@ -329,9 +405,11 @@ def _both_of_one(name: str, scores: Scores, notes: Notes) -> Scores:
                 f"{name} must be class scores, got one channel of whole numbers up to {high:g}: "
                 f"these are labels; give labels={name}.astype(int)"
             )
+        is_scaled = low >= 0 and 100 <= high <= 255
+        advice = f"shares times 255 need {name} / 255; " if is_scaled else ""
         raise InvalidRequestError(
-            f"{name} of one channel must be in [0, 1], got {low:g} to {high:g}; raw output of a "
-            "binary head needs activation=sigmoid"
+            f"{name} of one channel must be in [0, 1], got {low:g} to {high:g}; {advice}raw output "
+            "of a binary head needs activation=sigmoid"
         )
     notes.add(
         f"{name} of one channel are taken as shares p of class 1: the scores are (1 - p, p); if "
@@ -345,13 +423,21 @@ def _note_raw(name: str, scores: Scores, notes: Notes) -> None:
     """Say where scores look like raw output: below 0, or sums far from 1."""
     low, high = float(scores.min()), float(scores.max())
     if low < 0:
+        advice = "give activation=softmax (or sigmoid), or none if they are scores"
+        if _are_logarithms(scores):
+            advice = "give activation=softmax, of which they are the logarithms"
         notes.add(
-            f"{name} look like raw output, because they go from {low:.3g} to {high:.3g}: give "
-            "activation=softmax (or sigmoid), or none if they are scores"
+            f"{name} look like raw output, because they go from {low:.3g} to {high:.3g}: {advice}"
         )
         return
     sums = _sample(scores).sum(axis=0)
     if np.mean(np.abs(sums - 1) > _SUM_IS_OFF) <= _FEW:
+        return
+    if (whole := _whole_of_shares(scores)) is not None:
+        notes.add(
+            f"{name} sum to {whole} over the classes, as shares times {whole} do: give {name} / "
+            f"{whole}; or activation=softmax (or sigmoid) for raw output"
+        )
         return
     ends = f"{float(sums.min()):.3g}", f"{float(sums.max()):.3g}"
     found = f"they sum to {' to '.join(dict.fromkeys(ends))} over the classes"
@@ -367,9 +453,19 @@ def _shrunk(name: str, scores: Scores, size_hw: tuple[int, int], notes: Notes) -
     size = min(scores.shape[1], size_hw[0]), min(scores.shape[2], size_hw[1])
     if size == scores.shape[1:]:
         return scores
+    more = [have - own for have, own in zip(scores.shape[1:], size_hw, strict=True)]
+    is_padded = all(0 <= each < _PADDING for each in more) and any(
+        have % _PADDED_TO == 0 for have in scores.shape[1:]
+    )
+    hint = (
+        f"; if the network saw it padded below and on the right, give {name}[:, :{size_hw[0]}, "
+        f":{size_hw[1]}]"
+        if is_padded
+        else ""
+    )
     notes.add(
         f"{name} of {scores.shape[1]} x {scores.shape[2]} are larger than the image of "
-        f"{size_hw[0]} x {size_hw[1]}: shrunk to it by area"
+        f"{size_hw[0]} x {size_hw[1]}: shrunk to it by area{hint}"
     )
     planes = [
         np.asarray(

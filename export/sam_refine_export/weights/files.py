@@ -12,7 +12,9 @@ _OF_TRANSFORMERS: Final = ("model.safetensors", "pytorch_model.bin")
 """What `save_pretrained` calls a network's parameters; a trainer's own files may lie beside it."""
 _PIECES: Final = tuple(f"{name}.index.json" for name in _OF_TRANSFORMERS)
 _SUFFIXES: Final = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
+_ZIP: Final = b"PK\x03\x04"
 _HEAD_BYTES: Final = 1024
+_OTHER_FORMATS: Final = {b"\x89HDF\r\n": "HDF5 (Keras)", b"GGUF": "GGUF", b"ggml": "GGML"}
 _TEXT: Final = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 
 
@@ -35,7 +37,7 @@ def checkpoint_file(path: Path) -> Path:
                 f"the checkpoint in {path} is in several pieces ({name}): load it with "
                 "transformers and save it whole, save_pretrained(..., max_shard_size='20GB')"
             )
-    found = sorted(entry.name for entry in path.iterdir() if entry.suffix in _SUFFIXES)
+    found = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES)
     if len(found) == 1:
         return path / found[0]
     if not found:
@@ -47,8 +49,11 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is named so, or begins as such files do: a length, then JSON."""
-    return path.suffix == ".safetensors" or _head(path)[8:10] == b'{"'
+    """Whether a file begins as such files do: a length, then JSON; or is named so, and no zip."""
+    head = _head(path)
+    return head[8:10] == b'{"' or (
+        path.suffix.lower() == ".safetensors" and not head.startswith(_ZIP)
+    )
 
 
 def require_checkpoint(path: Path) -> None:
@@ -80,13 +85,16 @@ def _other_kind(path: Path, head: bytes) -> str | None:
             "is a web page, no checkpoint: the download gave a page to look at; take the link to "
             "the file itself"
         )
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_ZIP):
         return _other_zip(path)
     if path.suffix == ".onnx" or (head[:1] == b"\x08" and head[2:3] == b"\x12"):
         return (
             "is an ONNX graph, which cannot be taken apart again: give the PyTorch checkpoint that "
             "it was made of"
         )
+    for start, kind in _OTHER_FORMATS.items():
+        if head.startswith(start):
+            return f"is {kind}, no PyTorch checkpoint: give the one that it was made of"
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         return "is an archive: unpack it and give the checkpoint in it"
     if _TEXT.issuperset(head):

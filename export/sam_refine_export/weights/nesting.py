@@ -5,7 +5,7 @@ the optimizer's state, the epoch and the options beside them) and in modules, wh
 in front (`module.`, `model.sam.`, `_orig_mod.`). The rules, for any wrapper by any name:
 
 - a network is a mapping of names to tensors in which one of SAM's parts is named; mappings within
-  mappings are looked at, and what lies in other mappings than the network's is left out;
+  mappings and lists are looked at, and what lies in other mappings than the network's is left out;
 - what stands before the parts' names is taken away, as are the names of modules that only wrap;
 - whatever else lies in the network's own mapping stays, and is refused by its name where it is
   loaded: a network of more than SAM would not compute the same without it;
@@ -75,7 +75,7 @@ def _mapping_of_network(content: Any, checkpoint: Path) -> State:
     ]
     if len(networks) > 1:
         names = ", ".join(".".join(path) or "the outermost" for path in networks)
-        keys = "".join(f"[{key!r}]" for key in networks[-1])
+        keys = "".join(f"[{key if key.isdecimal() else repr(key)}]" for key in networks[-1])
         raise ExportError(
             f"{checkpoint} holds several networks: {names}. Save the one that you mean: "
             f"torch.save(torch.load({checkpoint.name!r}){keys}, 'sam.pth')"
@@ -89,6 +89,8 @@ def _mappings(content: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, dic
 
     A mapping of SAM's parts, each a mapping of its own, is one network.
     """
+    if isinstance(content, list | tuple):
+        content = {str(index): value for index, value in enumerate(content)}
     if not isinstance(content, Mapping) or len(path) > _DEEPEST:
         return
     tensors: dict[str, Tensor] = {}

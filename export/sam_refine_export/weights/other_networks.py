@@ -56,6 +56,16 @@ _OTHERS: Final = (
         "export MobileSAM, which is as small (--model mobile), or give a checkpoint of SAM",
     ),
     _OtherNetwork(
+        r"^image_encoder\.backbone\.(stages|input_stem)\.",
+        "is EfficientViT-SAM, or a MobileSAMv2 with its encoder, another network than SAM",
+        "export MobileSAM, which is as small (--model mobile), or give a checkpoint of SAM",
+    ),
+    _OtherNetwork(
+        r"^image_encoder\.(backbone\.)?features\.",
+        "is EdgeSAM or RepViT-SAM, whose encoder is another network than SAM's",
+        "export MobileSAM, which is as small (--model mobile), or give a checkpoint of SAM",
+    ),
+    _OtherNetwork(
         r"(?i)adapter|(^|\.)prompt_generator\.",
         "is a SAM with adapters, layers that SAM does not have",
         _PUBLISHED,

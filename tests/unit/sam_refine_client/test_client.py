@@ -389,7 +389,8 @@ def test_closed_client_is_not_pickled():
 
 
 def test_what_was_doubtful_is_in_the_result_of_every_way_to_ask(client_of, small):
-    doubtful = {"image": small["image"].astype(np.uint16), "logits": small["logits"] - 1}
+    raw = small["logits"] - np.arange(1, len(small["logits"]) + 1)[:, None, None]
+    doubtful = {"image": small["image"].astype(np.uint16), "logits": raw}
     with FakeTriton() as server, client_of(server.address) as client:
         result = client.refine(**doubtful)
         (outcome,) = client.refine_many([doubtful])

@@ -135,7 +135,7 @@ def test_repr_counts_warnings(result):
         (PHOTO[:, :70], ValueError, "coarse_labels must be (60, 70) like the image, got (60, 80)"),
         (PHOTO - 300.0, ValueError, "image of floats must be in [0, 1], or in [0, 255]"),
         (5, ValueError, "image must be an array, a PIL image, bytes or a path, got int"),
-        (b"no picture", ValueError, "image must be a picture such as JPEG or PNG, got 10 bytes"),
+        (b"no picture", ValueError, "image must be a picture such as JPEG or PNG, got text"),
         ("missing.png", FileNotFoundError, "missing.png"),
     ],
 )

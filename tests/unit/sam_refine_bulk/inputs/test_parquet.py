@@ -114,6 +114,9 @@ def test_columns_of_other_names_are_named(tmp_path):
         ([image(0)], [b"no array"], "scores must be a .npy file"),
         ([image(0)], pa.array([[[[1.0, 2.0], [1.0]]]]), "must have scores as lists"),
         ([image(0)], pa.array([[1.0, 2.0]]), "must have scores as lists"),
+        (["a.jpg"], [npy(scores(0))], "got the text 'a.jpg'; a path is not followed"),
+        (pa.array([{"bytes": None, "path": "a.jpg"}]), [npy(scores(0))], "got the text 'a.jpg'"),
+        ([[[1, 2]]], [npy(scores(0))], "bytes of an image, got a column of list"),
     ],
 )
 def test_row_that_cannot_be_used_fails_with_its_reason(tmp_path, images, logits, message):
@@ -122,6 +125,18 @@ def test_row_that_cannot_be_used_fails_with_its_reason(tmp_path, images, logits,
     path = write(tmp_path / "a.parquet", {"image": images, "logits": logits})
     with pytest.raises(InvalidRequestError, match=message):
         read(path, order=[0])
+
+
+def test_scores_may_be_the_bytes_of_a_struct(tmp_path):
+    kept = pa.array([{"bytes": npy(scores(0)), "path": None}])
+    path = write(tmp_path / "a.parquet", {"image": [image(0)], "logits": kept})
+    np.testing.assert_array_equal(read(path, order=[0])[0][1]["logits"], scores(0))
+
+
+def test_file_of_neither_scores_nor_label_maps_says_how_to_name_either(tmp_path):
+    path = write(tmp_path / "a.parquet", {"image": [image(0)], "seg": [image(0)]})
+    with pytest.raises(DamagedShardError, match=r"or of label maps .*seg; name one .*--labels-col"):
+        read(path)
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, -1])

@@ -109,6 +109,13 @@ def test_what_cannot_be_told_is_refused(tmp_path, files, options, message):
         Source(str(tmp_path), **options).shards()
 
 
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.zip"])
+def test_packed_file_by_itself_is_to_be_unpacked(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InvalidRequestError, match=r"is compressed.*: unpack it"):
+        Source(str(tmp_path / name)).shards()
+
+
 def test_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.csv").touch()
     with pytest.raises(InvalidRequestError, match="must be a tar, a Parquet file"):

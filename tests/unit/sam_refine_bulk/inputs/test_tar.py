@@ -159,3 +159,75 @@ def test_fingerprint_tells_contents_apart_not_places(tmp_path):
         with TarShard("s", write_tar(tmp_path / f"{name}.tar", members)).open() as index:
             prints.append(index.fingerprint)
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_keys_with_dots_are_samples_and_keep_their_dots(tmp_path):
+    members = sample(1, "img.v1.2") | sample(2, "d.d/img.v1.3")
+    path = write_tar(tmp_path / "s.tar", members)
+    assert keys(path) == ["img.v1.2", "d.d/img.v1.3"]
+    first, second = jobs(path)
+    assert np.array_equal(first["logits"], scores(1))
+    assert np.array_equal(second["logits"], scores(2))
+
+
+def test_image_of_another_ending_beside_a_sample_is_no_sample(tmp_path):
+    path = write_tar(tmp_path / "s.tar", sample(1, "a") | {"a.depth.png": image(2)})
+    assert keys(path) == ["a"]
+    assert jobs(path)[0]["image"] == image(1)
+
+
+def test_dotted_sample_beside_one_without_dots_is_a_sample(tmp_path):
+    path = write_tar(tmp_path / "s.tar", sample(1, "a.0") | sample(2, "a") | sample(3, "a.1"))
+    assert keys(path) == ["a.0", "a", "a.1"]
+
+
+def test_dotted_image_without_a_map_fails_instead_of_being_left_out(tmp_path):
+    path = write_tar(tmp_path / "s.tar", {"a.0.png": image(1)} | sample(2))
+    assert keys(path) == ["a.0", "0002"]
+    assert "must have scores" in jobs(path)[0]
+
+
+def test_members_that_are_not_known_are_named_where_something_is_missing(tmp_path):
+    members = {"a.png": image(1), "a.scores.npy": npy(scores(1)), "b.heic": b"x"}
+    path = write_tar(tmp_path / "s.tar", members | {"b.logits.npy": npy(scores(1))})
+    first, second = jobs(path)
+    assert first.endswith("got none; of its key it has scores.npy")
+    assert second.endswith("got none; of its key it has heic")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_in_a_tar_are_what_they_lead_to(tmp_path, kind):
+    path = write_tar(tmp_path / "s.tar", sample(1, "d/a"))
+    with tarfile.open(path, "a") as tar:
+        for ending in ("png", "logits.npy"):
+            link = tarfile.TarInfo(f"d/b.{ending}")
+            link.type = kind
+            link.linkname = f"d/a.{ending}" if kind == tarfile.LNKTYPE else f"../d/a.{ending}"
+            tar.addfile(link)
+    assert keys(path) == ["d/a", "d/b"]
+    assert jobs(path)[0]["image"] == jobs(path)[1]["image"] == image(1)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../elsewhere.png", "a.png"])
+def test_link_that_leads_out_of_the_tar_fails_with_its_name(tmp_path, target):
+    path = write_tar(tmp_path / "s.tar", {"a.logits.npy": npy(scores(1))})
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("a.png")
+        link.type, link.linkname = tarfile.SYMTYPE, target
+        tar.addfile(link)
+    assert jobs(path) == [
+        "a.png must be a whole file in the tar, got a link out of it, or a sparse file"
+    ]
+
+
+def test_tar_of_other_files_only_is_damaged_rather_than_done(tmp_path):
+    path = write_tar(tmp_path / "s.tar", {"a.txt": b"x", "b.seg": b"x"})
+    with pytest.raises(DamagedShardError, match=r"has no sample, .* such as a\.txt, b\.seg"):
+        keys(path)
+
+
+def test_compressed_tar_that_is_called_tar_is_to_be_unpacked(tmp_path):
+    with tarfile.open(tmp_path / "s.tar", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.png"))
+    with pytest.raises(DamagedShardError, match="it is compressed: unpack it"):
+        keys(tmp_path / "s.tar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ def test_hidden_files_and_folders_are_no_images(tmp_path):
     names = ("a.JPG", "._a.JPG", ".DS_Store", "Thumbs.db", ".thumbnails/a.jpg", "sub/._b.jpg")
     found = find_images(tree(tmp_path, *names), recursive=True)
     assert [image.path for image in found] == [tmp_path / "a.JPG"]
+
+
+@pytest.mark.parametrize("folder", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"])
+def test_folders_that_systems_put_there_have_no_images(tmp_path, folder):
+    found = find_images(tree(tmp_path, "a.jpg", f"{folder}/a.jpg"), recursive=True)
+    assert [image.path for image in found] == [tmp_path / "a.jpg"]
+
+
+def test_link_to_an_image_that_is_not_there_is_not_left_out_in_silence(tmp_path):
+    (tree(tmp_path, "a.jpg") / "b.jpg").symlink_to("annex/b.jpg")
+    assert [image.name for image in find_images(tmp_path)] == ["a", "b"]
 
 
 def test_images_of_folders_are_found_where_that_is_asked_for(tmp_path):
@@ -139,3 +151,52 @@ def test_one_file_of_two_names_is_found_as_one(tmp_path):
     tree(tmp_path, "a.npy")
     (tmp_path / "a.NPY").hardlink_to(tmp_path / "a.npy")
     assert ImageFile(Path("a.jpg"), True).companion(tmp_path, (".npy",)).is_file()
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("place", ["scores", "scores/{stem}.npy"])
+def test_accents_are_the_same_in_all_forms_of_unicode(tmp_path, forms, place):
+    of_image, of_scores = (unicodedata.normalize(form, "café") for form in forms)
+    tree(tmp_path, f"images/{of_image}.jpg", f"scores/{of_scores}.npy")
+    (image,) = find_images(tmp_path / "images")
+    found = image.companion(tmp_path / place, (".npy", ".npz"))
+    assert found.name == f"{of_scores}.npy"
+
+
+@pytest.mark.parametrize(
+    ("image", "other", "pattern"),
+    [
+        ("a.jpg", "a_mask.png", "'{}/{{stem}}_mask.png'"),
+        ("a.jpg", "a.jpg.png", "'{}/{{stem}}.jpg.png'"),
+        ("a_image.jpg", "a_mask.png", "'{}/{{stem}}_mask.png' and --cut-suffix _image"),
+        (
+            "x/a_leftImg8bit.png",
+            "x/a_gtFine_labelIds.png",
+            "'{}/{{name}}_gtFine_labelIds.png' and --cut-suffix _leftImg8bit",
+        ),
+    ],
+)
+def test_file_of_a_similar_name_is_said_with_what_finds_it(tmp_path, image, other, pattern):
+    tree(tmp_path, f"images/{image}", f"masks/{other}")
+    (found,) = find_images(tmp_path / "images", recursive=True)
+    masks = tmp_path / "masks"
+    with pytest.raises(InvalidRequestError) as caught:
+        found.companion(masks, (".png",))
+    name = Path(other).name
+    said = f"it has {name}, which a pattern finds, such as {pattern.format(masks)}"
+    assert str(caught.value).endswith(f"got none; {said}")
+
+
+def test_files_of_other_images_are_not_said(tmp_path):
+    tree(tmp_path, "images/a.jpg", "masks/ab_mask.png", "masks/b.png", "masks/a_mask.txt")
+    (image,) = find_images(tmp_path / "images")
+    with pytest.raises(InvalidRequestError, match=r"got none$"):
+        image.companion(tmp_path / "masks", (".png",))
+
+
+def test_link_to_what_is_not_there_is_named(tmp_path):
+    tree(tmp_path, "images/a.jpg", "scores/b.npy")
+    (tmp_path / "scores/a.npy").symlink_to("annex/a.npy")
+    (image,) = find_images(tmp_path / "images")
+    with pytest.raises(InvalidRequestError, match=r"a\.npy is a link to a file that is not there"):
+        image.companion(tmp_path / "scores", (".npy",))

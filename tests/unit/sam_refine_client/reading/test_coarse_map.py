@@ -70,10 +70,16 @@ def test_number_of_classes_that_is_known_leaves_ids_alone():
 
 
 def test_scores_alone_are_sent_with_the_callers_options():
-    coarse, said = read(SCORES)
+    coarse, said = read(SCORES + np.array([-0.1, 0.1, 0], np.float32)[:, None, None])
     assert (coarse.labels, said) == (None, ())
     options = RefineOptions(ignore_label=2)
     assert coarse.options(options) is options
+
+
+@pytest.mark.parametrize("factor", [0, 1])
+def test_scores_that_are_the_same_for_all_classes_are_said_where_they_make_the_map(factor):
+    said = read(SCORES * factor)[1]
+    assert "all of the coarse map is class 0" in said[-1]
 
 
 def test_labels_with_scores_are_those_of_the_scores():

@@ -111,11 +111,37 @@ def test_what_no_annotation_covers_is_void_where_0_is_a_category():
         ([annotation(1, "none")], "COCO's polygons or run-length masks, got something else"),
         ([annotation(1, runs(LABELS[:2] == 1))], "masks of the image's size (6, 8), got (2, 8)"),
         ({"annotations": 5}, "labels must be a COCO file with images and annotations"),
+        ({"annotations": [5], "images": [6]}, "a COCO file with images and annotations, got other"),
+        ({"annotations": [], "images": [6]}, "a COCO file with images and annotations, got other"),
+        ([{"segmentation": LABELS == 1, "area": 3}], "of things without classes, as SAM's generat"),
+        ([annotation(1, [[0.2, 0.1, 0.6, 0.1, 0.6, 0.4]])], "coordinates shares of width and heig"),
     ],
 )
 def test_annotations_that_are_wrong_are_refused(labels, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         read(labels, size_hw=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"shapes": [], "imagePath": "a.jpg", "version": "5"}, "LabelMe's JSON"),
+        ({"imgHeight": 6, "imgWidth": 8, "objects": []}, "Cityscapes' polygons"),
+        ({"type": "FeatureCollection", "features": []}, "GeoJSON"),
+        ({"a.jpg9": {"filename": "a.jpg", "regions": []}}, "VIA's JSON"),
+        ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's JSON"),
+        ({"a": 1}, "other JSON"),
+    ],
+)
+def test_json_of_other_tools_is_named(tmp_path, content, kind):
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InvalidRequestError, match=rf"a\.json must be a COCO file .*, got {kind}"):
+        read(tmp_path / "a.json", size_hw=SIZE)
+
+
+def test_annotation_that_covers_no_pixel_is_said():
+    _, said = read([*ANNOTATIONS, annotation(5, [[1, 1, 1, 1, 1, 1]])], size_hw=SIZE)
+    assert "labels: 1 of 3 annotations cover no pixel" in said
 
 
 def test_annotations_without_a_size_and_files_that_are_none_are_refused(tmp_path):

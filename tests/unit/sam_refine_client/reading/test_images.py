@@ -182,6 +182,18 @@ def test_upright_is_how_browsers_show_it(tmp_path):
 # --- Refused ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("image", [RGB / 255 * 1.0005, RGB / 254.99, RGB * 1.0005 - 0.01])
+def test_floats_that_are_beyond_the_range_by_rounding_are_taken(image):
+    np.testing.assert_allclose(rgb_of(image), RGB, atol=1)
+
+
+def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
+    file = io.BytesIO(saved(RGB, format="PNG"))
+    file.seek(5)
+    for _ in range(2):
+        np.testing.assert_array_equal(rgb_of(file), RGB)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -192,12 +204,33 @@ def test_upright_is_how_browsers_show_it(tmp_path):
         (np.stack([RGB, RGB]), "got a batch of 2, (2, 6, 10, 3); give each its own call: image[i]"),
         (RGB / 255 - 0.4, "if it was normalised, undo that: image * std + mean"),
         (RGB / 255 * 1.02, "got up to 1.02; give np.clip(image, 0, 1)"),
+        (RGB / 127.5 - 1, "if it is in [-1, 1], give (image + 1) / 2"),
+        (RGB / 255 * 1.2 - 0.1, "got -0.1 to 1.1; if resizing overshot, give np.clip"),
+        (RGB / 255 - 0.1, "if resizing overshot, give np.clip(image, 0, 1)"),
+        (RGB / 85 - 0.1, "if it was normalised, undo that: image * std + mean"),
+        ("https://a.example/b.jpg", "got the URL 'https://a.example/b.jpg', which is not fetched"),
+        ("data:image/png;base64,iVBORw0KGgo", "of base64 give base64.b64decode(text)"),
+        ("iVBORw0KGgo" * 500, "got text that is none, 'iVBORw0KGgoiVBORw0KG'...; of base64 give"),
+        ("a\0b", "image must be a path, got text that is none"),
+        (
+            {"bytes": b"", "path": None},
+            'dict of bytes, path; give the one that is the image: image["',
+        ),
+        ([RGB], "got list; give one: image[0]"),
+        (RGB.tolist(), "got list; give np.asarray(image)"),
+        (b"", "must be a picture such as JPEG or PNG, got an empty file"),
+        (b"<!DOCTYPE html>", "got a web page; take the link to the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1", "got a Git LFS pointer; run git lfs pull"),
+        (
+            b"II*\0" + bytes(90),
+            "got a TIFF that is damaged, or of a form that Pillow does not read",
+        ),
         (RGB * 257.0, "got up to 65535; give image / image.max()"),
         (np.full((6, 10), np.nan), "got NaN or infinite values"),
         (RGB.astype(int) - 1, "in [0, 65535] of 16 bits, got -1 to 254"),
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),
-        (b"no picture", "image must be a picture such as JPEG or PNG, got 10 bytes"),
+        (b"no picture", "image must be a picture such as JPEG or PNG, got text"),
         (saved(RGB, format="PNG")[:60], "image must be a"),
         (Image.new("La", (10, 6)), "got the mode La; give an array (H, W, 3) uint8"),
     ],

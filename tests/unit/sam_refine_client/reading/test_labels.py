@@ -211,6 +211,47 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
 # --- Refused ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("kind", ["png", "npy"])
+def test_content_of_a_file_and_an_opened_one_are_read(is_open, kind):
+    file = io.BytesIO()
+    if kind == "png":
+        Image.fromarray(LABELS.astype(np.uint8)).save(file, "PNG")
+    else:
+        np.save(file, LABELS)
+    found, said = read(file if is_open else file.getvalue())
+    np.testing.assert_array_equal(found.values, LABELS)
+    assert said == ()
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrix_of_numpy_is_a_label_map():
+    assert read(np.matrix(LABELS))[0].values.tolist() == LABELS.tolist()
+
+
+def test_numbers_of_instances_are_said():
+    found, (said,) = read(np.where(MASK, 26002, 7))
+    assert said.endswith("give np.where(labels < 1000, labels, labels // 1000)")
+    np.testing.assert_array_equal(found.values, np.where(MASK, 26002, 7))
+    assert read(np.where(MASK, 1203, 7))[1] == ()
+
+
+def test_frames_of_a_label_map_beyond_the_first_are_said():
+    pages = [Image.fromarray(np.full((3, 4), each, np.uint8)) for each in (1, 2)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    found, said = read(file.getvalue())
+    assert (found.values == 1).all()
+    assert said == ("labels has 2 frames: the first is taken",)
+
+
+@pytest.mark.parametrize("key", [str, np.int64])
+def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
+    found, said = read({key(7): MASK, key(21): ~MASK})
+    np.testing.assert_array_equal(found.values, np.where(MASK, 7, 21))
+    assert said == ()
+
+
 @pytest.mark.parametrize(
     ("labels", "arguments", "message"),
     [
@@ -245,13 +286,23 @@ def test_masks_of_a_pipeline_are_numbered_classes_those_of_one_class_together():
         ({}, {}, "must have a mask for at least one class, got none"),
         ({1: LABELS}, {}, "labels of 1 must be a mask, of 0 and one value above it, got 0, 1, 2"),
         ({"cup": MASK * 255 - (LABELS == 0)}, {}, "of cup must be a mask, of 0 and one value"),
-        ({"shapes": [], "imagePath": "a.jpg"}, {}, "is LabelMe's JSON, of polygons"),
+        ({"shapes": [], "imagePath": "a.jpg"}, {}, "got LabelMe's JSON, of polygons"),
         ({"counts": "abc", "size": [3, 4]}, {}, "is a run-length mask of one thing"),
         (np.ma.masked_equal(LABELS, 1), {}, "labels has masked values; say what they are"),
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
-        (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got 10 bytes"),
+        (np.where(MASK, -100, 1), {}, "got -100; if that is void, give ignore_label=-100"),
+        (np.array([[0, -1]]).astype(np.uint32), {}, "-1 for void, give labels.astype(np.int32)"),
+        (np.where(MASK, 8405120, 7), {}, "at most 65535, got 8405120; if they are COCO's panoptic"),
+        (np.where(MASK, 8405120, 7), {"void": 255}, "at most 65535, got 8405120"),
+        (
+            np.arange(3 * 48, dtype=np.uint8).reshape(3, 6, 8),
+            {},
+            "if it is in colours, give labels.transpose(1, 2, 0)",
+        ),
+        ("a.txt", {}, "a.txt must be a label map, got text, such as polygons of YOLO"),
+        (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got text"),
         (5, {}, "labels must be a numpy array or a torch tensor, got int"),
     ],
 )

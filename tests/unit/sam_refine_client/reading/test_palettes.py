@@ -60,6 +60,33 @@ def test_void_of_a_table_is_void():
     assert (found.values.tolist(), found.void, said) == ([[0, 255, 255]] * 2, 255, ())
 
 
+CITY = np.array([(128, 64, 128), (244, 35, 232), (0, 0, 142)], np.uint8)[LABELS]
+
+
+@pytest.mark.parametrize("palette", [None, "cityscapes"])
+def test_colours_of_opencv_are_refused_as_such(palette):
+    with pytest.raises(
+        InvalidRequestError, match=r"as BGR, as OpenCV has .*labels\[\.\.\., ::-1\]"
+    ):
+        read(CITY[..., ::-1], palette)
+    assert read(CITY[..., ::-1][..., ::-1], palette)[0].values.tolist() == [[0, 1, 1], [13, 13, 0]]
+
+
+def test_colours_that_a_table_has_in_either_order_are_said():
+    voc = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)[LABELS]
+    found, (said,) = read(voc)
+    assert found.values.tolist() == LABELS.tolist()
+    assert said.endswith("of OpenCV's BGR, which it has, too, give labels[..., ::-1]")
+
+
+def test_greys_beside_a_palette_are_its_greys_or_class_ids_which_is_said():
+    found, said = read(np.array([[0, 70]], np.uint8), "cityscapes")
+    assert (found.values.tolist(), found.void, said) == ([[255, 2]], 255, ())
+    found, said = read(LABELS, "cityscapes")
+    assert found.values.tolist() == LABELS.tolist()
+    assert said == ("labels are in no colours: they are taken as class ids, without palette",)
+
+
 FILES = {
     "a.txt": "10 20 30 sky\n200 0 0 road\n0 0 255 car\n",
     "b.txt": "# by id\n1 200 0 0 road\n2 0 0 255 car\n0 10 20 30 sky\n",

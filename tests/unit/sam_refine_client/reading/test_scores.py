@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from types import SimpleNamespace
 
@@ -48,6 +49,8 @@ def read(logits, **arguments):
         (TENSOR.clone().requires_grad_(), 0),
         (TENSOR.half(), 1e-3),
         (TENSOR.bfloat16(), 1e-2),
+        (TENSOR.to(torch.float8_e4m3fn), 0.1),
+        (TENSOR.to_sparse(), 0),
         (TENSOR.permute(1, 2, 0).contiguous().permute(2, 0, 1), 0),
         ([TENSOR], 0),
         (SimpleNamespace(logits=TENSOR[None], loss=None), 0),
@@ -81,12 +84,70 @@ def test_softmax_makes_nothing_of_classes_that_are_switched_off():
     assert (found[3] == 0).all()
 
 
-def test_scores_of_another_square_network_are_left_as_they_are():
-    found, said = read(np.repeat(SCORES, 5, axis=2)[:, :10, :10], size_hw=(100, 140))
-    assert (found.shape, said) == ((3, 10, 10), ())
-
-
 # --- Doubtful --------------------------------------------------------------------------------
+
+
+def test_square_scores_of_an_image_that_is_not_are_left_as_they_are_and_padding_is_named():
+    """Most networks see images stretched to a square, some see them padded."""
+    found, (said,) = read(np.repeat(SCORES, 5, axis=2)[:, :10, :10], size_hw=(100, 140))
+    assert found.shape == (3, 10, 10)
+    assert "padded below or on the right, give logits[:, :8, :10]" in said
+
+
+@pytest.mark.parametrize(("size", "hint"), [((8, 13), True), ((5, 8), True), ((9, 14), False)])
+def test_scores_larger_by_padding_say_how_it_is_cut(size, hint):
+    padded = np.pad(SCORES, ((0, 0), (0, 0), (0, 1)), mode="edge") if hint else SCORES
+    _, (*_, said) = read(padded, size_hw=size)
+    assert said.endswith(f"give logits[:, :{size[0]}, :{size[1]}]") == hint
+
+
+def test_logarithms_of_a_softmax_are_told_from_other_raw_output():
+    _, (said,) = read(np.log(SCORES))
+    assert said.endswith("give activation=softmax, of which they are the logarithms")
+    _, (said,) = read(np.log(SCORES), activation="sigmoid")
+    assert "are logarithms of a softmax" in said
+
+
+@pytest.mark.parametrize("whole", [100, 255])
+def test_shares_times_a_whole_are_said_as_such(whole):
+    found, (said,) = read(SCORES * whole)
+    assert f"give logits / {whole}" in said
+    np.testing.assert_array_equal(found, SCORES * whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "activation"), [(SHARES[None], "sigmoid"), (SCORES * 0.9, "sigmoid"),
+                              (SCORES ** 0.5, "softmax")],
+)  # fmt: skip
+def test_activation_of_what_has_had_one_is_said(given, activation):
+    _, said = read(given, activation=activation)
+    assert f"activation={activation} makes all scores nearly equal" in said[0]
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrix_of_numpy_is_one_channel():
+    found, _ = read(np.matrix(SHARES))
+    np.testing.assert_allclose(found, BINARY, atol=1e-6)
+
+
+def test_channels_last_that_alone_have_the_proportions_are_said_where_nothing_else_tells():
+    rough = np.random.default_rng(0).random((16, 16, 21)).astype(np.float32)
+    found, (said,) = read(rough, size_hw=(64, 64), activation="none")
+    np.testing.assert_array_equal(found, rough)
+    assert "would have its proportions as (h, w, C); if they are that, give logits.tr" in said
+
+
+def test_trailing_axis_of_1_is_dropped_where_the_classes_are_certain():
+    found, said = read(SCORES[..., None])
+    np.testing.assert_array_equal(found, SCORES)
+    assert said == ()
+
+
+def test_channels_last_of_a_square_network_are_transposed():
+    square = softmax(np.random.default_rng(0).normal(size=(3, 12, 12)).astype(np.float32))
+    found, said = read(square.transpose(1, 2, 0))
+    assert "sum to 1 over the last axis" in said[0]
+    np.testing.assert_array_equal(found, square)
 
 
 @pytest.mark.parametrize("raw", [RAW, np.log(SCORES), RAW.astype(np.float16), SCORES - 0.5])
@@ -153,7 +214,8 @@ def test_smooth_planes_say_that_channels_may_come_last():
     smooth = planes + 0.01 * np.random.default_rng(2).normal(size=(150, 128, 128))
     arguments = {"size_hw": (480, 640), "activation": "softmax"}
     found, said = read(smooth, **arguments)
-    assert (found.shape, said) == ((150, 128, 128), ())
+    assert found.shape == (150, 128, 128)
+    assert not any("last axis" in each for each in said)
     _, (said,) = read(smooth.transpose(1, 2, 0), **arguments)
     assert "change more along the last axis" in said
 
@@ -202,9 +264,17 @@ def test_scores_of_a_nearly_square_image_that_would_fit_turned_are_said(last):
         (RAW.argmax(0)[None] * 1.0, {}, "these are labels; give labels=logits.astype(int)"),
         (RAW > 0, {}, "one mask for each class; give labels=logits.argmax(0)"),
         ((SCORES * 255).astype(np.uint8), {}, "give logits.astype(np.float32) / 255"),
-        ((RAW * 99).astype(np.int8), {}, "give logits.astype(np.float32)"),
+        ((SCORES * 100).round().astype(np.uint8), {}, "give logits.astype(np.float32) / 100"),
+        ((SCORES * 65535).astype(np.uint16), {}, "give logits.astype(np.float32) / 65535"),
+        ((RAW * 9).astype(np.int8), {}, "give logits.astype(np.float32), times its scale if it is"),
+        (SHARES * 255, {}, "shares times 255 need logits / 255; raw output of a binary head needs"),
+        (softmax(RAW, 1), {}, "sum to 1 over axis 1, which is no axis of classes: was a softmax"),
+        (softmax(RAW, 2), {}, "sum to 1 over axis 2, which is no axis of classes: was a softmax"),
+        (SCORES.reshape(3, -1), {}, "if h and w are one axis, give logits.reshape(C, h, w)"),
+        (SCORES.reshape(3, -1).T, {}, "or of (h * w, C) logits.T.reshape(C, h, w)"),
         (RAW * 1j, {}, "logits must be an array of numbers, got complex64"),
         (RAW.astype(object), {}, "logits must be an array of numbers, got object"),
+        (np.stack([RAW, RAW * 1e300]), {}, "must fit float32, got values beyond 3.4e+38"),
         (np.full_like(RAW, np.nan), {}, "logits must be finite, got 450 values"),
         (np.where(RAW < 0, -np.inf, RAW), {}, "give activation=softmax, which makes 0 of -inf"),
         (np.full_like(RAW, -np.inf), {"activation": "softmax"}, "logits must be finite, got 450"),
@@ -227,6 +297,10 @@ def test_scores_of_a_nearly_square_image_that_would_fit_turned_are_said(last):
         (np.zeros((10, 15, 9), np.float32), {}, "like (h, w, C); give logits.transpose(2, 0, 1)"),
         ([[[1.0]]], {}, "must be a numpy array or a torch tensor, got list; give np.asarray"),
         ([RAW, RAW], {}, "got list; of several give one: logits[0]"),
+        ([*RAW], {}, "got list; of planes make one array: np.stack(logits)"),
+        ([{"sem_seg": RAW}], {}, 'got list; give the array in it: logits[0]["..."]'),
+        (torch.empty(3, 4, 5, device="meta"), {}, "a tensor that numpy can have, got torch"),
+        (io.BytesIO(b""), {}, "of the content of a file give logits=np.load(...), or its path"),
         ({"scores": RAW}, {}, 'got a dict of scores; give the one that has the class scores'),
         (SimpleNamespace(masks_queries_logits=RAW), {}, "post_process_semantic_segmentation"),
         (RAW, {"activation": "relu"}, "activation must be one of softmax, sigmoid, none"),

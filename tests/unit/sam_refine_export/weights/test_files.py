@@ -53,6 +53,11 @@ def scripted():
         (lambda: b'{"error": "not found"}', "is text, no checkpoint"),
         (lambda: saved()[:-1], "is cut short: its end is missing; fetch or copy it again"),
         (lambda: zipped("folder/sam.pth"), "is a zip archive, no PyTorch checkpoint: unpack it"),
+        (
+            lambda: b"\x89HDF\r\n\x1a\n" + bytes(90),
+            r"is HDF5 \(Keras\), no PyTorch checkpoint: give",
+        ),
+        (lambda: b"GGUF" + bytes(90), "is GGUF, no PyTorch checkpoint"),
         (tarred, "is an archive: unpack it and give the checkpoint in it"),
         (scripted, r"is TorchScript, which holds code: .*torch\.jit\.load\(\.\.\.\)\.state_dict"),
         (
@@ -119,3 +124,14 @@ def test_checkpoint_file_of_a_folder_without_one_says_so(tmp_path, files, messag
         (tmp_path / name).touch()
     with pytest.raises(ExportError, match=message):
         checkpoint_file(tmp_path)
+
+
+def test_checkpoint_that_is_named_safetensors_is_known_by_its_content(tmp_path):
+    path = tmp_path / "sam.safetensors"
+    path.write_bytes(saved())
+    assert not is_safetensors(path)
+
+
+def test_checkpoint_file_takes_an_ending_in_capitals(tmp_path):
+    (tmp_path / "SAM.PTH").write_bytes(saved())
+    assert checkpoint_file(tmp_path) == tmp_path / "SAM.PTH"

@@ -49,6 +49,7 @@ def compiled_encoder(state):
 
 SAVED = {
     "plain": lambda state: state,
+    "tuple": lambda state: (state, {"epoch": 3}),
     "model": lambda state: {"model": state, "optimizer": {"state": {}}, "epoch": 3},
     "state_dict": lambda state: {"state_dict": state},
     "model_state_dict": lambda state: {"model_state_dict": state, "loss": 0.1},

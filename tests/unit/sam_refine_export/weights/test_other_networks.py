@@ -61,6 +61,11 @@ def test_require_sam_lets_each_size_pass(tmp_path):
             r"is EfficientSAM, .*: export MobileSAM, which is as small \(--model mobile\)",
         ),
         (
+            named("image_encoder.backbone.stages.0.op_list.0.x") | DECODER | PROMPTS,
+            r"is EfficientViT-SAM, or a MobileSAMv2 .*: export MobileSAM, which is as small",
+        ),
+        (named("image_encoder.features.0.0.c.weight") | DECODER | PROMPTS, "is EdgeSAM or RepViT"),
+        (
             named("base_model.model.image_encoder.blocks.0.attn.qkv.lora_A.default.weight"),
             r"holds weights of LoRA, which change a SAM .*: merge them .* merge_and_unload",
         ),
