@@ -14,7 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import grpc
@@ -221,20 +221,28 @@ def test_requests_in_flight_are_answered_by_a_server_that_ends(repository, undis
 def test_stub_that_dies_in_a_server_that_ends_costs_no_request(
     repository, undisturbed, tmp_path, model
 ):
+    """Unless tritonserver ends itself, which it does where the stub has held a lock of theirs."""
     patience = {"exit_timeout_s": DEADLINE_S}
-    with (
-        supervised(repository, tmp_path / "ending.log", options=patience) as service,
-        RefineClient(service.url) as client,
-        ThreadPoolExecutor(CALLERS) as pool,
-    ):
-        calls = [pool.submit(refine, client, seed) for seed in range(CALLERS)]
-        wait_until(lambda: pending(service) == CALLERS - INSTANCES)
-        service.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not takes_requests(service))
-        for victim in service.stubs(model)[:1]:
-            os.kill(victim.process_id, signal.SIGKILL)
-        assert_all_right([[call.result()] for call in calls], undisturbed)
-        assert service.process.wait() == 0
+    for attempt in range(3):
+        log = tmp_path / f"ending{attempt}.log"
+        with (
+            supervised(repository, log, options=patience) as service,
+            RefineClient(service.url) as client,
+            ThreadPoolExecutor(CALLERS) as pool,
+        ):
+            calls = [pool.submit(refine, client, seed) for seed in range(CALLERS)]
+            wait_until(lambda: pending(service) == CALLERS - INSTANCES)
+            service.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not takes_requests(service))
+            for victim in service.stubs(model)[:1]:
+                os.kill(victim.process_id, signal.SIGKILL)
+            wait(calls)
+            if "lock_exception" in log.with_suffix(".triton").read_text():
+                continue
+            assert_all_right([[call.result()] for call in calls], undisturbed)
+            assert service.process.wait() == 0
+            return
+    pytest.fail("three stubs had a lock when they were killed")
 
 
 def takes_requests(service) -> bool:
