@@ -15,6 +15,8 @@ from sam_refine_bulk.inputs.samples import Index, fingerprint_of
 from sam_refine_bulk.inputs.tar import TarShard
 from sam_refine_client.inputs.images import IMAGE_SUFFIXES, is_hidden
 
+_PACKED: Final = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
+
 
 class Shard(Protocol):
     """The unit of work: read whole by one worker, written whole by one rename."""
@@ -116,10 +118,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-_PACKED: Final = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
-
-
 def _walk(path: Path) -> Iterator[Path]:
     for each in path.rglob("*"):
-        if not any(map(is_hidden, each.relative_to(path).parts)) and (each.is_file()):
+        if not any(map(is_hidden, each.relative_to(path).parts)) and each.is_file():
             yield each

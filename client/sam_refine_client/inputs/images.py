@@ -86,11 +86,7 @@ class ImageFile:
         """What of similar names is there, and the pattern that finds it."""
         for name in names:
             folder, stem = (place / name).parent, Path(name).name
-            links = [
-                folder / f"{stem}{each}"
-                for each in suffixes
-                if (folder / f"{stem}{each}").is_symlink()
-            ]
+            links = [path for each in suffixes if (path := folder / f"{stem}{each}").is_symlink()]
             if links:
                 return f"; {links[0].name} is a link to a file that is not there"
             there = [

@@ -59,6 +59,14 @@ def check_no_queries(name: str, holder: Mapping[Any, Any]) -> None:
         )
 
 
+def content_of_opened(given: Any) -> Any:
+    """The content of an opened file, from its start as Pillow has it; anything else as it is."""
+    if hasattr(given, "read") and hasattr(given, "seek"):
+        given.seek(0)
+        return given.read()
+    return given
+
+
 def pixel_data(given: Any) -> Any:
     """The array in mmsegmentation's PixelData; anything else as it is."""
     data = getattr(given, "data", None)

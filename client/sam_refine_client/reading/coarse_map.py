@@ -92,7 +92,7 @@ def read_coarse_map(
         if palette is not None:
             raise InvalidRequestError("palette goes with labels in colours, got no labels")
         alone = read_scores(logits, notes, size_hw=size_hw, activation=activation)
-        if activation != Activation.NONE and (alone == alone[:1]).all():
+        if activation != Activation.NONE and _are_all_the_same(alone):
             notes.add(
                 "logits are the same for all classes at each place: all of the coarse map is class "
                 "0; where do they come from?"
@@ -185,3 +185,8 @@ def _note_off_by_one(values: Labels, scores: Scores, void: int | None, notes: No
             f"labels are the argmax of the logits at {agree.mean():.0%} of the pixels, labels - 1 "
             f"at {agree_from_1.mean():.0%}: if they count from 1, give labels.astype(int) - 1"
         )
+
+
+def _are_all_the_same(scores: Scores) -> bool:
+    """Whether all classes have the same score at each place; one place tells most that have not."""
+    return bool((scores[:, 0, 0] == scores[0, 0, 0]).all() and (scores == scores[:1]).all())

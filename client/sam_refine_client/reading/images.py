@@ -21,6 +21,7 @@ from sam_refine_client.arrays import UInt8
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
+    content_of_opened,
     is_array,
     numpy_of,
     without_batch,
@@ -82,9 +83,7 @@ def read_image(
         path = fspath(image)
         _check_path(path)
         return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
-    if hasattr(image, "read") and hasattr(image, "seek"):
-        image.seek(0)  # as Pillow has it; the image of a result is read again
-        image = image.read()
+    image = content_of_opened(image)  # from its start: the image of a result is read again
     if isinstance(image, bytes | bytearray | memoryview):
         return _read_file("image", bytes(image), notes, like_hw)
     if isinstance(image, np.ndarray) or is_array(image):

@@ -17,6 +17,7 @@ from sam_refine_client.arrays import Labels, Mask, UInt8
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
+    content_of_opened,
     is_array,
     numpy_of,
     pixel_data,
@@ -202,9 +203,7 @@ def _values(
     name: str,
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
-    if hasattr(labels, "read") and hasattr(labels, "seek"):
-        labels.seek(0)
-        labels = labels.read()
+    labels = content_of_opened(labels)
     if _is_of_pipeline(labels):
         return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):

@@ -53,6 +53,8 @@ _AT_START: Final = {
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "what gzip has packed; unpack it",
 }
+PICTURE_KINDS: Final = ("a PNG", "a JPEG", "a GIF", "a BMP", "a TIFF")
+"""Those of what `kind_of_file` tells that Pillow reads."""
 _BRAND: Final = slice(4, 12)
 _BRANDS: Final = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"mif1", b"msf1"), "HEIC"),

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
 from sam_refine_client.reading.arrays import AnyArray
-from sam_refine_client.reading.mistaken import FILE_HEAD, kind_of_file
+from sam_refine_client.reading.mistaken import FILE_HEAD, PICTURE_KINDS, kind_of_file
 
 PictureFile: TypeAlias = bytes | str | PathLike[str]
 """The content of a file, or its path."""
@@ -182,7 +182,7 @@ def _kind(file: PictureFile) -> str:
         with Path(file).open("rb") as stream:
             head = stream.read(FILE_HEAD)
     kind = kind_of_file(head)
-    if kind in ("a TIFF", "a PNG", "a JPEG", "a GIF", "a BMP"):
+    if kind in PICTURE_KINDS:
         return f"{kind} that is damaged, or of a form that Pillow does not read; give an array"
     if kind is not None:
         return kind

@@ -15,7 +15,7 @@ import numpy as np
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.reading.arrays import AnyArray, check_no_queries, is_array, numpy_of
-from sam_refine_client.reading.mistaken import FILE_HEAD, kind_of_file
+from sam_refine_client.reading.mistaken import FILE_HEAD, PICTURE_KINDS, kind_of_file
 
 SCORE_SUFFIXES: Final = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 _NO_ARRAY: Final = (
@@ -72,7 +72,7 @@ def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
     rule = f"{name} must be a .npy file of numbers, or .npz, .pt or .safetensors"
     if not head.startswith(OF_NUMPY) and (kind := kind_of_file(head)) is not None:
         hint = ""
-        if kind in ("a PNG", "a JPEG", "a TIFF", "a BMP"):
+        if kind in PICTURE_KINDS:
             hint = (
                 "; if it has labels, give it as labels; if shares, save them: "
                 "np.save('scores.npy', pixels / np.iinfo(pixels.dtype).max)"

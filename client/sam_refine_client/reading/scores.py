@@ -107,7 +107,8 @@ def read_scores(
 def _check_floats(name: str, array: AnyArray) -> None:
     """Raise `InvalidRequestError` for numbers that are labels, or shares times 255."""
     if array.dtype.kind == "f":
-        if array.dtype.itemsize > 4 and (np.abs(array[np.isfinite(array)]) > _LARGEST).any():
+        is_wide = array.dtype.itemsize > 4
+        if is_wide and np.abs(array).max(where=np.isfinite(array), initial=0) > _LARGEST:
             raise InvalidRequestError(
                 f"{name} must fit float32, got values beyond {_LARGEST:.3g}; where are they from?"
             )
@@ -336,7 +337,7 @@ def _activated(name: str, scores: Scores, activation: Activation | None, notes: 
             f"{name} sum to 1 over the classes already, and activation=softmax makes all scores "
             "nearly equal; leave activation out"
         )
-    elif not scores.size or (scores.min() >= 0 and scores.max() <= 1):
+    elif scores.min() >= 0 and scores.max() <= 1:
         notes.add(
             f"{name} lie in [0, 1] already, as after a sigmoid, and activation={activation.value} "
             "makes all scores nearly equal; leave activation out, or give none"
