@@ -271,7 +271,7 @@ def test_server_that_never_lives_long_is_given_up(tiny_repository, log):
 
 
 def test_server_that_was_healed_often_is_started_anew_when_it_is_idle(tiny_repository, log):
-    most = {"sam_refine_deploy.supervisor.supervise._MOST_RELOADS": 0}
+    most = {"sam_refine_deploy.supervisor.healing._MOST_RELOADS": 0}
     with supervised(tiny_repository, log, constants=most) as service:
         (stub,) = service.stubs(STAND_IN)
         os.kill(stub.process_id, signal.SIGKILL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -275,7 +276,8 @@ def test_process_that_the_kernel_kills_for_want_of_memory_costs_no_request(servi
 
     def use_up():
         if victim := victims.get(chosen):
-            Path(f"/proc/{victim}/oom_score_adj").write_text(str(FIRST_TO_END))
+            with suppress(FileNotFoundError):  # it was started anew, for what the last one has cost
+                Path(f"/proc/{victim}/oom_score_adj").write_text(str(FIRST_TO_END))
         cgroup.set_limit(cgroup.used_bytes() + 128 * MIB)
         try:
             subprocess.run(
@@ -295,6 +297,29 @@ def test_process_that_the_kernel_kills_for_want_of_memory_costs_no_request(servi
     ended = {server, *(stub.process_id for stub in stubs)} - alive
     assert ended
     assert chosen not in victims or victims[chosen] in ended
+
+
+def test_shared_memory_that_a_killed_stub_leaves_behind_is_had_again(service):
+    """Triton gives back nothing of a model of which a stub died in the midst of a request."""
+    worn = 'sam_refine_server_restarts_total{cause="worn"}'
+    before = service.metric(worn)
+    others = Path(f"/proc/{service.process.pid}/root/dev/shm/others")
+    others.write_bytes(bytes(160 * MIB))
+    with RefineClient(service.url) as client:
+        wanted = {"logits": SCORES, "outputs": ("logits",), "timeout_s": 120}
+        client.refine(image(1024), **wanted)  # 32 MiB
+
+        def kill():
+            for stub in service.stubs("sam_refine"):
+                os.kill(stub.process_id, signal.SIGKILL)
+
+        answers = beside_callers(labels, service.url, kill, requests=2)
+        for each in answers:
+            np.testing.assert_array_equal(each, [answers[0][0]] * 2)
+        wait_until(lambda: service.metric(worn) > before)
+        assert client.refine(image(1024), **wanted).logits.shape == (8, 1024, 1024)
+    others.unlink()
+    assert "MiB of shared memory, which reloads left behind, are missed" in service.log.read_text()
 
 
 def test_server_ends_cleanly_where_shared_memory_is_full(service):

@@ -55,6 +55,14 @@ class RunDirectory:
         """How all names of the run's shared memory begin."""
         return _shared_memory_prefix(self.path)
 
+    def shared_memory(self) -> dict[str, int]:
+        """The run's shared memory: bytes by name."""
+        found = {}
+        for region in SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+            with suppress(FileNotFoundError):
+                found[region.name] = region.stat().st_size
+        return found
+
 
 @contextmanager
 def run_directory() -> Iterator[RunDirectory]:

@@ -189,6 +189,14 @@ class Server:
         """Those with which it became ready, among them such as have died since."""
         return self._newborns.born() if self._newborns else []
 
+    def lost_shared_memory_bytes(self) -> int:
+        """Of /dev/shm: what belongs to no stub that lives, and Triton does not give back."""
+        if self._run is None:
+            return 0
+        regions = self._run.shared_memory()  # before the stubs: one that starts has its own first
+        used = {stub.region for stub in self.stubs()}
+        return sum(size for name, size in regions.items() if name not in used)
+
     def __enter__(self) -> Server:
         options = self.options
         check_repository(options.model_repository)

@@ -45,6 +45,8 @@ class Stub:
     model: str
     instance: str
     """Triton's name of the instance, such as sam_refine_0_1."""
+    region: str = ""
+    """The name of what it has in /dev/shm."""
 
 
 def stubs_of(server_process_id: int) -> list[Stub]:
@@ -155,6 +157,9 @@ def _stub(process: psutil.Process) -> Stub | None:
         return None
     if len(words) < 4 or Path(words[0]).name != STUB_PROGRAM:
         return None
-    # Triton's order: program, REPOSITORY/MODEL/VERSION/FILE, ..., name of the instance, backend
+    # Triton's order: program, REPOSITORY/MODEL/VERSION/FILE, region, ..., name of the instance,
+    # backend
     parts = Path(words[1]).parts
-    return Stub(process.pid, parts[-3], words[-2]) if len(parts) >= 3 else None
+    if len(parts) < 3:
+        return None
+    return Stub(process.pid, parts[-3], words[-2], words[2].lstrip("/"))

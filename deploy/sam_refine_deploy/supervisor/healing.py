@@ -10,6 +10,9 @@ from threading import Event
 from types import TracebackType
 from typing import Final
 
+import psutil
+
+from sam_refine.contract.serving.run_directory import SHARED_MEMORY
 from sam_refine_deploy.errors import ServeError
 from sam_refine_deploy.launcher.server import Server
 from sam_refine_deploy.launcher.stubs import Newborns, ProcessState, Stub, process_state, send
@@ -20,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.05
 _OLD_S: Final = 3.0
-"""How long Triton gets to end a stub that has nothing to do."""
+"""How long Triton gets to end a stub that has nothing to do, and to give its memory back."""
+_MOST_RELOADS: Final = 50
+"""Of one server: each may leave a little memory behind in Triton."""
 
 
 class Healing:
@@ -38,6 +43,7 @@ class Healing:
         self._old: list[Stub] = []
         """Of models that were loaded anew."""
         self._idle_since_s: dict[int, float] = {}
+        self._short_since_s: float | None = None
 
     def __enter__(self) -> Healing:
         return self
@@ -83,6 +89,27 @@ class Healing:
                 self._idle_since_s.pop(stub.process_id, None)
             elif now_s - self._idle_since_s.setdefault(stub.process_id, now_s) > _OLD_S:
                 send(stub.process_id, signal.SIGKILL)
+
+    def is_worn(self) -> str | None:
+        """Why a server started anew is better than this one, which was healed; None if it is not.
+
+        A model of which a stub was killed in the midst of a request leaves its shared memory
+        behind, as much as its requests have ever taken. It counts where it is more than is left.
+        """
+        if self.count > _MOST_RELOADS:
+            return f"{_MOST_RELOADS} reloads are enough"
+        if self.count == 0 or self._jobs:
+            return None
+        now_s = time.monotonic()
+        lost_bytes = self._server.lost_shared_memory_bytes()
+        if lost_bytes <= psutil.disk_usage(str(SHARED_MEMORY)).free:
+            self._short_since_s = None
+            return None
+        if self._short_since_s is None:
+            self._short_since_s = now_s  # Triton may give it back yet
+        if now_s - self._short_since_s <= _OLD_S:
+            return None
+        return f"{lost_bytes // 2**20} MiB of shared memory, which reloads left behind, are missed"
 
     def _heal(self, model: str, cause: Cause) -> None:
         begun_s = time.monotonic()

@@ -9,6 +9,7 @@ What is seen, and what is done about it, the cheapest first:
     tritonserver is silent     likewise
     tritonserver has ended     likewise, a bounded number of times; after failed starts with pauses
     after 50 reloads           likewise, when requests in flight are answered
+    reloads have cost memory   likewise, where /dev/shm is short
 
 So, too, while it ends, until they are answered; but tritonserver is not started anew then.
 """
@@ -48,8 +49,6 @@ _STEADY_S: Final = 60.0
 """A server that was up for so long counts as healed."""
 _FIRST_PAUSE_S: Final = 0.5
 """After a start that failed, doubled after each more; after a server that was ready, none."""
-_MOST_RELOADS: Final = 50
-"""Of one server: each may leave a little memory behind in Triton."""
 _STILL_S: Final = 5.0
 """A process that is stopped again so soon is not worth another line."""
 
@@ -212,9 +211,9 @@ class _Supervisor:
         if self._ended.is_set():
             return healed
         self._status.set(*self._reasons(healed, watch, liveness))
-        if healing.count > _MOST_RELOADS and not healed:
+        if not healed and (reason := healing.is_worn()):
             self._status.set("the server is started anew")
-            raise _LostError(Cause.WORN, f"{_MOST_RELOADS} reloads are enough")
+            raise _LostError(Cause.WORN, reason)
         return healed
 
     def _continue(self, process_id: int, name: str) -> None:

@@ -26,7 +26,7 @@ class Cause(str, Enum):
     STOPPED = "stopped"
     """By a signal; it can go on."""
     WORN = "worn"
-    """It was healed so often that a fresh one is better."""
+    """It was healed so often, or at such a price, that a fresh one is better."""
     SILENT = "silent"
     """It is there but does nothing, or does the same for too long."""
 
