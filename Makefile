@@ -6,11 +6,12 @@ RUN := $(VENV)/bin/python -m
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
+MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit pythons lint format bench bench-quick bench-quality ablation soak gpu-check gpu-place clean
+.PHONY: help demo test pytest unit pythons lint format bench bench-quick bench-quality ablation soak gpu-check gpu-place clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +19,10 @@ help:  ## This list
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(RUN) sam_refine_cli demo
 
-# A worker for each of two cores: tritonserver aborts where its stubs get no time for seconds.
-test: lint  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
+# Beside each other: tests of servers wait for most of their time. So there are more workers than cores.
+test: lint pytest  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
+
+pytest: $(VENV)/.installed-test
 	$(RUN) pytest $(WORKERS) $(ARGS)
 
 unit: $(VENV)/.installed-test  ## Tests that need neither Triton nor an export, in a minute

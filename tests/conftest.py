@@ -38,7 +38,7 @@ EXPORT, CALLERS, UNDER_LOAD = "export", "export, callers", "export, under load"
 """The groups of what needs the export, each with a server of its own. Whatever kills servers under
 load, or fills their queues, mostly waits."""
 CALLERS_FOLDERS = ("tests/commands/", "tests/docs/", "tests/parity/")
-FIRST = (EXPORT, "tests/parity/test_vit_b.py", "tests/deploy/test_supervisor.py", UNDER_LOAD,
+FIRST = (EXPORT, "tests/deploy/test_supervisor.py", "tests/deploy/test_server.py", UNDER_LOAD,
          "tests/unit/sam_refine_export/test_pipeline.py", CALLERS)  # fmt: skip
 """The groups that take longest. What follows fills the gaps: no worker has one of them at the end,
 alone. What needs the export comes when another worker has made it."""

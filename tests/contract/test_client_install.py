@@ -72,22 +72,35 @@ def run(*command, cwd):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """installed(*arguments) runs the Python of an environment that has `sam-refine[client]`."""
-    directory = tmp_path_factory.mktemp("client")
-    venv.create(directory / "venv", with_pip=True)
+def uv(directory, *arguments):
+    """uv's pip, for the environment in a folder: seconds where pip takes half a minute."""
     python = directory / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", f"{ROOT}[client]", cwd=directory)
-    return lambda *arguments: run(python, *arguments, cwd=directory)
+    command, *rest = arguments
+    return run(sys.executable, "-m", "uv", "pip", command, "--python", python, *rest, cwd=directory)
 
 
-def test_client_extra_brings_none_of_the_others(installed):
-    packages = json.loads(installed("-m", "pip", "list", "--format", "json"))
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A folder whose `venv` has `sam-refine[client]`."""
+    directory = tmp_path_factory.mktemp("client")
+    venv.create(directory / "venv")
+    uv(directory, "install", "--quiet", f"{ROOT}[client]")
+    return directory
+
+
+@pytest.fixture
+def installed(environment):
+    """installed(*arguments) runs the Python of that environment."""
+    python = environment / "venv" / "bin" / "python"
+    return lambda *arguments: run(python, *arguments, cwd=environment)
+
+
+def test_client_extra_brings_none_of_the_others(environment):
+    packages = json.loads(uv(environment, "list", "--format", "json"))
     names = {package["name"].lower() for package in packages}
     assert {"sam-refine", "numpy", "pillow", "tritonclient"} <= names
     assert not names & (NEVER | {"connected-components-3d", "nvidia-pytriton"})
-    installed("-m", "pip", "check")
+    uv(environment, "check")
 
 
 def test_client_import_there_loads_none_of_the_others(installed):

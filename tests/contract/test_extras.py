@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -98,12 +97,10 @@ def test_gpu_and_command_line_can_be_installed_together(tmp_path):
 
 
 def resolved(extras: str, tmp_path: Path) -> dict[str, str]:
-    """Versions by package, as pip would install them."""
-    report = tmp_path / "report.json"
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    options = ["--only-binary=:all:", "--report", str(report), "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, *options, f"{ROOT}[{extras}]"], check=True, cwd=tmp_path)
-    return {
-        package["metadata"]["name"]: package["metadata"]["version"]
-        for package in json.loads(report.read_text())["install"]
-    }
+    """Versions by package, as they would be installed."""
+    pins = tmp_path / "requirements.txt"
+    names = [word for extra in extras.split(",") for word in ("--extra", extra)]
+    uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header"]
+    options = ["--only-binary", ":all:", "-c", str(ROOT / "constraints.txt"), "-o", str(pins)]
+    subprocess.run([*uv, *options, *names, ROOT / "pyproject.toml"], check=True, cwd=tmp_path)
+    return dict(line.split("==") for line in pins.read_text().splitlines())

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
+from sam_refine.contract import MaskChoice, MaskPromptMode
 from sam_refine_export import (
     ExportError,
     ExportOptions,
@@ -25,7 +27,8 @@ from sam_refine_export import (
 )
 from sam_refine_export.graphs import make_graphs
 from sam_refine_export.graphs.onnx_graph import export_graph
-from sam_refine_export.graphs.samples import DECODER_CASES
+from sam_refine_export.graphs.samples import DECODER_CASES, DecoderCase
+from sam_refine_export.networks.sam_modules import build_sam
 from sam_refine_export.repository.model_card import CARD_NAME, read_card
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
 from sam_refine_export.validation import validate
@@ -178,20 +181,20 @@ def test_is_current_imports_neither_torch_nor_onnx(tmp_path):
 
 @pytest.fixture(scope="session")
 def traced():
-    """The small SAM's networks as torch has traced them, by the names of their outputs."""
+    """Networks as torch has traced them, by the names of their outputs and their size."""
     return {}
 
 
 @pytest.fixture
 def trace_once(monkeypatch, traced):
-    """Tracing, which takes half a minute, once for each network of the small SAM.
+    """Tracing, which takes half a minute, once for each network; all decoders here are the same.
 
     What is made of it, and how that is written, is not shared.
     """
     trace = torch.onnx.export
 
     def traced_before(network, example, *, output_names, **arguments):
-        key = tuple(output_names)
+        key = *output_names, sum(parameter.numel() for parameter in network.parameters())
         if key not in traced:
             traced[key] = trace(network, example, output_names=output_names, **arguments)
         return traced[key]
@@ -243,6 +246,48 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
     changed["mask_decoder.iou_token.weight"] += 1
     torch.save(changed, tmp_path / "small.pth")
     assert not is_current(output, replace(options, checkpoint=tmp_path / "small.pth"))
+
+
+MORE_CASES = [
+    DecoderCase(n, p - 2 * (p > 1), p > 1, 2, mode, MaskChoice((n + p + mode) % 3))
+    for n, p, mode in product((1, 5), (1, 2, 3, 4), MaskPromptMode)
+]
+"""Besides those of every export: more kinds of prompts, fewer of each."""
+
+
+def build_some_of_vit_b():
+    """Two of its twelve blocks, one windowed and one global: the others are as these."""
+    return build_sam._build_sam(
+        encoder_embed_dim=768,
+        encoder_depth=2,
+        encoder_num_heads=12,
+        encoder_global_attn_indexes=[1],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trace_once")
+def test_export_repository_of_meta_s_own_widths_equals_pytorch(
+    small_checkpoint, tmp_path, monkeypatch
+):
+    torch.manual_seed(0)
+    parameters = build_some_of_vit_b().state_dict()
+    for value in parameters.values():
+        value.add_(torch.randn_like(value) * 0.02)
+    of_decoder = torch.load(small_checkpoint, weights_only=True)
+    parameters |= {k: v for k, v in of_decoder.items() if not k.startswith("image_encoder.")}
+    checkpoint = tmp_path / "random_vit_b.pth"
+    torch.save(parameters, checkpoint)
+
+    monkeypatch.setitem(build_sam.sam_model_registry, "vit_b", build_some_of_vit_b)
+    check = partial(validate.check_mask_decoder, cases=MORE_CASES)
+    monkeypatch.setattr(validate, "check_mask_decoder", check)
+    options = ExportOptions("vit_b", checkpoint, max_batch_size=1)
+    checks = export_repository(tmp_path / "models", options).validation.values
+    encoded = [check for check in checks if check.output == "image_embedding"]
+    assert [check.case for check in encoded] == ["batch 1"]  # larger ones: the small SAM's
+    assert len(checks) == 1 + 2 * (len(MORE_CASES) + 4)  # four more of kept masks and their choice
+    assert all(check.max_difference < 1e-3 for check in checks)
 
 
 @pytest.mark.slow
