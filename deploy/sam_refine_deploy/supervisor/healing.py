@@ -90,7 +90,7 @@ class Healing:
             elif now_s - self._idle_since_s.setdefault(stub.process_id, now_s) > _OLD_S:
                 send(stub.process_id, signal.SIGKILL)
 
-    def is_worn(self) -> str | None:
+    def why_worn(self) -> str | None:
         """Why a server started anew is better than this one, which was healed; None if it is not.
 
         A model of which a stub was killed in the midst of a request leaves its shared memory

@@ -211,7 +211,7 @@ class _Supervisor:
         if self._ended.is_set():
             return healed
         self._status.set(*self._reasons(healed, watch, liveness))
-        if not healed and (reason := healing.is_worn()):
+        if not healed and (reason := healing.why_worn()):
             self._status.set("the server is started anew")
             raise _LostError(Cause.WORN, reason)
         return healed
