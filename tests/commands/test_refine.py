@@ -323,6 +323,18 @@ def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, ima
     assert (images / "out/a/labels.png").stat().st_mtime_ns == before
 
 
+def test_folder_goes_on_past_a_file_that_no_decoder_can_bear(images):
+    (images / "labels").mkdir()
+    for stem in "ac":
+        Image.new("L", (90, 60)).save(images / f"labels/{stem}.png")
+    (images / "labels/b.json").write_text("[" * 100_000)
+    arguments = [*arguments_of("refine", images), "--labels", images / "labels"]
+    with FakeTriton() as server:
+        done = run(*arguments, "--url", server.address)
+    assert (done.returncode, statuses_of(done)) == (1, ["failed", "ok", "ok"])
+    assert "b.json must be JSON: maximum recursion depth exceeded" in done.stderr
+
+
 @pytest.mark.triton
 def test_embeddings_of_a_folder_refine_it(server, images):
     url = ["--url", f"127.0.0.1:{server.grpc_port}"]

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.files.whole_files import write_whole
 
 LISTS: Final = ("metadata.csv", "metadata.jsonl")
@@ -119,14 +120,12 @@ def write_lists(root: Path, out: Path, images: Collection[Path]) -> None:
 
 
 def _read(path: Path) -> ImageList:
-    try:
+    with decoding(f"{path} must be CSV or lines of JSON"):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
             rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline="")))
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, csv.Error) as error:
-        raise InvalidRequestError(f"{path} must be CSV or lines of JSON: {error}") from error
     if not all(isinstance(row, dict) and row.get(IMAGE_COLUMN) for row in rows):
         raise InvalidRequestError(f"{path} must have {IMAGE_COLUMN} in each row")
     return ImageList(path, rows)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,24 +11,11 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.reading.arrays import AnyArray, check_no_queries, is_array, numpy_of
 from sam_refine_client.reading.mistaken import FILE_HEAD, PICTURE_KINDS, kind_of_file
 
 SCORE_SUFFIXES: Final = (".npy", ".npz", ".pt", ".pth", ".safetensors")
-_NO_ARRAY: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    EOFError,
-    SyntaxError,
-    MemoryError,
-    RuntimeError,
-    NotImplementedError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
 _LARGEST_SCALE: Final = 64
 """How many times as large as its file an array may be that is packed."""
 _SMALL_BYTES: Final = 2**28
@@ -49,7 +33,8 @@ def load_array(path: Path, names: Collection[str] = SCORE_NAMES) -> AnyArray:
     Raises `InvalidRequestError` where there is none, or more than one, and `OSError` for a file
     that cannot be read.
     """
-    with path.open("rb") as file:  # its error names the file
+    # The error of opening it names the file; a pickle may hold a dict within itself.
+    with path.open("rb") as file, decoding(f"{path} must have an array"):
         suffix = path.suffix.lower()
         if suffix in (".pt", ".pth"):
             return _array_in(str(path), _of_torch(path), names)
@@ -80,25 +65,21 @@ def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
         elif kind in ("text", "JSON"):
             hint = "; save the array: np.save('scores.npy', array.astype(np.float32))"
         raise InvalidRequestError(f"{rule}, got {kind}{hint}")
-    try:
+    with decoding(rule, _advice(head)):
         found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        return _array_in(name, found, names)
-    except InvalidRequestError:
-        raise
-    except _NO_ARRAY as error:
-        hint = ""
-        if "allow_pickle" in str(error):
-            is_one = b"'shape': ()" in head
-            hint = "; it holds objects: save " + (
-                "the array in them: np.save('scores.npy', dict['...'])"
-                if is_one
-                else "array.astype(np.float32)"
-            )
-        elif head.startswith(OF_NUMPY[0]):
-            hint = "; is it cut short? copy it again"
-        raise InvalidRequestError(f"{rule}: {error}{hint}") from error
+        return found if isinstance(found, np.ndarray) else _array_in(name, found, names)
+
+
+def _advice(head: bytes) -> str:
+    """What to do where a file that begins so is no array of numbers."""
+    if b"'descr': '|O'" in head:
+        is_one = b"'shape': ()" in head
+        return "; it holds objects: save " + (
+            "the array in them: np.save('scores.npy', dict['...'])"
+            if is_one
+            else "array.astype(np.float32)"
+        )
+    return "; is it cut short? copy it again" if head.startswith(OF_NUMPY[0]) else ""
 
 
 def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
@@ -176,10 +157,8 @@ def _instead(torch: Any, path: Path) -> str:
 
 def _of_safetensors(path: Path) -> Any:
     library = _needed("safetensors.numpy", path)
-    try:
+    with decoding(f"{path} must be a .safetensors file"):
         return library.load_file(path)
-    except Exception as error:  # of its own kind, which comes from Rust
-        raise InvalidRequestError(f"{path} must be a .safetensors file: {error}") from error
 
 
 def _needed(module: str, path: Path) -> Any:
