@@ -167,7 +167,8 @@ def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] |
     """A PIL image; one that is not decoded yet is read as its file would be."""
     turn = _turn_to_fit("image", picture, notes, like_hw)
     if not is_cut_to_a_byte(picture):
-        return _turned(_rgb_of_picture("image", picture, notes), turn)
+        with decoding("image must be an undamaged picture"):
+            return _turned(_rgb_of_picture("image", picture, notes), turn)
     content = content_of(picture)
     if content is None:
         raise InvalidRequestError(

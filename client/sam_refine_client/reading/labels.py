@@ -14,6 +14,7 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels, Mask, UInt8
+from sam_refine_client.decoding import decoding
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
@@ -226,7 +227,9 @@ def _values(
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
     if isinstance(labels, Image.Image):
-        return _plane(name, _picture_values(labels, palette), palette, notes), name
+        with decoding(f"{name} must be an undamaged picture"):
+            values = _picture_values(labels, palette)
+        return _plane(name, values, palette, notes), name
     if hasattr(labels, "logits") and not is_array(labels):
         raise InvalidRequestError(
             f"{name} must be a label map, got what has logits; give it as logits"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -103,7 +104,8 @@ def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
             'np.save("scores.npy", arrays["..."])'
         )
     if isinstance(found, np.lib.npyio.NpzFile):
-        _check_packed(path, found, known[0])
+        of_array = (known[0], f"{known[0]}.npy")
+        _check_packed(path, [each for each in found.zip.infolist() if each.filename in of_array])
     return _array_in(path, found[known[0]], names)
 
 
@@ -112,17 +114,21 @@ def _described(found: Any) -> str:
     return f"{kind} of {len(found)}" if isinstance(found, list | tuple) else kind
 
 
-def _check_packed(path: str, arrays: np.lib.npyio.NpzFile, name: str) -> None:
-    entry = next(each for each in arrays.zip.infolist() if each.filename in (name, f"{name}.npy"))
-    if entry.file_size > max(_SMALL_BYTES, _LARGEST_SCALE * entry.compress_size):
+def _check_packed(path: str, entries: list[zipfile.ZipInfo]) -> None:
+    """Raise `InvalidRequestError` for a few bytes of a zip that would fill the memory."""
+    unpacked = sum(each.file_size for each in entries)
+    packed = sum(each.compress_size for each in entries)
+    if unpacked > max(_SMALL_BYTES, _LARGEST_SCALE * packed):
         raise InvalidRequestError(
-            f"{path} must not unpack to so much: {entry.file_size} bytes of "
-            f"{entry.compress_size}; save it as .npy"
+            f"{path} must not unpack to so much: {unpacked} bytes of {packed}; save it as .npy"
         )
 
 
 def _of_torch(path: Path) -> Any:
     torch = _needed("torch", path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_packed(str(path), archive.infolist())
     try:
         with torch.serialization.safe_globals(_numpy_values()):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -19,6 +20,7 @@ from sam_refine_client.decoding import decoding
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.inputs.files import load_class_names, load_options
 from sam_refine_client.inputs.huggingface import image_lists
+from sam_refine_client.reading import score_files
 from sam_refine_client.reading.images import rgb_of
 from sam_refine_client.reading.labels import read_labels
 from sam_refine_client.reading.notes import Notes
@@ -195,6 +197,33 @@ def test_name_of_yaml_that_no_text_could_hold_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InvalidRequestError, match="must have a list of names"):
         load_class_names(tmp_path / "a.yaml", Notes())
+
+
+def test_opened_picture_that_turns_out_damaged_is_refused():
+    """Of a PNG whose second piece of pixels has no name Pillow says SyntaxError."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    content = content_of(Image.fromarray(pixels).save, "PNG")
+    at, end = content.index(b"IDAT") + 4, content.index(b"IEND") - 8
+    pieces = content[: at - 8], b"IDAT" + content[at : at + 200], bytes(4) + content[at + 200 : end]
+    cut = [struct.pack(">I", len(each) - 4) + each + bytes(4) for each in pieces[1:]]
+    damaged_png = with_checksums(b"".join([pieces[0], *cut, content[end + 4 :]]))
+    for read in (rgb_of, READERS["labels"]):
+        with pytest.raises(InvalidRequestError, match="broken PNG file"):
+            read(Image.open(io.BytesIO(damaged_png)))
+
+
+def test_tensor_that_a_zip_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(score_files, "_SMALL_BYTES", 1000)
+    with (
+        zipfile.ZipFile(
+            io.BytesIO(content_of(lambda f: torch.save(torch.zeros(9000), f)))
+        ) as saved,
+        zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for each in saved.infolist():
+            packed.writestr(each.filename, saved.read(each))
+    with pytest.raises(InvalidRequestError, match="must not unpack to so much"):
+        read_scores(tmp_path / "a.pt", Notes(), size_hw=SIZE)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), struct.error("\n short")])
