@@ -94,7 +94,8 @@ def read_labels(
 
     `void` is the caller's `ignore_label`. Where there is none, -1 is void, and 255 where it cannot
     be a class: there are `classes` of them, or other labels beside it and 0. Void that is below 0
-    becomes 255, or 65535 where 255 may be a class. `palette` has the colours of a coloured map.
+    becomes 255, or 65535 where 255 may be a class. Where there are two classes, a mask of 0 and 255
+    is one of 0 and 1. `palette` has the colours of a coloured map.
     `image_name` finds the image in a COCO file. Raises `InvalidRequestError`, and `OSError` for a
     file that cannot be read.
     """
@@ -114,7 +115,7 @@ def read_labels(
             "np.asarray(PIL.Image.fromarray(labels.astype(np.int32))"
             f".resize(({size_hw[1]}, {size_hw[0]}), PIL.Image.Resampling.NEAREST))"
         )
-    return _with_void(name, values, notes, void, classes)
+    return _as_two_classes(name, _with_void(name, values, notes, void, classes), classes, notes)
 
 
 def load_labels(
@@ -511,6 +512,15 @@ def _with_void(
         return ReadLabels(values, found)
     _note_stretched(name, ids, notes)
     return ReadLabels(values)
+
+
+def _as_two_classes(name: str, read: ReadLabels, classes: int | None, notes: Notes) -> ReadLabels:
+    """Of a mask of 0 and 255 the latter is class 1 where there are two classes."""
+    ids = np.unique(read.values).tolist() if classes == 2 and read.void is None else []
+    if ids not in ([0, VOID], [VOID], [0, WIDE_VOID], [WIDE_VOID]):
+        return read
+    notes.add(f"{name} of 0 and {ids[-1]} are taken as a mask: {ids[-1]} is class 1")
+    return ReadLabels((read.values > 0).astype(np.int32))
 
 
 def _look_at(name: str, values: Labels, ids: list[int], classes: int | None, notes: Notes) -> None:
