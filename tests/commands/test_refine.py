@@ -335,6 +335,15 @@ def test_folder_goes_on_past_a_file_that_no_decoder_can_bear(images):
     assert "b.json must be JSON: maximum recursion depth exceeded" in done.stderr
 
 
+def test_what_is_doubtful_of_a_picture_is_one_line_and_pillow_says_nothing(images):
+    Image.new("P", (90, 60)).save(images / "images/c.png", transparency=bytes([9]))
+    arguments = ["refine", images / "images/c.png", "--logits", images / "scores/c.npy"]
+    with FakeTriton() as server:
+        done = run(*arguments, "--out", images / "out", "--url", server.address)
+    (line,) = done.stderr.splitlines()
+    assert "c.png has transparent pixels" in line
+
+
 @pytest.mark.triton
 def test_embeddings_of_a_folder_refine_it(server, images):
     url = ["--url", f"127.0.0.1:{server.grpc_port}"]
