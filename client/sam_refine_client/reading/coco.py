@@ -190,7 +190,8 @@ def _drawn(
         category, shape = each.get("category_id"), each.get(_SEGMENTATION)
         if each.get("iscrowd"):
             notes.add(f"{name}: crowds are taken like single things")
-        if not isinstance(category, int) or not 0 <= category <= LARGEST_ID or not shape:
+        is_id = isinstance(category, int | np.integer) and 0 <= category <= LARGEST_ID
+        if not is_id or not shape:
             raise InvalidRequestError(
                 f"{name} must have annotations with category_id and segmentation, got "
                 f"{repr(category) if shape else 'no mask'} in number {index}"
@@ -233,12 +234,12 @@ def _encoded(name: str, index: int, shape: Any, size: tuple[int, int], mask: Any
             f"{name} must have masks of the image's size {size}, got {own} in number {index}"
         )
     packed = counts.encode("ascii") if isinstance(counts, str) else counts
-    runs = np.asarray(packed) if isinstance(packed, list) else _unpacked(packed)
+    is_packed = isinstance(packed, bytes)
+    runs = _unpacked(packed) if is_packed else np.asarray(packed)
     if runs.dtype.kind not in "iu" or runs.min() < 0 or runs.sum() != math.prod(size):
         raise ValueError(f"its runs must be numbers of pixels, {math.prod(size)} in all")
-    if isinstance(packed, list):
-        return mask.frPyObjects({"size": list(size), "counts": packed}, *size)
-    return {"size": list(size), "counts": packed}
+    encoded = {"size": list(size), "counts": packed if is_packed else runs.tolist()}
+    return encoded if is_packed else mask.frPyObjects(encoded, *size)
 
 
 def _unpacked(packed: bytes) -> npt.NDArray[np.int64]:

@@ -26,6 +26,7 @@ from sam_refine_client.reading.arrays import (
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
 from sam_refine_client.reading.mistaken import (
+    LARGEST_ID,
     OTHER_JSON,
     TEXT_SUFFIXES,
     check_colours_of,
@@ -273,6 +274,11 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
             "[{'category_id': 1, 'segmentation': mask}]"
         )
     has_ids = all(_is_id(key) for key in masks)
+    too_long = [key for key in masks if has_ids and len(str(key)) > len(str(LARGEST_ID))]
+    if too_long:
+        raise InvalidRequestError(
+            f"{name} must be class ids of at most {LARGEST_ID}, got {too_long[0]!s:.80}"
+        )
     ids = {key: int(key) if has_ids else number for number, key in enumerate(masks, start=1)}
     labels: Labels | None = None
     overlap = 0

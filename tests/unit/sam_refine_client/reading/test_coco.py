@@ -76,10 +76,13 @@ def test_annotations_of_the_image_are_its_classes_small_ones_above(tmp_path, nam
         np.testing.assert_array_equal(found.values, LABELS)
 
 
-@pytest.mark.parametrize("kind", ["polygons", "rle", "runs"])
+@pytest.mark.parametrize("kind", ["polygons", "rle", "runs", "runs of numpy"])
 def test_every_kind_of_mask_is_drawn(kind):
     if kind == "runs":
         annotations = [annotation(i, runs(i == LABELS)) for i in (1, 3)]
+    elif kind == "runs of numpy":
+        annotations = [annotation(i, {"size": np.array(SIZE), "counts": np.array(found["counts"])})
+                       for i in np.array([1, 3]) for found in [runs(i == LABELS)]]  # fmt: skip
     else:
         make = polygon_annotations if kind == "polygons" else rle_annotations
         annotations = [each for each in make(LABELS) if each["category_id"]]

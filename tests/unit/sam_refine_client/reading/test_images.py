@@ -194,6 +194,12 @@ def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
         np.testing.assert_array_equal(rgb_of(file), RGB)
 
 
+def closed_file():
+    file = io.BytesIO(saved(RGB, format="PNG"))
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -233,6 +239,7 @@ def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),
         (b"no picture", "image must be a picture such as JPEG or PNG, got text"),
+        (closed_file(), "an opened file must be readable from its start: I/O operation on closed"),
         (saved(RGB, format="PNG")[:60], "image must be a"),
         (Image.new("La", (10, 6)), "got the mode La: conversion from La"),
     ],

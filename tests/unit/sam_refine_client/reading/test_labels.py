@@ -300,6 +300,8 @@ def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
             {},
             "if it is in colours, give labels.transpose(1, 2, 0)",
         ),
+        ({2**40: MASK}, {}, "labels must be class ids of at most 65535, got 1099511627776"),
+        ({"9" * 5000: MASK}, {}, "labels must be class ids of at most 65535, got 9999999"),
         ("a.txt", {}, "a.txt must be a label map, got text, such as polygons of YOLO"),
         (b"no picture", {}, "labels must be a picture such as JPEG or PNG, got text"),
         (5, {}, "labels must be a numpy array or a torch tensor, got int"),
