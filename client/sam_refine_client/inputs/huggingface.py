@@ -86,7 +86,8 @@ class ImageList:
     def _inside(self, row: dict[str, Any], column: str) -> PurePosixPath:
         name = row.get(column)
         path = PurePosixPath(str(name))
-        if not isinstance(name, str) or not path.name or path.is_absolute() or ".." in path.parts:
+        is_inside = path.name and not path.is_absolute() and ".." not in path.parts
+        if not isinstance(name, str) or not is_inside or "\0" in name:
             raise InvalidRequestError(
                 f"{self.path} must have files of its own folder as {column}, got {name!r:.80}"
             )
@@ -128,4 +129,10 @@ def _read(path: Path) -> ImageList:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     if not all(isinstance(row, dict) and row.get(IMAGE_COLUMN) for row in rows):
         raise InvalidRequestError(f"{path} must have {IMAGE_COLUMN} in each row")
+    too_long = next((row for row in rows if None in row), None)  # where `csv` puts what is beyond
+    if too_long is not None:
+        raise InvalidRequestError(
+            f"{path} must have a cell for each column, got {len(too_long[None])} more for "
+            f"{too_long[IMAGE_COLUMN]!r:.80}; text with commas goes in quotes"
+        )
     return ImageList(path, rows)
