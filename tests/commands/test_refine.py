@@ -335,6 +335,19 @@ def test_folder_goes_on_past_a_file_that_no_decoder_can_bear(images):
     assert "b.json must be JSON: maximum recursion depth exceeded" in done.stderr
 
 
+def test_name_that_is_no_text_is_printed_as_it_is(images):
+    name = os.fsdecode(b"caf\xe9.png")
+    (images / "images/c.png").rename(images / "images" / name)
+    arguments = ["refine", images / "images" / name, "--logits", images / "scores/c.npy"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in most languages
+    out = images / os.fsdecode(b"\xe9")
+    with FakeTriton() as server:
+        done = run(*arguments, "--out", out, *LABELS_ONLY, "--url", server.address,
+                   env=environment, errors="surrogateescape")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == str(out / "labels.png")
+
+
 def test_what_is_doubtful_of_a_picture_is_one_line_and_pillow_says_nothing(images):
     Image.new("P", (90, 60)).save(images / "images/c.png", transparency=bytes([9]))
     arguments = ["refine", images / "images/c.png", "--logits", images / "scores/c.npy"]
