@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, Final
@@ -24,7 +25,7 @@ from sam_refine_cli.commands import (
     tune,
     ui,
 )
-from sam_refine_cli.console import INTERRUPTED, print_error
+from sam_refine_cli.console import INTERRUPTED, print_any_name, print_error
 
 app = typer.Typer(
     name="sam-refine",
@@ -135,6 +136,9 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 
 def run() -> int:
     """Do what the command line says; the exit code."""
+    print_any_name()
+    # What Pillow warns of is said in a line of our own, or is of no concern, such as odd EXIF data.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = app(prog_name="sam-refine", standalone_mode=False)
     except _USAGE_ERROR as error:

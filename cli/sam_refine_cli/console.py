@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -52,6 +54,23 @@ class LineConsole(Console):
 
 stdout = LineConsole()
 stderr = LineConsole(stderr=True)
+
+
+def print_any_name() -> None:
+    """Let stdout take names of files that are no text in its encoding: as the bytes that they are.
+
+    A name that has none, which no file has, is escaped.
+    """
+
+    def bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+        try:
+            return codecs.lookup_error("surrogateescape")(error)
+        except UnicodeError:
+            return codecs.lookup_error("backslashreplace")(error)
+
+    codecs.register_error(bytes_or_escapes.__name__, bytes_or_escapes)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors=bytes_or_escapes.__name__)
 
 
 def error_line(text: str) -> str:

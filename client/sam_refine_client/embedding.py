@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,25 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import EMBEDDING_SHAPE, InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.files.whole_files import write_whole
 
-_NOT_READABLE: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise for files that are damaged, or are something else."""
-
-
+_RULE: Final = "{} must be a file that Embedding.save wrote"
 _MOST_BYTES: Final = 4 * math.prod(EMBEDDING_SHAPE) + 2**16
 """Of a file that `save` wrote, unpacked: values and a little more."""
 
@@ -73,19 +55,16 @@ class Embedding:
 
         Raises `InvalidRequestError` for any other file, and `OSError` if it cannot be read.
         """
-        with Path(path).open("rb") as file:
-            try:
-                arrays = np.load(file, allow_pickle=False)  # unpacks nothing yet
-                if isinstance(arrays, np.ndarray):
-                    raise ValueError("it is a single array")
-                size_bytes = sum(entry.file_size for entry in arrays.zip.infolist())
-                if size_bytes > _MOST_BYTES:
-                    raise ValueError(
-                        f"unpacked it must have at most {_MOST_BYTES} bytes, got {size_bytes}"
-                    )
-                values, size_hw = arrays["embedding"], arrays["image_size"]
-            except _NOT_READABLE as error:
-                raise _not_saved_embedding(path, " ".join(str(error).split())) from error
+        with Path(path).open("rb") as file, decoding(_RULE.format(path)):
+            arrays = np.load(file, allow_pickle=False)  # unpacks nothing yet
+            if isinstance(arrays, np.ndarray):
+                raise _not_saved_embedding(path, "it is a single array")
+            size_bytes = sum(entry.file_size for entry in arrays.zip.infolist())
+            if size_bytes > _MOST_BYTES:
+                raise _not_saved_embedding(
+                    path, f"unpacked it must have at most {_MOST_BYTES} bytes, got {size_bytes}"
+                )
+            values, size_hw = arrays["embedding"], arrays["image_size"]
         if values.shape != (1, *EMBEDDING_SHAPE) or values.dtype != np.float32:
             raise _not_saved_embedding(path, f"its embedding is {values.shape} {values.dtype}")
         if not np.isfinite(values).all():
@@ -97,7 +76,7 @@ class Embedding:
 
 
 def _not_saved_embedding(path: str | PathLike[str], reason: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{path} must be a file that Embedding.save wrote: {reason}")
+    return InvalidRequestError(f"{_RULE.format(path)}: {reason}")
 
 
 def _shown(array: npt.NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sam_refine.contract import Outcome
 from sam_refine_client.arrays import Labels, UInt8
-from sam_refine_client.files.saving import SaveFormat, save
+from sam_refine_client.files.saving import SaveFormat, check_names, save
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -166,6 +166,8 @@ class RefineResult:
             raise ValueError(
                 'overlay needs the outputs "labels" and "coarse_labels"; leave outputs out'
             )
+        if class_names is not None:
+            check_names(class_names)
         image = self.image if image is None else image
         if image is None:
             return without_photo(self.coarse_labels, self.labels)

@@ -21,6 +21,7 @@ from sam_refine_client import (
     UnreachableError,
 )
 from sam_refine_client.arrays import Labels
+from sam_refine_client.files.saving import check_names
 from sam_refine_client.reading.notes import Notes
 from sam_refine_quality.data.option_sets import DEFAULT_SET, check_option_sets
 from sam_refine_quality.data.samples import AnySample, Sample, SampleFiles
@@ -127,8 +128,7 @@ def check_class_names(class_names: Sequence[str] | None) -> None:
     """Raise `InvalidRequestError` unless they are different texts, by which figures can go."""
     if class_names is None:
         return
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise InvalidRequestError(f"class_names must be several texts, got {class_names!r:.80}")
+    check_names(class_names)
     for index, name in enumerate(class_names):
         if name in class_names[:index]:
             raise InvalidRequestError(f"class_names must be different, got {name!r} twice")

@@ -323,6 +323,40 @@ def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, ima
     assert (images / "out/a/labels.png").stat().st_mtime_ns == before
 
 
+def test_folder_goes_on_past_a_file_that_no_decoder_can_bear(images):
+    (images / "labels").mkdir()
+    for stem in "ac":
+        Image.new("L", (90, 60)).save(images / f"labels/{stem}.png")
+    (images / "labels/b.json").write_text("[" * 100_000)
+    arguments = [*arguments_of("refine", images), "--labels", images / "labels"]
+    with FakeTriton() as server:
+        done = run(*arguments, "--url", server.address)
+    assert (done.returncode, statuses_of(done)) == (1, ["failed", "ok", "ok"])
+    assert "b.json must be JSON: maximum recursion depth exceeded" in done.stderr
+
+
+def test_name_that_is_no_text_is_printed_as_it_is(images):
+    name = os.fsdecode(b"caf\xe9.png")
+    (images / "images/c.png").rename(images / "images" / name)
+    arguments = ["refine", images / "images" / name, "--logits", images / "scores/c.npy"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as in most languages
+    out = images / os.fsdecode(b"\xe9")
+    with FakeTriton() as server:
+        done = run(*arguments, "--out", out, *LABELS_ONLY, "--url", server.address,
+                   env=environment, errors="surrogateescape")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == str(out / "labels.png")
+
+
+def test_what_is_doubtful_of_a_picture_is_one_line_and_pillow_says_nothing(images):
+    Image.new("P", (90, 60)).save(images / "images/c.png", transparency=bytes([9]))
+    arguments = ["refine", images / "images/c.png", "--logits", images / "scores/c.npy"]
+    with FakeTriton() as server:
+        done = run(*arguments, "--out", images / "out", "--url", server.address)
+    (line,) = done.stderr.splitlines()
+    assert "c.png has transparent pixels" in line
+
+
 @pytest.mark.triton
 def test_embeddings_of_a_folder_refine_it(server, images):
     url = ["--url", f"127.0.0.1:{server.grpc_port}"]

@@ -171,6 +171,8 @@ class Actions:
             wrong[place] = _named(str(error), labels, scores)
             return [*_messages(wrong, notes), *_no_result()]
         for warning in result.warnings:
+            if labels is not None and source is Source.LABELS:  # it was read from there
+                warning = re.sub(r"^labels\b", Path(labels).name, warning)
             notes[Place.MAP].add(warning)
         class_names = split_names(names)
         shutil.rmtree(self.results, ignore_errors=True)
@@ -233,14 +235,17 @@ def _labels(
     """The label map that was added, and its void. Raises `InvalidRequestError`, `OSError`."""
     if labels is None:
         raise InvalidRequestError("there is no label map yet: add one first")
+    read = Notes()
     found = load_labels(
         Path(labels),
-        notes,
+        read,
         palette=_said(palette),
         void=void,
         size_hw=size_hw,
         image_name=Path(photo).name,
     )
+    for sentence in read.sentences:
+        notes.add(_named(sentence, labels))
     return ReadLabels(stretched(found.values, size_hw, notes), found.void)
 
 

@@ -18,6 +18,7 @@ from sam_refine_cli.console import (
     stderr,
     stdout,
 )
+from sam_refine_cli.options.inputs import class_names_of
 
 DEMO_DATA: Final = Path(__file__).parents[1] / "demo_data"
 DATA: Final = DEMO_DATA / "portrait"
@@ -41,8 +42,6 @@ def demo(
     """
     need_extra("all", "torch", "onnxruntime", "tritonclient", "cc3d", "PIL")
     from sam_refine_client import RefineClient, RefineError
-    from sam_refine_client.inputs.files import load_class_names
-    from sam_refine_client.reading.notes import Notes
     from sam_refine_deploy import ServeError, Server, ServerOptions
     from sam_refine_export import ExportError
 
@@ -70,7 +69,7 @@ def demo(
         paths = result.save(
             out,
             image=DATA / "photo.jpg",
-            class_names=load_class_names(DATA / "classes.txt", Notes()),
+            class_names=class_names_of(DATA / "classes.txt"),
         )
     print_result(result)
     for path in paths:

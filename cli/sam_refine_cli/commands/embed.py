@@ -114,7 +114,7 @@ def embed(
                 embedding.save(path)
                 if each.is_of_folder:
                     records.done(each.name)
-            except OSError as failure:
+            except (ValueError, OSError) as failure:
                 report.failed(each.path, failure)
                 continue
             report.warned(each.path, embedding.warnings)

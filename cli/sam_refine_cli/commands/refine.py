@@ -380,7 +380,7 @@ def has_results(
     results = [file_of(directory, SaveFormat(each.value), stem) for each in needed]
     try:
         return records.is_up_to_date(image.name, results, coarse_maps.files(image))
-    except InvalidRequestError:  # said when its turn comes
+    except (InvalidRequestError, OSError):  # said when its turn comes
         return False
 
 

@@ -137,6 +137,8 @@ def tune(
         sam-refine refine street.jpg --logits street.npy \\
             --preset tuned/preset.json
 
+    An image that fails is named on stderr, and nothing is learned of it.
+
     Ends with 0 where the judge is recommended, 1 where it is not or
     something failed, 2 for wrong usage.
     """
@@ -186,6 +188,7 @@ def tune(
                 on_step=status.update,
                 watch=lambda name: status.update(f"SAM has drawn masks for {printable(name)}"),
                 warn=lambda name, warning: print_error(f"{name}: warning: {warning}"),
+                fail=lambda name, error: print_error(f"{name}: {error}"),
             )
         print_tuned(tuned)
         for path in write_tuned(tuned, out):
@@ -195,7 +198,9 @@ def tune(
             text = json_format.dumps(to_json(tuned), indent=1, allow_nan=False) + "\n"
             write_whole({json: text.encode("utf-8")})
             stdout.print(f"{json}")
-    if not tuned.is_recommended:
+    if tuned.failed:
+        print_error(f"{len(tuned.failed)} of {len(samples)} images failed")
+    if tuned.failed or not tuned.is_recommended:
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from sam_refine_cli.commands.demo import DATA
 from sam_refine_cli.console import errors_in_one_line, need_extra, stdout
+from sam_refine_cli.options.inputs import class_names_of
 
 DEFAULT_URL = "127.0.0.1:8001"
 
@@ -51,15 +52,13 @@ def ui(
     if local is not None:
         need_extra("local", "onnxruntime", "cc3d", "array_api_compat")
     from sam_refine_client import InvalidRequestError, RefineClient, RefineError
-    from sam_refine_client.inputs.files import load_class_names
-    from sam_refine_client.reading.notes import Notes
     from sam_refine_client.transport.environment import environment_urls
     from sam_refine_ui import Example, PageError, PageOptions, serve
 
     example = Example(
         photo=DATA / "photo.jpg",
         scores=DATA / "coarse_scores.npy",
-        class_names=tuple(load_class_names(DATA / "classes.txt", Notes())),
+        class_names=tuple(class_names_of(DATA / "classes.txt")),
     )
     with errors_in_one_line(InvalidRequestError, RefineError, PageError, OSError):
         if local is None:

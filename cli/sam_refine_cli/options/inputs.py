@@ -38,15 +38,18 @@ PaletteOption: TypeAlias = Annotated[
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
-    """The names of `--class-names`; says on stderr what is doubtful.
+    """The names of `--class-names`; raises as `class_names_of` does."""
+    return None if path is None else class_names_of(path)
+
+
+def class_names_of(path: Path) -> list[str]:
+    """The names in a file; says on stderr what is doubtful.
 
     Raises `InvalidRequestError`, `OSError`.
     """
     from sam_refine_client.inputs.files import load_class_names
     from sam_refine_client.reading.notes import Notes
 
-    if path is None:
-        return None
     notes = Notes()
     names = load_class_names(path, notes)
     for sentence in notes.sentences:

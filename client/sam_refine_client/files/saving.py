@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from enum import Enum
 from os import PathLike, fspath
@@ -121,12 +121,23 @@ def _chosen(formats: Collection[SaveFormat | str]) -> list[SaveFormat]:
     return list(dict.fromkeys(choice("formats", each, SaveFormat) for each in formats))
 
 
+def check_names(class_names: Any) -> None:
+    """Raise `InvalidRequestError` unless they are the names of classes 0, 1, ..., in a row."""
+    hint = ""
+    if isinstance(class_names, Mapping):
+        hint = "; of ids and names give [id2label[i] for i in range(len(id2label))]"
+    elif isinstance(class_names, str | PathLike):
+        hint = "; of a file give pathlib.Path(...).read_text().splitlines()"
+    elif not isinstance(class_names, Set) and all(isinstance(name, str) for name in class_names):
+        return
+    raise InvalidRequestError(f"class_names must be several texts, got {class_names!r:.80}{hint}")
+
+
 def _check_class_names(
     class_names: Sequence[str], result: RefineResult, ignore_label: int | None
 ) -> None:
     """Raise `ValueError` if a class of the maps or the regions has no name."""
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise ValueError(f"class_names must be several texts, got {class_names!r:.80}")
+    check_names(class_names)
     classes: set[int] = set()
     for labels in (result.labels, result.coarse_labels):
         if labels is not None and not 0 <= labels.min() <= labels.max() < len(class_names):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding, json_of
 from sam_refine_client.reading.notes import Notes
 
 _MOST_NAMES = 65536
@@ -43,26 +43,19 @@ def load_class_names(path: Path, notes: Notes) -> list[str]:
     """
     text = _text(path)
     suffix = path.suffix.lower()
-    if suffix == ".json":
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise InvalidRequestError(f"{path} must be JSON: {error}") from error
-        return _names_of(path, content, notes)
-    if suffix in _YAML:
-        return _names_of(path, _of_yaml(path, text), notes)
-    return _names_of_lines(path, text, notes)
+    with decoding(f"{path} must have class names"):
+        if suffix == ".json":
+            return _names_of(path, json_of(str(path), text), notes)
+        if suffix in _YAML:
+            return _names_of(path, _of_yaml(path, text), notes)
+        return _names_of_lines(path, text, notes)
 
 
 def _text(path: Path) -> str:
     content = path.read_bytes()
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
+    with decoding(f"{path} must be a text file in UTF-8", "; save it as UTF-8"):
         return content.decode(encoding)
-    except ValueError as error:
-        raise InvalidRequestError(
-            f"{path} must be a text file in UTF-8: {error}; save it as UTF-8"
-        ) from error
 
 
 def _of_yaml(path: Path, text: str) -> Any:
@@ -73,10 +66,8 @@ def _of_yaml(path: Path, text: str) -> Any:
             f"{path} needs PyYAML to be read, which is not installed: pip install pyyaml; or save "
             "the names as text, one on each line"
         ) from error
-    try:
+    with decoding(f"{path} must be YAML"):
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidRequestError(f"{path} must be YAML: {error}") from error
 
 
 def _names_of_lines(path: Path, text: str, notes: Notes) -> list[str]:
@@ -112,10 +103,8 @@ def _names_of_lines(path: Path, text: str, notes: Notes) -> list[str]:
 
 
 def _cells(path: Path, lines: list[str], separator: str) -> list[list[str]]:
-    try:
+    with decoding(f"{path} must be a table"):
         return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    except csv.Error as error:
-        raise InvalidRequestError(f"{path} must be a table: {error}") from error
 
 
 def _of_numbered(path: Path, rows: list[tuple[str, str, str]], notes: Notes) -> list[str]:
@@ -167,7 +156,9 @@ def _names_of(path: Path, content: Any, notes: Notes) -> list[str]:
         if all(isinstance(each, str) for each in content):
             return list(content)
         rows = [each for each in content if isinstance(each, Mapping)]
-        name = next((key for key in _NAME_COLUMNS if all(key in each for each in rows)), None)
+        name = next(
+            (key for key in _NAME_COLUMNS if all(_is_name(each.get(key)) for each in rows)), None
+        )
         if len(rows) == len(content) and name is not None:
             if all("id" in each for each in rows):
                 return _by_id(path, [(each["id"], each[name]) for each in rows], notes)
@@ -183,8 +174,13 @@ def _names_of(path: Path, content: Any, notes: Notes) -> list[str]:
     )
 
 
+def _is_name(value: Any) -> bool:
+    """Whether it is a text or a number; of YAML it may be what no text could hold."""
+    return isinstance(value, str | int | float)
+
+
 def _is_id(value: Any) -> bool:
-    return not isinstance(value, bool) and str(value).isdecimal()
+    return isinstance(value, str | int) and not isinstance(value, bool) and str(value).isdecimal()
 
 
 def _by_id(path: Path, pairs: Sequence[tuple[Any, Any]], notes: Notes) -> list[str]:
@@ -204,10 +200,7 @@ def _by_id(path: Path, pairs: Sequence[tuple[Any, Any]], notes: Notes) -> list[s
 
 def load_options(path: Path) -> dict[str, Any]:
     """Request options of a JSON object, or of its key `options`; raises `InvalidRequestError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
+    content = json_of(str(path), path.read_bytes())
     if isinstance(content, dict) and "options" in content:
         content = content["options"]
     if not isinstance(content, dict):

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.files.whole_files import write_whole
 
 LISTS: Final = ("metadata.csv", "metadata.jsonl")
@@ -85,7 +86,8 @@ class ImageList:
     def _inside(self, row: dict[str, Any], column: str) -> PurePosixPath:
         name = row.get(column)
         path = PurePosixPath(str(name))
-        if not isinstance(name, str) or not path.name or path.is_absolute() or ".." in path.parts:
+        is_inside = path.name and not path.is_absolute() and ".." not in path.parts
+        if not isinstance(name, str) or not is_inside or "\0" in name:
             raise InvalidRequestError(
                 f"{self.path} must have files of its own folder as {column}, got {name!r:.80}"
             )
@@ -119,14 +121,18 @@ def write_lists(root: Path, out: Path, images: Collection[Path]) -> None:
 
 
 def _read(path: Path) -> ImageList:
-    try:
+    with decoding(f"{path} must be CSV or lines of JSON"):
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
             rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline="")))
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, csv.Error) as error:
-        raise InvalidRequestError(f"{path} must be CSV or lines of JSON: {error}") from error
     if not all(isinstance(row, dict) and row.get(IMAGE_COLUMN) for row in rows):
         raise InvalidRequestError(f"{path} must have {IMAGE_COLUMN} in each row")
+    too_long = next((row for row in rows if None in row), None)  # where `csv` puts what is beyond
+    if too_long is not None:
+        raise InvalidRequestError(
+            f"{path} must have a cell for each column, got {len(too_long[None])} more for "
+            f"{too_long[IMAGE_COLUMN]!r:.80}; text with commas goes in quotes"
+        )
     return ImageList(path, rows)

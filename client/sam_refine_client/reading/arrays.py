@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 
 ArrayLike: TypeAlias = Any
 """A numpy array; a torch tensor on any device, of any dtype; what numpy can make an array of."""
@@ -62,8 +63,9 @@ def check_no_queries(name: str, holder: Mapping[Any, Any]) -> None:
 def content_of_opened(given: Any) -> Any:
     """The content of an opened file, from its start as Pillow has it; anything else as it is."""
     if hasattr(given, "read") and hasattr(given, "seek"):
-        given.seek(0)
-        return given.read()
+        with decoding("an opened file must be readable from its start"):
+            given.seek(0)
+            return given.read()
     return given
 
 

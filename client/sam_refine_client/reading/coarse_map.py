@@ -115,7 +115,8 @@ def read_coarse_map(
     )
     if classes is None:
         return _of_labels_alone(read, notes)
-    values = _in_classes(read, classes, notes)
+    values = read.values
+    _check_in_classes(read, classes)
     if scores is None:
         scores = scores_of_labels(values, classes)
     else:
@@ -144,12 +145,9 @@ def _of_labels_alone(read: ReadLabels, notes: Notes) -> CoarseMap:
     return CoarseMap(scores, numbered, len(ids) if has_void else None, read.void, class_ids)
 
 
-def _in_classes(read: ReadLabels, classes: int, notes: Notes) -> Labels:
-    """Labels in [0, C) or void; of a mask of 0 and 255 the latter is class 1."""
+def _check_in_classes(read: ReadLabels, classes: int) -> None:
+    """Raise `InvalidRequestError` for labels that are neither in [0, C) nor void."""
     values, ids = read.values, np.unique(read.values).tolist()
-    if classes == 2 and read.void is None and ids in ([0, 255], [255], [0, 65535], [65535]):
-        notes.add(f"labels of 0 and {ids[-1]} are taken as a mask: {ids[-1]} is class 1")
-        return (values > 0).astype(np.int32)
     wrong = [label for label in ids if not 0 <= label < classes and label != read.void]
     if wrong:
         hint = ""
@@ -161,7 +159,6 @@ def _in_classes(read: ReadLabels, classes: int, notes: Notes) -> Labels:
             f"labels must lie in [0, {classes}), of which there are scores, or be ignore_label, "
             f"got {wrong[0]} ({pixels} pixels in all are outside){hint}"
         )
-    return values
 
 
 def _note_off_by_one(values: Labels, scores: Scores, void: int | None, notes: Notes) -> None:

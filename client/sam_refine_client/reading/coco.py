@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels
+from sam_refine_client.decoding import decoding, json_of
 from sam_refine_client.reading.arrays import is_array
-from sam_refine_client.reading.mistaken import OTHER_JSON, kind_of_json
+from sam_refine_client.reading.mistaken import LARGEST_ID, OTHER_JSON, kind_of_json
 from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.pixels import check_pixels
 
 _SEGMENTATION: Final = "segmentation"
 _NOWHERE: Final = -2
+_FARTHEST: Final = 16
+"""How many times an image's longer side a polygon may be away: each pixel of its outline costs."""
+_MOST_LETTERS: Final = 8
+"""Of a run, far more than any image needs."""
+_FEWEST_NUMBERS: Final = 6
+"""Of three points."""
+_RULE: Final = "{} must be a COCO file with images and annotations"
+_MASK_RULE: Final = (
+    "{} must have COCO's polygons or run-length masks, got something else in number {}"
+)
 
 
 def looks_like_coco(labels: Any) -> bool:
@@ -44,6 +57,17 @@ def labels_of_coco(
     if isinstance(source, str | PathLike):
         name = str(source)
         content = _loaded(Path(fspath(source)))
+    with decoding(_RULE.format(name)):
+        return _labels_of(name, content, size_hw, image_name, notes)
+
+
+def _labels_of(
+    name: str,
+    content: Any,
+    size_hw: tuple[int, int] | None,
+    image_name: str | None,
+    notes: Notes,
+) -> Labels:
     if isinstance(content, Mapping) and _SEGMENTATION in content:
         if is_array(content[_SEGMENTATION]):
             raise InvalidRequestError(
@@ -54,7 +78,7 @@ def labels_of_coco(
     if isinstance(content, list):
         _check_annotations(name, content, content)
         annotations, size = content, size_hw
-        image_ids = {each.get("image_id") for each in annotations}
+        image_ids = {repr(each.get("image_id")) for each in annotations}
         if len(image_ids) > 1:
             raise InvalidRequestError(
                 f"{name} must be annotations of one image, got those of {len(image_ids)}; give "
@@ -73,7 +97,8 @@ def dataset_of(path: Path, image_name: str) -> Any:
     content = _loaded(path)
     if isinstance(content, list):  # annotations, which say nothing of images' names
         return content
-    image, annotations = _image_of(str(path), content, image_name, by_name=True)
+    with decoding(_RULE.format(path)):
+        image, annotations = _image_of(str(path), content, image_name, by_name=True)
     return {**content, "images": [image], "annotations": annotations}
 
 
@@ -83,10 +108,7 @@ def _loaded(path: Path) -> Any:
 
 @lru_cache(maxsize=1)  # one file is that of all images
 def _parsed(path: Path, changed_ns: int) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
+    return json_of(str(path), path.read_bytes())
 
 
 def _of_dataset(
@@ -101,9 +123,11 @@ def _of_dataset(
     file_name = Path(str(image.get("file_name") or image_name or ""))
     if image_name is not None and file_name.stem != Path(image_name).stem:
         notes.add(f"{name} is of {file_name.name}, and taken for {image_name}")
-    size = size_hw
-    if isinstance(image.get("height"), int) and isinstance(image.get("width"), int):
-        size = image["height"], image["width"]
+    size, height, width = size_hw, image.get("height"), image.get("width")
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        size = height, width
+    if size is not None and size != size_hw:
+        check_pixels(name, size[::-1])
     categories = [each.get("id") for each in content.get("categories") or []]
     return own, size, categories or [each.get("category_id") for each in content["annotations"]]
 
@@ -116,7 +140,8 @@ def _image_of(
     """
     found = content.get("annotations") if isinstance(content, Mapping) else None
     _check_annotations(name, found, content)
-    _check_annotations(name, content.get("images") or [], content)
+    for key in ("images", "categories"):
+        _check_annotations(name, content.get(key) or [], content)
     if any("segments_info" in each for each in content["annotations"]):
         raise InvalidRequestError(
             f"{name} is COCO's panoptic form, whose labels are in PNGs beside it; convert it: "
@@ -148,9 +173,7 @@ def _check_annotations(name: str, found: Any, content: Any) -> None:
     is_coco = isinstance(found, list) and all(isinstance(each, Mapping) for each in found)
     kind = kind_of_json(content)
     if not is_coco or kind != OTHER_JSON:
-        raise InvalidRequestError(
-            f"{name} must be a COCO file with images and annotations, got {kind}"
-        )
+        raise InvalidRequestError(f"{_RULE.format(name)}, got {kind}")
     if any(is_array(each.get(_SEGMENTATION)) for each in found):
         raise InvalidRequestError(
             f"{name} has masks of things without classes, as SAM's generator makes them; give a "
@@ -167,14 +190,16 @@ def _drawn(
         category, shape = each.get("category_id"), each.get(_SEGMENTATION)
         if each.get("iscrowd"):
             notes.add(f"{name}: crowds are taken like single things")
-        if not isinstance(category, int) or category < 0 or not shape:
+        is_id = isinstance(category, int | np.integer) and 0 <= category <= LARGEST_ID
+        if not is_id or not shape:
             raise InvalidRequestError(
                 f"{name} must have annotations with category_id and segmentation, got "
                 f"{repr(category) if shape else 'no mask'} in number {index}"
             )
-        encoded = _encoded(name, index, shape, size, mask)
-        masks.append((int(mask.area(encoded)), category, encoded))
-    empty = sum(area == 0 for area, _, _ in masks)
+        with decoding(_MASK_RULE.format(name, index)):
+            encoded = _encoded(name, index, shape, size, mask)
+            masks.append((int(mask.area(encoded)), index, category, encoded))
+    empty = sum(area == 0 for area, *_ in masks)
     if empty and empty == len(masks):
         raise InvalidRequestError(
             f"{name} must have annotations that cover pixels, got {empty} that cover none; are "
@@ -183,8 +208,9 @@ def _drawn(
     if empty:
         notes.add(f"{name}: {empty} of {len(masks)} annotations cover no pixel")
     labels = np.full(size, _NOWHERE, np.int32)
-    for _, category, encoded in sorted(masks, key=lambda each: -each[0]):
-        labels[mask.decode(encoded).astype(np.bool_)] = category
+    for _, index, category, encoded in sorted(masks, key=lambda each: -each[0]):
+        with decoding(_MASK_RULE.format(name, index)):
+            labels[mask.decode(encoded).astype(np.bool_)] = category
     is_left = labels == _NOWHERE
     if is_left.any():
         labels[is_left] = -1 if has_zero else 0
@@ -194,27 +220,62 @@ def _drawn(
 
 
 def _encoded(name: str, index: int, shape: Any, size: tuple[int, int], mask: Any) -> Any:
-    """A mask as pycocotools' run-length encoding, of polygons or of runs packed or not."""
-    try:
-        if isinstance(shape, list):
-            encoded = mask.merge(mask.frPyObjects(shape, *size))
-        elif isinstance(shape["counts"], list):
-            encoded = mask.frPyObjects(shape, *shape["size"])
-        else:
-            counts = shape["counts"]
-            packed = counts.encode("ascii") if isinstance(counts, str) else counts
-            encoded = {"size": list(shape["size"]), "counts": packed}
-        found = tuple(encoded["size"])
-    except Exception as error:  # of many kinds, some of C
+    """A mask as pycocotools' run-length encoding, of polygons or of runs packed or not.
+
+    Its C writes beyond its memory for what it does not expect: nothing such may get there.
+    """
+    if isinstance(shape, list):
+        polygons = _polygons(shape, size)
+        nothing: Any = {"size": list(size), "counts": [math.prod(size)]}
+        return mask.merge(mask.frPyObjects(polygons or [nothing], *size))
+    counts, own = shape["counts"], tuple(shape["size"])
+    if own != size:
         raise InvalidRequestError(
-            f"{name} must have COCO's polygons or run-length masks, got something else in number "
-            f"{index}: {' '.join(str(error).split())[:100]}"
-        ) from error
-    if found != size:
-        raise InvalidRequestError(
-            f"{name} must have masks of the image's size {size}, got {found} in number {index}"
+            f"{name} must have masks of the image's size {size}, got {own} in number {index}"
         )
-    return encoded
+    packed = counts.encode("ascii") if isinstance(counts, str) else counts
+    is_packed = isinstance(packed, bytes)
+    runs = _unpacked(packed) if is_packed else np.asarray(packed)
+    if runs.dtype.kind not in "iu" or runs.min() < 0 or runs.sum() != math.prod(size):
+        raise ValueError(f"its runs must be numbers of pixels, {math.prod(size)} in all")
+    encoded = {"size": list(size), "counts": packed if is_packed else runs.tolist()}
+    return encoded if is_packed else mask.frPyObjects(encoded, *size)
+
+
+def _unpacked(packed: bytes) -> npt.NDArray[np.int64]:
+    """The runs that COCO has packed: five bits to a letter, the lowest first.
+
+    A letter is 48 and more; its sixth bit says that the run goes on, the highest bit of a run is
+    its sign. From the fourth on each run is what it is more than the one before the last.
+    """
+    letters = np.frombuffer(packed, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(letters & 32 == 0)
+    starts = np.append(0, ends[:-1] + 1)
+    lengths = ends - starts + 1
+    if not len(ends) or ends[-1] + 1 < len(letters) or lengths.max() > _MOST_LETTERS:
+        raise ValueError("its packed runs must end")
+    shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((letters & 31) << shifts, starts)
+    runs -= np.where(letters[ends] & 16, 1, 0) << (5 * lengths)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return runs
+
+
+def _polygons(shape: list[Any], size: tuple[int, int]) -> list[list[float]]:
+    """Polygons that have an inside. Raises `ValueError` for what is none of an image of that size.
+
+    Four numbers would be a box for pycocotools.
+    """
+    polygons = []
+    for each in shape:
+        numbers = np.asarray(each, np.float64)
+        is_near = bool((np.abs(numbers) <= _FARTHEST * max(size)).all())
+        if numbers.ndim != 1 or len(numbers) % 2 or not is_near:
+            raise ValueError("its polygons must be [x, y, x, y, ...] of pixels of the image")
+        if len(numbers) >= _FEWEST_NUMBERS:
+            polygons.append(numbers.tolist())
+    return polygons
 
 
 def _pycocotools() -> Any:

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import UInt8
+from sam_refine_client.decoding import decoding
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
@@ -47,11 +48,10 @@ _AS_THEY_ARE: Final = ("JPEG", "PNG")
 _CHANNELS: Final = (1, 2, 3, 4)
 _LARGEST_LOW: Final = 2.0
 """Floats up to 1 are shares, floats beyond this are values up to 255; between they are neither."""
-
-
 _ROUNDING: Final = 1e-3
 """The share of the range by which floats may be beyond it, as resizing rounds."""
 _SURELY_BYTES: Final = 20
+"""Floats beyond this are values up to 255, whatever they were."""
 _NEARLY_1: Final = 0.9
 _OVERSHOOT: Final = 0.2
 """How far resizing of higher order goes beyond the values that it is given."""
@@ -167,7 +167,8 @@ def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] |
     """A PIL image; one that is not decoded yet is read as its file would be."""
     turn = _turn_to_fit("image", picture, notes, like_hw)
     if not is_cut_to_a_byte(picture):
-        return _turned(_rgb_of_picture("image", picture, notes), turn)
+        with decoding("image must be an undamaged picture"):
+            return _turned(_rgb_of_picture("image", picture, notes), turn)
     content = content_of(picture)
     if content is None:
         raise InvalidRequestError(
@@ -219,13 +220,9 @@ def _rgb_of_file(name: str, file: PictureFile, notes: Notes) -> UInt8:
 def _rgb_of_picture(name: str, picture: Image.Image, notes: Notes) -> UInt8:
     if not _is_byte_deep(picture):
         return rgb_of_array(values_of(picture), notes, name)
-    try:
+    rule = f"{name} must be a picture that can be made RGB, got the mode {picture.mode}"
+    with decoding(rule, "; give an array (H, W, 3) uint8"):  # such as premultiplied alpha
         pixels: UInt8 = np.asarray(picture.convert("RGB"))
-    except ValueError as error:  # such as premultiplied alpha
-        raise InvalidRequestError(
-            f"{name} must be a picture that can be made RGB, got the mode {picture.mode}; give "
-            "an array (H, W, 3) uint8"
-        ) from error
     _note_loss(name, picture, notes)
     check_rgb(pixels)
     return pixels
@@ -329,33 +326,36 @@ def _as_bytes(name: str, array: AnyArray, notes: Notes) -> UInt8:
 
 def _of_floats(name: str, array: AnyArray) -> UInt8:
     low, high = float(array.min()), float(array.max())
-    rule = f"{name} of floats must be in [0, 1], or in [0, 255]"
-    if not np.isfinite([low, high]).all():
-        raise InvalidRequestError(f"{rule}, got NaN or infinite values")
-    is_small = high <= 1 + _ROUNDING
-    slack = _ROUNDING * (1 if is_small else 255 if high > _SURELY_BYTES else 0)
-    if -slack <= low < 0 or any(most < high <= most * (1 + _ROUNDING) for most in (1, 255)):
-        array = np.clip(array, 0, 1 if is_small else 255)  # resizing rounds
-        low, high = float(array.min()), float(array.max())
-    if -1 - _ROUNDING <= low < -_NEARLY_1 and _NEARLY_1 < high <= 1 + _ROUNDING:
-        raise InvalidRequestError(
-            f"{rule}, got {low:g} to {high:g}; if it is in [-1, 1], give ({name} + 1) / 2"
-        )
-    if low < 0 and low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
-        raise InvalidRequestError(
-            f"{rule}, got {low:g} to {high:g}; if resizing overshot, give np.clip({name}, 0, 1)"
-        )
-    if low < 0:
-        raise InvalidRequestError(
-            f"{rule}, got {low:g} to {high:g}; if it was normalised, undo that: image * std + mean"
-        )
-    if high > 255:
-        raise InvalidRequestError(f"{rule}, got up to {high:g}; give {name} / {name}.max()")
-    if 1 < high <= _LARGEST_LOW:
-        raise InvalidRequestError(f"{rule}, got up to {high:g}; give np.clip({name}, 0, 1)")
-    factor = 255 if high <= 1 else 1
-    rounded: UInt8 = np.rint(array.astype(np.float32) * factor).astype(np.uint8)
+    wrong = _wrong_in_floats(name, low, high)
+    if wrong is not None:
+        raise InvalidRequestError(f"{name} of floats must be in [0, 1], or in [0, 255], {wrong}")
+    largest = 1 if high <= 1 + _ROUNDING else 255
+    if low < 0 or high > largest:
+        array = np.clip(array, 0, largest)
+    rounded: UInt8 = np.rint(array.astype(np.float32) * (255 // largest)).astype(np.uint8)
     return rounded
+
+
+def _wrong_in_floats(name: str, low: float, high: float) -> str | None:
+    """Why floats from `low` to `high` are no image, and what to do; None if they are one.
+
+    They may be beyond [0, 1] or [0, 255] by as much as resizing rounds.
+    """
+    if not np.isfinite([low, high]).all():
+        return "got NaN or infinite values"
+    are_shares, are_bytes = high <= 1 + _ROUNDING, high > _SURELY_BYTES
+    found = f"got {low:g} to {high:g}"
+    if low < -_ROUNDING * (1 if are_shares else 255 if are_bytes else 0):
+        if -1 - _ROUNDING <= low < -_NEARLY_1 and high > _NEARLY_1 and are_shares:
+            return f"{found}; if it is in [-1, 1], give ({name} + 1) / 2"
+        if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
+            return f"{found}; if resizing overshot, give np.clip({name}, 0, 1)"
+        return f"{found}; if it was normalised, undo that: image * std + mean"
+    if high > 255 * (1 + _ROUNDING):
+        return f"got up to {high:g}; give {name} / {name}.max()"
+    if not are_shares and high <= _LARGEST_LOW:
+        return f"got up to {high:g}; give np.clip({name}, 0, 1)"
+    return None
 
 
 def image_name_of(image: Any) -> str | None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels, Mask, UInt8
+from sam_refine_client.decoding import decoding
 from sam_refine_client.reading.arrays import (
     AnyArray,
     check_filled,
@@ -25,6 +26,7 @@ from sam_refine_client.reading.arrays import (
 )
 from sam_refine_client.reading.coco import labels_of_coco, looks_like_coco
 from sam_refine_client.reading.mistaken import (
+    LARGEST_ID,
     OTHER_JSON,
     TEXT_SUFFIXES,
     check_colours_of,
@@ -93,7 +95,8 @@ def read_labels(
 
     `void` is the caller's `ignore_label`. Where there is none, -1 is void, and 255 where it cannot
     be a class: there are `classes` of them, or other labels beside it and 0. Void that is below 0
-    becomes 255, or 65535 where 255 may be a class. `palette` has the colours of a coloured map.
+    becomes 255, or 65535 where 255 may be a class. Where there are two classes, a mask of 0 and 255
+    is one of 0 and 1. `palette` has the colours of a coloured map.
     `image_name` finds the image in a COCO file. Raises `InvalidRequestError`, and `OSError` for a
     file that cannot be read.
     """
@@ -113,7 +116,7 @@ def read_labels(
             "np.asarray(PIL.Image.fromarray(labels.astype(np.int32))"
             f".resize(({size_hw[1]}, {size_hw[0]}), PIL.Image.Resampling.NEAREST))"
         )
-    return _with_void(name, values, notes, void, classes)
+    return _as_two_classes(name, _with_void(name, values, notes, void, classes), classes, notes)
 
 
 def load_labels(
@@ -226,7 +229,9 @@ def _values(
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
     if isinstance(labels, Image.Image):
-        return _plane(name, _picture_values(labels, palette), palette, notes), name
+        with decoding(f"{name} must be an undamaged picture"):
+            values = _picture_values(labels, palette)
+        return _plane(name, values, palette, notes), name
     if hasattr(labels, "logits") and not is_array(labels):
         raise InvalidRequestError(
             f"{name} must be a label map, got what has logits; give it as logits"
@@ -269,6 +274,11 @@ def _of_masks(masks: Mapping[Any, Any], notes: Notes, name: str) -> Labels:
             "[{'category_id': 1, 'segmentation': mask}]"
         )
     has_ids = all(_is_id(key) for key in masks)
+    too_long = [key for key in masks if has_ids and len(str(key)) > len(str(LARGEST_ID))]
+    if too_long:
+        raise InvalidRequestError(
+            f"{name} must be class ids of at most {LARGEST_ID}, got {too_long[0]!s:.80}"
+        )
     ids = {key: int(key) if has_ids else number for number, key in enumerate(masks, start=1)}
     labels: Labels | None = None
     overlap = 0
@@ -508,6 +518,15 @@ def _with_void(
         return ReadLabels(values, found)
     _note_stretched(name, ids, notes)
     return ReadLabels(values)
+
+
+def _as_two_classes(name: str, read: ReadLabels, classes: int | None, notes: Notes) -> ReadLabels:
+    """Of a mask of 0 and 255 the latter is class 1 where there are two classes."""
+    ids = np.unique(read.values).tolist() if classes == 2 and read.void is None else []
+    if ids not in ([0, VOID], [VOID], [0, WIDE_VOID], [WIDE_VOID]):
+        return read
+    notes.add(f"{name} of 0 and {ids[-1]} are taken as a mask: {ids[-1]} is class 1")
+    return ReadLabels((read.values > 0).astype(np.int32))
 
 
 def _look_at(name: str, values: Labels, ids: list[int], classes: int | None, notes: Notes) -> None:

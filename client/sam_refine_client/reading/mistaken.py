@@ -150,7 +150,7 @@ def check_colours_of(name: str) -> None:
             raise InvalidRequestError(f"{name} {what}")
 
 
-_LARGEST_ID: Final = 65535
+LARGEST_ID: Final = 65535
 """Beyond it labels cannot be written to a PNG."""
 _INSTANCES_FROM: Final = 10_000
 _OF_INSTANCE: Final = 1000
@@ -161,10 +161,10 @@ def look_at_instances(name: str, ids: list[int], notes: Notes) -> None:
 
     Raises `InvalidRequestError` for ids that no class has, such as panoptic ones.
     """
-    largest = max([each for each in ids if each != _LARGEST_ID], default=0)
-    if largest > _LARGEST_ID:
+    largest = max([each for each in ids if each != LARGEST_ID], default=0)
+    if largest > LARGEST_ID:
         raise InvalidRequestError(
-            f"{name} must be class ids of at most {_LARGEST_ID}, got {largest}; if they are COCO's "
+            f"{name} must be class ids of at most {LARGEST_ID}, got {largest}; if they are COCO's "
             "panoptic ids, convert them: panopticapi's panoptic2semantic_segmentation"
         )
     if largest >= _INSTANCES_FROM and any(0 < each < _OF_INSTANCE for each in ids):

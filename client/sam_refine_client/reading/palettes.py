@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import numpy.typing as npt
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import AnyLabels
+from sam_refine_client.decoding import decoding, json_of
+from sam_refine_client.reading.mistaken import LARGEST_ID
 from sam_refine_client.reading.notes import Notes
 
 PaletteLike: TypeAlias = Any
@@ -26,6 +27,7 @@ PALETTES: Final = ("ade20k", "camvid", "camvid11", "cityscapes", "voc")
 VOID: Final = 255
 """The label of void in the tables, and of colours named so in a caller's."""
 _VOID_NAME: Final = re.compile(r"void|unlabel+ed|ignore|out of roi", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"-?\d+")
 _CVAT: Final = re.compile(r"([^:]*):(\d+),(\d+),(\d+):[^:]*:[^:]*")
 """A line of CVAT's labelmap.txt: "car:128,0,0::"."""
 _MOST_SHOWN: Final = 3
@@ -51,6 +53,11 @@ class Palette:
             if not all(0 <= each <= 255 for each in (red, green, blue)):
                 raise InvalidRequestError(
                     f"palette must have colours of 0 to 255, got {(red, green, blue)} in {name}"
+                )
+            if not 0 <= label <= LARGEST_ID:
+                raise InvalidRequestError(
+                    f"palette must have labels of 0 to {LARGEST_ID}, or -1 for void, got {label} "
+                    f"in {name}"
                 )
             by_colour.setdefault(red << 16 | green << 8 | blue, label)
         if not by_colour:
@@ -206,11 +213,12 @@ def _built_in(name: str) -> Palette:
 
 
 def _of_file(path: Path) -> Palette:
-    if path.suffix.lower() == ".npy":
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
         from sam_refine_client.reading.score_files import load_array
 
         return read_palette(load_array(path))
-    if path.suffix.lower() == ".png":
+    if suffix == ".png":
         from sam_refine_client.reading.pixels import opened
 
         with opened(str(path), path) as picture:
@@ -218,20 +226,20 @@ def _of_file(path: Path) -> Palette:
         if table is None:
             raise InvalidRequestError(f"{path} must be a PNG with a palette, got none")
         return read_palette(np.array(table, np.uint8).reshape(-1, 3))
-    try:
+    with decoding(f"{path} must be a text file in UTF-8"):
         text = path.read_text(encoding="utf-8-sig")
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} must be a text file in UTF-8: {error}") from error
-    if path.suffix.lower() != ".json":
-        return Palette.of_rows(str(path), _rows_of_text(str(path), text))
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"{path} must be JSON: {error}") from error
+    with decoding(f"{path} must have colours and their labels"):
+        rows = _rows_of_json(path, text) if suffix == ".json" else _rows_of_text(str(path), text)
+        return Palette.of_rows(str(path), rows)
+
+
+def _rows_of_json(path: Path, text: str) -> list[tuple[int, tuple[int, int, int]]]:
+    """Of a list of colours, or an object of them by label or by name."""
+    content = json_of(str(path), text)
     if isinstance(content, Mapping):
-        return Palette.of_rows(str(path), _rows_of_mapping(content))
+        return _rows_of_mapping(content)
     if isinstance(content, list):
-        return Palette.of_rows(str(path), [(i, _triple(row)) for i, row in enumerate(content)])
+        return [(index, _triple(row)) for index, row in enumerate(content)]
     raise InvalidRequestError(f"{path} must have a list or an object of colours")
 
 
@@ -239,7 +247,8 @@ def _rows_of_text(name: str, text: str) -> list[tuple[int, tuple[int, int, int]]
     """Lines of red, green, blue and a name in either order; of a label before them, if it has one.
 
     Commas or spaces between them, or as CVAT has it; a label is the number of its line where there
-    is none, and 255 for a name such as "void". Lines that begin with # and a heading are left out.
+    is none, and 255 for -1 or a name such as "void". Lines that begin with # and a heading are left
+    out.
     """
     rows: list[tuple[int, tuple[int, int, int]]] = []
     for line in text.splitlines():
@@ -250,8 +259,8 @@ def _rows_of_text(name: str, text: str) -> list[tuple[int, tuple[int, int, int]]
             rows.append((VOID if _VOID_NAME.match(cvat[1]) else len(rows), (red, green, blue)))
             continue
         tokens = re.split(r"[,;\s]+", line.strip())
-        numbers = [(i, int(token)) for i, token in enumerate(tokens) if re.fullmatch(r"\d+", token)]
-        words = " ".join(token for token in tokens if not re.fullmatch(r"\d+", token))
+        numbers = [(i, int(token)) for i, token in enumerate(tokens) if _NUMBER.fullmatch(token)]
+        words = " ".join(token for token in tokens if not _NUMBER.fullmatch(token))
         if not rows and len(numbers) < 3:
             continue  # a heading
         values = [value for _, value in numbers]
@@ -260,7 +269,7 @@ def _rows_of_text(name: str, text: str) -> list[tuple[int, tuple[int, int, int]]
             if _VOID_NAME.match(words):
                 label = VOID
         elif len(values) >= 4 and numbers[0][0] == 0:
-            label, colour = values[0], (values[1], values[2], values[3])
+            label, colour = _label(values[0]), (values[1], values[2], values[3])
         else:
             raise InvalidRequestError(
                 f"{name} must have lines of red, green, blue and a name, got {line.strip()!r:.80}"
@@ -275,10 +284,17 @@ def _rows_of_mapping(
     """Of {label: colour}, or {name: colour} in the order of the labels."""
     rows = []
     for index, (key, colour) in enumerate(given.items()):
-        is_number = not isinstance(key, bool) and re.fullmatch(r"\d+", str(key))
-        label = int(key) if is_number else VOID if _VOID_NAME.match(str(key)) else index
+        if not isinstance(key, bool) and _NUMBER.fullmatch(str(key)):
+            label = _label(int(key))
+        else:
+            label = VOID if _VOID_NAME.match(str(key)) else index
         rows.append((label, _triple(colour)))
     return rows
+
+
+def _label(number: int) -> int:
+    """A label as it is; -1 is void."""
+    return VOID if number == -1 else number
 
 
 def _triple(colour: Any) -> tuple[int, int, int]:
@@ -287,7 +303,7 @@ def _triple(colour: Any) -> tuple[int, int, int]:
         return red, green, blue
     try:
         red, green, blue = (int(each) for each in colour)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError(
             f"palette must have colours of red, green, blue, got {colour!r:.80}"
         ) from error

@@ -7,7 +7,6 @@ Pillow gives 16 bits per channel as their upper byte, and grey of 2 or 4 bits as
 from __future__ import annotations
 
 import io
-import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sam_refine.contract import InvalidRequestError, Limits
+from sam_refine_client.decoding import decoding, in_one_line
 from sam_refine_client.reading.arrays import AnyArray
 from sam_refine_client.reading.mistaken import FILE_HEAD, PICTURE_KINDS, kind_of_file
 
@@ -48,18 +48,18 @@ def opened(name: str, file: PictureFile) -> Iterator[Image.Image]:
     if not isinstance(file, bytes):
         with Path(file).open("rb"):  # its error names the file
             pass
+    content = io.BytesIO(file) if isinstance(file, bytes) else file
+    rule = f"{name} must be an undamaged picture"
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        with decoding(rule), Image.open(content) as picture:
             check_pixels(name, picture.size)
             yield picture
-    except InvalidRequestError:
-        raise
     except UnidentifiedImageError as error:
         raise InvalidRequestError(
             f"{name} must be a picture such as JPEG or PNG, got {_kind(file)}"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidRequestError(f"{name} must be an undamaged picture: {error}") from error
+    except OSError as error:  # Pillow's, of bytes that end too early
+        raise InvalidRequestError(f"{rule}: {in_one_line(error)}") from error
 
 
 def check_pixels(name: str, size: tuple[int, int]) -> None:
@@ -168,9 +168,10 @@ def orientation_of(picture: Image.Image) -> int:
     if picture.format == "PNG" and "exif" not in picture.info:
         return 1  # to look behind the pixels would decode them
     try:
-        found = picture.getexif().get(ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return 1  # damaged EXIF data say nothing
+        with decoding("EXIF data"):
+            found = picture.getexif().get(ORIENTATION, 1)
+    except (InvalidRequestError, OSError):
+        return 1  # damaged, they say nothing
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 

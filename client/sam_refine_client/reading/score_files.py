@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,24 +12,11 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.reading.arrays import AnyArray, check_no_queries, is_array, numpy_of
 from sam_refine_client.reading.mistaken import FILE_HEAD, PICTURE_KINDS, kind_of_file
 
 SCORE_SUFFIXES: Final = (".npy", ".npz", ".pt", ".pth", ".safetensors")
-_NO_ARRAY: Final = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    EOFError,
-    SyntaxError,
-    MemoryError,
-    RuntimeError,
-    NotImplementedError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise of bytes that are damaged, or are something else."""
 _LARGEST_SCALE: Final = 64
 """How many times as large as its file an array may be that is packed."""
 _SMALL_BYTES: Final = 2**28
@@ -49,7 +34,8 @@ def load_array(path: Path, names: Collection[str] = SCORE_NAMES) -> AnyArray:
     Raises `InvalidRequestError` where there is none, or more than one, and `OSError` for a file
     that cannot be read.
     """
-    with path.open("rb") as file:  # its error names the file
+    # The error of opening it names the file; a pickle may hold a dict within itself.
+    with path.open("rb") as file, decoding(f"{path} must have an array"):
         suffix = path.suffix.lower()
         if suffix in (".pt", ".pth"):
             return _array_in(str(path), _of_torch(path), names)
@@ -80,25 +66,21 @@ def _of_numpy(name: str, file: BinaryIO, names: Collection[str]) -> AnyArray:
         elif kind in ("text", "JSON"):
             hint = "; save the array: np.save('scores.npy', array.astype(np.float32))"
         raise InvalidRequestError(f"{rule}, got {kind}{hint}")
-    try:
+    with decoding(rule, _advice(head)):
         found = np.load(file, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        return _array_in(name, found, names)
-    except InvalidRequestError:
-        raise
-    except _NO_ARRAY as error:
-        hint = ""
-        if "allow_pickle" in str(error):
-            is_one = b"'shape': ()" in head
-            hint = "; it holds objects: save " + (
-                "the array in them: np.save('scores.npy', dict['...'])"
-                if is_one
-                else "array.astype(np.float32)"
-            )
-        elif head.startswith(OF_NUMPY[0]):
-            hint = "; is it cut short? copy it again"
-        raise InvalidRequestError(f"{rule}: {error}{hint}") from error
+        return found if isinstance(found, np.ndarray) else _array_in(name, found, names)
+
+
+def _advice(head: bytes) -> str:
+    """What to do where a file that begins so is no array of numbers."""
+    if b"'descr': '|O'" in head:
+        is_one = b"'shape': ()" in head
+        return "; it holds objects: save " + (
+            "the array in them: np.save('scores.npy', dict['...'])"
+            if is_one
+            else "array.astype(np.float32)"
+        )
+    return "; is it cut short? copy it again" if head.startswith(OF_NUMPY[0]) else ""
 
 
 def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
@@ -122,7 +104,8 @@ def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
             'np.save("scores.npy", arrays["..."])'
         )
     if isinstance(found, np.lib.npyio.NpzFile):
-        _check_packed(path, found, known[0])
+        of_array = (known[0], f"{known[0]}.npy")
+        _check_packed(path, [each for each in found.zip.infolist() if each.filename in of_array])
     return _array_in(path, found[known[0]], names)
 
 
@@ -131,17 +114,21 @@ def _described(found: Any) -> str:
     return f"{kind} of {len(found)}" if isinstance(found, list | tuple) else kind
 
 
-def _check_packed(path: str, arrays: np.lib.npyio.NpzFile, name: str) -> None:
-    entry = next(each for each in arrays.zip.infolist() if each.filename in (name, f"{name}.npy"))
-    if entry.file_size > max(_SMALL_BYTES, _LARGEST_SCALE * entry.compress_size):
+def _check_packed(path: str, entries: list[zipfile.ZipInfo]) -> None:
+    """Raise `InvalidRequestError` for a few bytes of a zip that would fill the memory."""
+    unpacked = sum(each.file_size for each in entries)
+    packed = sum(each.compress_size for each in entries)
+    if unpacked > max(_SMALL_BYTES, _LARGEST_SCALE * packed):
         raise InvalidRequestError(
-            f"{path} must not unpack to so much: {entry.file_size} bytes of "
-            f"{entry.compress_size}; save it as .npy"
+            f"{path} must not unpack to so much: {unpacked} bytes of {packed}; save it as .npy"
         )
 
 
 def _of_torch(path: Path) -> Any:
     torch = _needed("torch", path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_packed(str(path), archive.infolist())
     try:
         with torch.serialization.safe_globals(_numpy_values()):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -176,10 +163,8 @@ def _instead(torch: Any, path: Path) -> str:
 
 def _of_safetensors(path: Path) -> Any:
     library = _needed("safetensors.numpy", path)
-    try:
+    with decoding(f"{path} must be a .safetensors file"):
         return library.load_file(path)
-    except Exception as error:  # of its own kind, which comes from Rust
-        raise InvalidRequestError(f"{path} must be a .safetensors file: {error}") from error
 
 
 def _needed(module: str, path: Path) -> Any:

@@ -36,7 +36,7 @@ def write_report(directory: Path, evaluation: Evaluation, gallery: Gallery) -> P
     content = environment.get_template("page.html.j2").render(_content(evaluation, gallery))
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / PAGE
-    write_whole({path: content.encode("utf-8")})
+    write_whole({path: content.encode("utf-8", "backslashreplace")})  # names may be no text
     return path
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ from sam_refine.algorithm.prompts import Prompts
 from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import InvalidRequestError, RefineOptions
 from sam_refine.numerics.arrays import Float32, Labels
-from sam_refine_client import Embedding, RefineClient
+from sam_refine_client import Embedding, RefineClient, RefineError
 from sam_refine_client.reading.arrays import numpy_of, unwrapped
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.request import ScoresDtype, score_tensors
 from sam_refine_quality.data.samples import AnySample, SampleFiles
+from sam_refine_quality.evaluation import FATAL
 from sam_refine_quality.metrics.bootstrap import RESAMPLES, resample
 from sam_refine_quality.metrics.statistics import ChangeSums, MapSums, Numbers
 from sam_refine_quality.reading import ReadSample
@@ -50,6 +52,8 @@ class Tuned:
     """SHA-256 of what each image's scores and truth were."""
     groups: int
     class_names: tuple[str, ...]
+    failed: dict[str, str]
+    """Images that nothing was learned of, by name, and why."""
 
     @property
     def is_recommended(self) -> bool:
@@ -67,41 +71,51 @@ def tune(
     on_step: OnStep = lambda step: None,
     watch: Callable[[str], object] = lambda name: None,
     warn: Callable[[str, str], object] = lambda name, warning: None,
+    fail: Callable[[str, Exception], object] = lambda name, error: None,
 ) -> Tuned:
     """Learn a judge of masks from labelled images, and try it on images that it has not seen.
 
     `samples` and `ignore_label` are those of `evaluate`. `groups` has a group for each sample, such
     as the video that it is from: a judge is never tried on a group that it has learned from; by
     default each image is one. `watch` is told of each image that is ready, `warn` of what was
-    doubtful about one.
+    doubtful about one, `fail` of one that fails: it is in `Tuned.failed`, and the others go on.
 
-    Raises `InvalidRequestError` for fewer than two groups, for images that break a rule, and where
-    there is nothing to learn; and the client's `RefineError`s.
+    Raises `InvalidRequestError` for fewer than two groups, and where there is nothing to learn;
+    `UnreachableError`, `ForbiddenError` and `ProtocolError`, which all images would have.
     """
-    recordings, digests, classes = [], {}, None
-    options = RefineOptions.of_preset("judged")
+    recordings: list[Recording] = []
+    digests: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    of_image = iter(range(sys.maxsize) if groups is None else groups)
+    of_group: list[Hashable] = []
+    classes, options = None, RefineOptions.of_preset("judged")
     for source in samples:
-        sample = source.read() if isinstance(source, SampleFiles) else source
-        notes = Notes(sample.warnings)
-        read = ReadSample.of(
-            sample,
-            notes,
-            classes=None if class_names is None else len(class_names),
-            void=ignore_label,
-        )
-        recording = record(client, read, options, timeout_s)
+        group = next(of_image, None)
+        try:
+            sample = source.read() if isinstance(source, SampleFiles) else source
+            notes = Notes(sample.warnings)
+            read = ReadSample.of(
+                sample,
+                notes,
+                classes=None if class_names is None else len(class_names),
+                void=ignore_label,
+                like=classes,
+            )
+            recording = record(client, read, options, timeout_s)
+        except FATAL:
+            raise
+        except (InvalidRequestError, RefineError, OSError) as error:
+            failed[source.name] = str(error)
+            fail(source.name, error)
+            continue
         for warning in notes.sentences:
             warn(sample.name, warning)
-        if classes not in (None, recording.truth.classes):
-            raise InvalidRequestError(
-                f"{sample.name} must have {classes} classes like the images before, "
-                f"got {recording.truth.classes}"
-            )
         classes = recording.truth.classes
         recordings.append(recording)
+        of_group.append(group)
         digests[sample.name] = _digest(read)
         watch(sample.name)
-    of_group = _checked_groups(groups, len(recordings))
+    _check_groups(groups, of_group, failed)
     assert classes is not None
     if not any(recording.truth.valid.any() for recording in recordings):
         raise InvalidRequestError(
@@ -128,6 +142,7 @@ def tune(
         digests,
         len(set(of_group)),
         names,
+        failed,
     )
 
 
@@ -157,20 +172,27 @@ def record(
     )
 
 
-def _checked_groups(groups: Sequence[Hashable] | None, images: int) -> list[Hashable]:
-    of_group = list(range(images)) if groups is None else list(groups)
-    if len(of_group) != images:
+def _check_groups(
+    groups: Sequence[Hashable] | None, of_group: Sequence[Hashable], failed: Mapping[str, str]
+) -> None:
+    """Raise `InvalidRequestError` where not each image has a group, or all that are left are one's.
+
+    `of_group` has the groups of those that have not `failed`.
+    """
+    images = len(of_group) + len(failed)
+    if groups is not None and len(groups) != images:
         raise InvalidRequestError(
-            f"groups must have one for each of {images} images, got {len(of_group)}"
+            f"groups must have one for each of {images} images, got {len(groups)}"
         )
     found = len(set(of_group))
     if found < 2:
         kind = "images" if groups is None else "groups of images"
+        first = next(iter(failed.items()), None)
+        because = "" if first is None else f"; {len(failed)} failed, {first[0]}: {first[1]}"
         raise InvalidRequestError(
             f"a judge must be tried on images that it has not seen: at least 2 {kind} are needed, "
-            f"got {found}"
+            f"got {found}{because}"
         )
-    return list(of_group)
 
 
 def figures_of(
@@ -261,6 +283,7 @@ def to_json(tuned: Tuned) -> dict[str, Any]:
         "doubts": list(tuned.doubts),
         "options": tuned.options.to_parameters(),
         "images": len(tuned.names),
+        "failed": tuned.failed,
         "groups": tuned.groups,
         "folds": min(FOLDS, tuned.groups),
     }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_refine.contract import Outcome
+from sam_refine.contract import InvalidRequestError, Outcome
 from sam_refine_client import RefineResult, Region
 from sam_refine_client.files.colours import class_palette
 from sam_refine_client.files.pictures import before_after, without_photo
@@ -127,6 +127,12 @@ def test_result_is_pickled_without_the_pixels_of_its_image(result, image):
 
 def test_repr_counts_warnings(result):
     assert "2 warnings" in repr(replace(result, warnings=("a", "b")))
+
+
+@pytest.mark.parametrize("names", ["names.txt", {0: "a"}])
+def test_overlay_with_what_are_no_names_in_a_row_is_refused(result, names):
+    with pytest.raises(InvalidRequestError, match="class_names must be several texts"):
+        result.overlay(class_names=names)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def test_void_of_the_truth_is_taken_and_said_where_nobody_names_it(void):
     np.testing.assert_array_equal(found.truth.valid, TRUTH != 255)
 
 
+def test_mask_of_0_and_255_is_the_truth_of_two_classes():
+    mask = np.where(COARSE == 1, 255, 0)
+    shares = (mask == 255).astype(np.float32)
+    found, said = read(replace(ALONE, logits=shares, labels=None, truth=mask), void=None)
+    assert "truth of 0 and 255 are taken as a mask: 255 is class 1" in said
+    np.testing.assert_array_equal(found.truth.labels, mask // 255)
+
+
 def test_void_of_the_coarse_map_is_what_each_set_of_options_says():
     coarse = np.where(COARSE == 1, 7, COARSE)
     found, said = read(replace(ALONE, labels=np.where(coarse == 7, 255, coarse)))

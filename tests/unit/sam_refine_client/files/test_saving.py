@@ -189,6 +189,12 @@ def test_save_does_not_change_its_arguments(tmp_path, result):
             "class_names must have a name for each class, got 0 names and the label 0",
         ),
         ({"class_names": "abc"}, "class_names must be several texts, got 'abc'"),
+        (
+            {"class_names": {"a": 1, "b": 0, "c": 2}},
+            "of ids and names give [id2label[i] for i in r",
+        ),
+        ({"class_names": {"a", "b", "c"}}, "class_names must be several texts, got {"),
+        ({"class_names": Path("names.txt")}, "of a file give pathlib.Path(...).read_text()"),
         ({"class_names": ["a", 1, "c"]}, "class_names must be several texts, got ['a', 1, 'c']"),
         ({"palette": np.zeros((3, 4), np.uint8)}, "palette must be (n, 3) uint8, got (3, 4) uint8"),
         ({"palette": [[1, 2, 3]]}, "palette must be (n, 3) uint8, got list"),

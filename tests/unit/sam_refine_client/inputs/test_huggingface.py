@@ -62,12 +62,21 @@ def test_list_is_written_again_of_the_images_that_are_done(tmp_path, suffix, has
         ({"file_name": "../a.jpg"}, "must have files of its own folder as file_name, got"),
         ({"file_name": "/etc/a.jpg"}, "must have files of its own folder as file_name, got"),
         ({"file_name": "a.jpg", "mask": "../../b.png"}, "of its own folder as mask, got"),
+        ({"file_name": "a\0.jpg"}, "must have files of its own folder as file_name, got"),
         ({"name": "a.jpg"}, "must have file_name in each row"),
     ],
 )
 def test_list_that_leads_elsewhere_is_refused(tmp_path, row, message):
     data_set(tmp_path, [row])
     with pytest.raises(InvalidRequestError, match=message):
+        find_images(tmp_path, listed=True)
+
+
+def test_row_with_more_cells_than_columns_is_refused_before_the_work(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.jpg,no comma\nb.jpg,one, two\n")
+    with pytest.raises(
+        InvalidRequestError, match=r"got 1 more for 'b\.jpg'; text with commas goes"
+    ):
         find_images(tmp_path, listed=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -75,10 +76,13 @@ def test_annotations_of_the_image_are_its_classes_small_ones_above(tmp_path, nam
         np.testing.assert_array_equal(found.values, LABELS)
 
 
-@pytest.mark.parametrize("kind", ["polygons", "rle", "runs"])
+@pytest.mark.parametrize("kind", ["polygons", "rle", "runs", "runs of numpy"])
 def test_every_kind_of_mask_is_drawn(kind):
     if kind == "runs":
         annotations = [annotation(i, runs(i == LABELS)) for i in (1, 3)]
+    elif kind == "runs of numpy":
+        annotations = [annotation(i, {"size": np.array(SIZE), "counts": np.array(found["counts"])})
+                       for i in np.array([1, 3]) for found in [runs(i == LABELS)]]  # fmt: skip
     else:
         make = polygon_annotations if kind == "polygons" else rle_annotations
         annotations = [each for each in make(LABELS) if each["category_id"]]
@@ -114,6 +118,22 @@ def test_what_no_annotation_covers_is_void_where_0_is_a_category():
         ({"annotations": [5], "images": [6]}, "a COCO file with images and annotations, got other"),
         ({"annotations": [], "images": [6]}, "a COCO file with images and annotations, got other"),
         ([{"segmentation": LABELS == 1, "area": 3}], "of things without classes, as SAM's generat"),
+        ([annotation(1, [[1, 1, 4, 1, 4, 4, 1]])], "polygons must be [x, y, x, y, ...] of pixels"),
+        ([annotation(1, [[1, 1, 1e30, 1, 4, 4]])], "polygons must be [x, y, x, y, ...] of pixels"),
+        ([annotation(1, [[1, 1, math.nan, 1, 4, 4]])], "polygons must be [x, y, x, y, ...] of pix"),
+        ([annotation(1, [[[1, 1], [4, 1], [4, 4]]])], "polygons must be [x, y, x, y, ...] of pixe"),
+        (
+            [annotation(1, {"size": [6, 8], "counts": [1, 99]})],
+            "must be numbers of pixels, 48 in a",
+        ),
+        (
+            [annotation(1, {"size": [6, 8], "counts": [-2, 50]})],
+            "must be numbers of pixels, 48 in ",
+        ),
+        ([annotation(1, {"size": [6, 8], "counts": "11"})], "must be numbers of pixels, 48 in all"),
+        ([annotation(1, {"size": [6, 8], "counts": "ooo"})], "its packed runs must end"),
+        ([annotation(1, {"size": [6, 8], "counts": ""})], "its packed runs must end"),
+        ([annotation(70000, ONE)], "category_id and segmentation, got 70000 in number 0"),
         ([annotation(1, [[0.2, 0.1, 0.6, 0.1, 0.6, 0.4]])], "coordinates shares of width and heig"),
     ],
 )
@@ -142,6 +162,16 @@ def test_json_of_other_tools_is_named(tmp_path, content, kind):
 def test_annotation_that_covers_no_pixel_is_said():
     _, said = read([*ANNOTATIONS, annotation(5, [[1, 1, 1, 1, 1, 1]])], size_hw=SIZE)
     assert "labels: 1 of 3 annotations cover no pixel" in said
+
+
+def test_two_points_are_no_box():
+    """Four numbers are one for pycocotools."""
+    two_points = [1, 1, 3, 3]
+    found, said = read([annotation(1, [two_points]), annotation(3, THREE)], size_hw=SIZE)
+    assert 1 not in found.values
+    assert "labels: 1 of 2 annotations cover no pixel" in said
+    both, _ = read([annotation(3, [two_points, *THREE])], size_hw=SIZE)
+    np.testing.assert_array_equal(both.values, read([annotation(3, THREE)], size_hw=SIZE)[0].values)
 
 
 def test_annotations_without_a_size_and_files_that_are_none_are_refused(tmp_path):

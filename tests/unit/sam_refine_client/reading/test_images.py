@@ -194,6 +194,12 @@ def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
         np.testing.assert_array_equal(rgb_of(file), RGB)
 
 
+def closed_file():
+    file = io.BytesIO(saved(RGB, format="PNG"))
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -205,6 +211,8 @@ def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
         (RGB / 255 - 0.4, "if it was normalised, undo that: image * std + mean"),
         (RGB / 255 * 1.02, "got up to 1.02; give np.clip(image, 0, 1)"),
         (RGB / 127.5 - 1, "if it is in [-1, 1], give (image + 1) / 2"),
+        (RGB / 127.5 * 1.0004 - 1.0002, "if it is in [-1, 1], give (image + 1) / 2"),
+        (RGB * 1.4 - 101.9, "got -101.9 to 255.1; if it was normalised, undo that"),
         (RGB / 255 * 1.2 - 0.1, "got -0.1 to 1.1; if resizing overshot, give np.clip"),
         (RGB / 255 - 0.1, "if resizing overshot, give np.clip(image, 0, 1)"),
         (RGB / 85 - 0.1, "if it was normalised, undo that: image * std + mean"),
@@ -231,8 +239,9 @@ def test_opened_file_is_read_from_its_beginning_as_often_as_is_asked():
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),
         (b"no picture", "image must be a picture such as JPEG or PNG, got text"),
+        (closed_file(), "an opened file must be readable from its start: I/O operation on closed"),
         (saved(RGB, format="PNG")[:60], "image must be a"),
-        (Image.new("La", (10, 6)), "got the mode La; give an array (H, W, 3) uint8"),
+        (Image.new("La", (10, 6)), "got the mode La: conversion from La"),
     ],
 )
 def test_image_that_is_wrong_is_refused_with_what_to_do(image, message):

@@ -129,6 +129,20 @@ def test_void_by_name_keeps_the_numbers_of_the_others(tmp_path):
     assert found.void == 255
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.txt", "0 10 20 30 sky\n-1 200 0 0 plate\n2 0 0 255 car\n"),
+        ("p.json", '{"0": [10, 20, 30], "-1": [200, 0, 0], "2": [0, 0, 255]}'),
+    ],
+)
+def test_label_of_minus_1_is_void(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found, _ = read(COLOURED, tmp_path / name)
+    np.testing.assert_array_equal(found.values, np.where(LABELS == 1, 255, LABELS))
+    assert found.void == 255
+
+
 def test_colours_of_a_png_with_a_palette_are_looked_up_where_one_is_given(tmp_path):
     picture = Image.fromarray(COLOURED).quantize(3)
     picture.save(tmp_path / "p.png")
@@ -200,6 +214,8 @@ def test_colours_that_fit_no_table_are_refused(labels, palette, message):
         ("p.txt", "nothing\n", "palette must have colours, got none"),
         ("p.json", "5", "must have a list or an object of colours"),
         ("p.json", "{", "must be JSON"),
+        ("p.json", '{"-2": [1, 2, 3]}', "must have labels of 0 to 65535, or -1 for void, got -2"),
+        ("p.txt", "70000 1 2 3 sky\n", "or -1 for void, got 70000"),
     ],
 )
 def test_file_that_is_no_palette_is_refused(tmp_path, name, text, message):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -132,6 +134,13 @@ def test_page_has_all_figures_and_pictures_and_refers_to_nothing(evaluated, tmp_
             assert picture.size == (525, 420)
     content = path.read_text(encoding="utf-8")
     assert not re.search(r"https?://|url\(|@import|<script|<link", content)
+
+
+def test_page_has_names_that_are_no_text(evaluated, tmp_path):
+    evaluation, gallery = evaluated
+    unnamed = replace(evaluation, failed={os.fsdecode(b"caf\xe9.jpg"): "broken"})
+    path = write_report(tmp_path, unnamed, gallery)
+    assert "caf\\udce9.jpg" in path.read_text(encoding="utf-8")
 
 
 def test_rows_say_what_is_better_where_the_interval_has_zero_outside(evaluated):

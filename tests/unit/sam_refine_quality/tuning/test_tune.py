@@ -97,17 +97,42 @@ def test_too_little_to_learn_from_is_refused(count, arguments, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"truth": np.zeros((3, 4), np.uint8), "truth_name": "t.png"}, r"^t.png must be \(64, 96"),
+        ({"truth": np.zeros((3, 4), np.uint8), "truth_name": "t.png"}, r"t.png must be \(64, 96"),
         ({"labels": np.zeros((3, 4), np.uint8)}, r"labels must have the image.s size, 64 x 96"),
-        ({"logits": np.ones((4, 8, 12), np.float32) / 4}, "must have 3 classes like the images"),
-        ({"truth": np.full((64, 96), 7, np.uint8), "truth_name": "t.png"}, r"^t.png must have lab"),
+        (
+            {"logits": np.ones((4, 8, 12), np.float32) / 4},
+            "logits must have 3 classes like the images",
+        ),
+        ({"truth": np.full((64, 96), 7, np.uint8), "truth_name": "t.png"}, r"t.png must have lab"),
     ],
 )
 def test_image_that_breaks_a_rule_is_named(change, message):
     given = samples(2)
     given[1] = replace(given[1], **change)
-    with pytest.raises(InvalidRequestError, match=message):
+    with pytest.raises(InvalidRequestError, match=f"got 1; 1 failed, {given[1].name}: {message}"):
         tune(SceneSam(), given, ignore_label=VOID)
+
+
+def test_judge_learns_of_the_images_that_do_not_fail():
+    given = samples(4)
+    wrong = replace(given[1], truth=np.zeros((3, 4), np.uint8), truth_name="t.png")
+    told = []
+    found = tune(
+        SceneSam(),
+        [given[0], wrong, *given[2:]],
+        groups=["a", "b", "c", "c"],
+        ignore_label=VOID,
+        fail=lambda name, error: told.append((name, str(error))),
+    )
+    without = tune(SceneSam(), [given[0], *given[2:]], groups=["a", "c", "c"], ignore_label=VOID)
+    assert (
+        found.failed
+        == dict(told)
+        == {wrong.name: "t.png must be (64, 96) like its image, got (3, 4)"}
+    )
+    assert (found.names, found.groups) == (without.names, 2)
+    assert to_json(found)["failed"] == found.failed
+    assert found.figures.difference.miou == without.figures.difference.miou
 
 
 def test_truth_that_is_all_void_is_refused():
