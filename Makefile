@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 # What `make test` and `make unit` give to pytest: make test ARGS="tests/unit/sam_refine -k merge"
 ARGS ?=
 PYTHONS ?= python3.10 python3.12
-WORKERS := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-xdist trustme
 
 MAKEFLAGS += --jobs=2
@@ -19,7 +19,8 @@ help:  ## This list
 demo: $(VENV)/.installed-all  ## Export MobileSAM, start Triton, refine a photo, stop
 	$(RUN) sam_refine_cli demo
 
-# Beside each other: tests of servers wait for most of their time. So there are more workers than cores.
+# Beside each other: tests of servers wait for much of their time. A worker for each of two cores:
+# tritonserver aborts where its stubs get no time for seconds.
 test: lint pytest  ## Lint, all tests; ARGS="..." goes to pytest, "--cov" among it
 
 pytest: $(VENV)/.installed-test
