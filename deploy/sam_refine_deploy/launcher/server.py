@@ -33,6 +33,7 @@ from sam_refine.contract.serving.run_directory import (
     INSTANCES,
     RUN_DIRECTORY,
     SHARED_MEMORY,
+    SUPERVISED,
 )
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.backend_directory import backend_directory
@@ -132,8 +133,18 @@ class Server:
     live as long as the block.
     """
 
-    def __init__(self, options: ServerOptions, cancelled: Event | None = None) -> None:
-        """Setting `cancelled` makes a start under way fail with `StartCancelledError`."""
+    def __init__(
+        self,
+        options: ServerOptions,
+        cancelled: Event | None = None,
+        *,
+        is_supervised: bool = False,
+    ) -> None:
+        """Setting `cancelled` makes a start under way fail with `StartCancelledError`.
+
+        `is_supervised` is whether somebody replaces stubs that end: some then end themselves.
+        """
+        self._is_supervised = is_supervised
         self.options = options
         self._cancelled = cancelled or Event()
         self._address = _ipv4_address(options.host)
@@ -311,6 +322,9 @@ class Server:
             **server.environment,
             RUN_DIRECTORY: str(directory),
         }
+        environment.pop(SUPERVISED, None)
+        if self._is_supervised:
+            environment[SUPERVISED] = "1"
         if server.stub is not None:
             environment["PATH"] = stub_path(run, environment["PATH"])
         for folder in (INSTANCES, EMBEDDINGS):

@@ -113,7 +113,7 @@ class _Supervisor:
     def run(self, on_ready: Callable[[Server], None]) -> int:
         failed_starts = short_lives = 0
         while True:
-            server = Server(self._options, cancelled=self._ended)
+            server = Server(self._options, self._ended, is_supervised=True)
             up_s = None
             try:
                 with server:

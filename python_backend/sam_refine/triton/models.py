@@ -20,12 +20,13 @@ from sam_refine.contract import (
     Limits,
     ModelSpec,
 )
-from sam_refine.contract.serving.run_directory import run_directory
+from sam_refine.contract.serving.run_directory import end_this_process, run_directory
 from sam_refine.contract.serving.turns import is_busy
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.triton.devices import Arrays, NumpyArrays
+from sam_refine.triton.freshness import StaleAnswerError
 from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.requests import CancelledError, ModelCallError, UnavailableError
 
@@ -41,6 +42,9 @@ def call_model(
 
     A callee that is busy is waited for and called again; so is one that is being healed, where
     somebody heals it.
+
+    Where an answer is not that of the call, this process ends, if somebody replaces it: the answers
+    to come would be those of others, too.
 
     Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
     Raises `UnavailableError` where the callee has no room, or is not back in time, and
@@ -60,9 +64,14 @@ def call_model(
             preferred_memory=arrays.memory,
         ).exec()
         if not response.has_error():
-            return [
-                arrays.read(pb_utils.get_output_tensor_by_name(response, name)) for name in outputs
-            ]
+            try:
+                return [
+                    arrays.read(pb_utils.get_output_tensor_by_name(response, name))
+                    for name in outputs
+                ]
+            except StaleAnswerError as error:
+                end_this_process(f"{model.name}: {error}")
+                raise UnavailableError(f"{model.name}: {error}") from error
         text = response.error().message()
         message = f"{model.name}: {text}"
         if has_no_room(text):

@@ -6,10 +6,15 @@ An instance that runs in a Python stub keeps a file of 16 bytes, named by its pr
 
 Both are seconds of `time.monotonic`, which all processes of a machine share. What an instance
 has to say of itself stands beside it, in PID.warning.
+
+A process that stood still for a second, as where the machine did or another had its cores, Triton
+takes for dead: it answers the request in its stead, and takes what comes later for the answer to
+the next one, of another caller. So an instance that has stood still ends itself instead.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -18,12 +23,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Final
 
-from sam_refine.contract.serving.run_directory import INSTANCES
+from sam_refine.contract.serving.run_directory import INSTANCES, end_this_process
 
-BEAT_INTERVAL_S: Final = 0.5
+BEAT_INTERVAL_S: Final = 0.1
+_STILL_S: Final = 0.6
+"""Triton looks after stubs each second."""
+_RECENT_S: Final = 2.0
+"""What was sent to a process that stood still it takes up as soon as it goes on."""
 _LAYOUT: Final = struct.Struct("<dd")
 
 
@@ -36,6 +45,9 @@ class Heartbeat:
         `warning` is one sentence for who operates the server.
         """
         self._ended = Event()
+        self._lock = Lock()
+        self._looked_s, self._worked_s = time.monotonic(), time.process_time()
+        self._stood_still_s = -math.inf
         self._file: mmap.mmap | None = None
         if directory is None:
             return
@@ -55,12 +67,14 @@ class Heartbeat:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Inside the block this instance is at work."""
-        self._since_s = time.monotonic()
+        """Inside the block this instance is at work. Ends the process where it stood still."""
+        self._since_s = begun_s = time.monotonic()
         self._write()
+        self._end_if_stood_still(begun_s)
         try:
             yield
         finally:
+            self._end_if_stood_still(begun_s)
             self._since_s = 0.0
             self._write()
 
@@ -73,7 +87,25 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_INTERVAL_S):
+            self._look()
             self._write()
+
+    def _end_if_stood_still(self, begun_s: float) -> None:
+        if self._file is not None and self._look() > begun_s - _RECENT_S:
+            end_this_process("it stood still, and Triton may have given its answer up")
+
+    def _look(self) -> float:
+        """When this process, which looks all the time, last went on after it had stood still.
+
+        One that did not look because it computed did not stand still.
+        """
+        with self._lock:
+            now_s, worked_s = time.monotonic(), time.process_time()
+            unseen_s = now_s - self._looked_s
+            if unseen_s > _STILL_S and worked_s - self._worked_s < unseen_s / 2:
+                self._stood_still_s = now_s
+            self._looked_s, self._worked_s = now_s, worked_s
+            return self._stood_still_s
 
     def _write(self) -> None:
         if self._file is not None:
