@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -180,6 +181,25 @@ def test_bytes_that_do_not_fit_their_shape_cost_nobody_anything(service, undistu
     stubs = {stub.process_id for stub in service.stubs()}
     assert_all_right(under_load(service.url, misfit, requests=2), undisturbed)
     assert {stub.process_id for stub in service.stubs()} == stubs
+
+
+def test_machine_that_stands_still_mixes_up_no_answers(service, undisturbed):
+    """For longer than Triton waits until it takes a stub for dead."""
+
+    def stand_still():
+        for _ in range(3):
+            stubs = [stub.process_id for stub in service.stubs()]
+            stopped = [service.process.pid, service.server, *stubs]
+            for number, processes in ((signal.SIGSTOP, stopped), (signal.SIGCONT, stopped[::-1])):
+                for process_id in processes:
+                    with suppress(ProcessLookupError):
+                        os.kill(process_id, number)
+                if number == signal.SIGSTOP:
+                    time.sleep(2)
+            wait_until(service.is_ready)
+
+    answers = under_load(service.url, stand_still, requests=16)
+    assert_all_right(answers, undisturbed)
 
 
 def test_rolling_restart_loses_none_of_200_requests(service, repository, undisturbed, tmp_path):

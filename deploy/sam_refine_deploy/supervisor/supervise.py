@@ -4,6 +4,7 @@ What is seen, and what is done about it, the cheapest first:
 
     a process is stopped       it is told to go on
     a stub is silent           it is killed
+    a stub stood still         it ends itself (`contract.serving.heartbeat`)
     a stub has ended           its model is loaded anew; the others go on
     that does not help         the server is started anew
     tritonserver is silent     likewise

@@ -26,7 +26,6 @@ from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8
 from sam_refine.service.embedding_cache import EmbeddingCache, content_key, open_server_directory
 from sam_refine.triton.devices import Arrays, NumpyArrays
-from sam_refine.triton.freshness import StaleAnswerError
 from sam_refine.triton.metrics import RefineMetrics
 from sam_refine.triton.requests import CancelledError, ModelCallError, UnavailableError
 
@@ -43,8 +42,8 @@ def call_model(
     A callee that is busy is waited for and called again; so is one that is being healed, where
     somebody heals it.
 
-    Where an answer is not that of the call, this process ends, if somebody replaces it: the answers
-    to come would be those of others, too.
+    Where an answer is that to another call, this process ends, if somebody replaces it: so would
+    those to come be.
 
     Raises `CancelledError` where the caller has gone: the callee would not notice by itself.
     Raises `UnavailableError` where the callee has no room, or is not back in time, and
@@ -64,14 +63,11 @@ def call_model(
             preferred_memory=arrays.memory,
         ).exec()
         if not response.has_error():
-            try:
-                return [
-                    arrays.read(pb_utils.get_output_tensor_by_name(response, name))
-                    for name in outputs
-                ]
-            except StaleAnswerError as error:
-                end_this_process(f"{model.name}: {error}")
-                raise UnavailableError(f"{model.name}: {error}") from error
+            tensors = [pb_utils.get_output_tensor_by_name(response, name) for name in outputs]
+            if any(tensor is None for tensor in tensors):
+                end_this_process(f"{model.name} answered with the outputs of another model")
+                raise UnavailableError(f"{model.name}: the answer was that to another call")
+            return [arrays.read(tensor) for tensor in tensors]
         text = response.error().message()
         message = f"{model.name}: {text}"
         if has_no_room(text):
