@@ -36,6 +36,22 @@ _RECENT_S: Final = 2.0
 _LAYOUT: Final = struct.Struct("<dd")
 
 
+@dataclass(frozen=True)
+class _Clocks:
+    """Seconds."""
+
+    steady_s: float
+    """Does not go on while a machine sleeps."""
+    wall_s: float
+    """Does, and may be set; it is what Triton waits by."""
+    worked_s: float
+    """Of the processor, for this process."""
+
+    @classmethod
+    def now(cls) -> _Clocks:
+        return cls(time.monotonic(), time.time(), time.process_time())
+
+
 class Heartbeat:
     """Beats from a thread of its own: a process that is stopped or stuck in its C code does not."""
 
@@ -46,7 +62,7 @@ class Heartbeat:
         """
         self._ended = Event()
         self._lock = Lock()
-        self._looked_s, self._worked_s = time.monotonic(), time.process_time()
+        self._looked = _Clocks.now()
         self._stood_still_s = -math.inf
         self._file: mmap.mmap | None = None
         if directory is None:
@@ -100,11 +116,11 @@ class Heartbeat:
         One that did not look because it computed did not stand still.
         """
         with self._lock:
-            now_s, worked_s = time.monotonic(), time.process_time()
-            unseen_s = now_s - self._looked_s
-            if unseen_s > _STILL_S and worked_s - self._worked_s < unseen_s / 2:
-                self._stood_still_s = now_s
-            self._looked_s, self._worked_s = now_s, worked_s
+            now, looked = _Clocks.now(), self._looked
+            unseen_s = max(now.steady_s - looked.steady_s, now.wall_s - looked.wall_s)
+            if unseen_s > _STILL_S and now.worked_s - looked.worked_s < unseen_s / 2:
+                self._stood_still_s = now.steady_s
+            self._looked = now
             return self._stood_still_s
 
     def _write(self) -> None:

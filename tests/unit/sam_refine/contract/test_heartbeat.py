@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from sam_refine.contract.serving import heartbeat
+from sam_refine.contract.serving.heartbeat import Heartbeat
 from sam_refine.contract.serving.run_directory import INSTANCES, SUPERVISED
 
 ANSWER = """
@@ -63,3 +65,20 @@ def test_instance_that_stood_still_ends_where_another_takes_its_place(
     said = process.communicate("\n")[1]
     assert process.returncode == (-signal.SIGKILL if ends else 0), said
     assert ("ends itself: it stood still" in said) == ends
+
+
+def test_machine_that_slept_stood_still_too(tmp_path, monkeypatch):
+    """The steady clock does not go on meanwhile; the one that Triton waits by does."""
+    (tmp_path / INSTANCES).mkdir()
+    ended = []
+    monkeypatch.setattr(heartbeat, "end_this_process", ended.append)
+    beats = Heartbeat(tmp_path)
+    with beats.answering():
+        pass
+    assert ended == []
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600)
+    with beats.answering():
+        pass
+    beats.end()
+    assert len(ended) == 2  # before it answers, and instead of answering
