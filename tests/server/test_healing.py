@@ -91,7 +91,11 @@ def test_stub_lost_under_load_loses_no_request(service, undisturbed, model, numb
     assert_all_right(answers, undisturbed)
     wait_until(service.is_ready)
     assert service.server == service.first_server
-    assert (victim in {stub.process_id for stub in service.stubs()}) == (number == signal.SIGSTOP)
+    goes_on = victim in {stub.process_id for stub in service.stubs()}
+    if number == signal.SIGSTOP:
+        assert goes_on or service.has_ended_itself(victim)
+    else:
+        assert not goes_on
 
 
 def test_all_stubs_killed_at_once_are_healed(service, undisturbed):

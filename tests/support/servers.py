@@ -162,6 +162,11 @@ class Supervised:
         found: list[str] = json.loads(self.ask("/ready")[1])["reasons"]
         return found
 
+    def has_ended_itself(self, process_id: int) -> bool:
+        """Whether a stub says so: it stood still too long, as on a machine that is very busy."""
+        text = self.log.with_suffix(".triton").read_text(encoding="utf-8", errors="replace")
+        return f"process {process_id} ends itself" in text
+
     def metric(self, series: str) -> float:
         """A value of the supervisor's metrics; 0 where there is none yet."""
         for line in self.ask("/metrics")[1].splitlines():
