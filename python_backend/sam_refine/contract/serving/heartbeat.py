@@ -29,10 +29,11 @@ from typing import Final
 from sam_refine.contract.serving.run_directory import INSTANCES, end_this_process
 
 BEAT_INTERVAL_S: Final = 0.1
-_STILL_S: Final = 0.6
+_STILL_S: Final = 0.9
 """Triton looks after stubs each second."""
 _RECENT_S: Final = 2.0
 """What was sent to a process that stood still it takes up as soon as it goes on."""
+_SCHEDULED: Final = Path("/proc/self/schedstat")
 _LAYOUT: Final = struct.Struct("<dd")
 
 
@@ -44,12 +45,21 @@ class _Clocks:
     """Does not go on while a machine sleeps."""
     wall_s: float
     """Does, and may be set; it is what Triton waits by."""
-    worked_s: float
-    """Of the processor, for this process."""
+    busy_s: float
+    """That the thread which answers had a processor, or waited for one."""
 
     @classmethod
     def now(cls) -> _Clocks:
-        return cls(time.monotonic(), time.time(), time.process_time())
+        return cls(time.monotonic(), time.time(), _busy_s())
+
+
+def _busy_s() -> float:
+    """Of the first thread, in which Triton's stub calls a model."""
+    try:
+        had_ns, waited_ns, _ = _SCHEDULED.read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # a kernel that does not say
+        return time.process_time()
+    return (int(had_ns) + int(waited_ns)) / 1e9
 
 
 class Heartbeat:
@@ -113,12 +123,12 @@ class Heartbeat:
     def _look(self) -> float:
         """When this process, which looks all the time, last went on after it had stood still.
 
-        One that did not look because it computed did not stand still.
+        One that did not look because it computed, or waited for its turn, did not stand still.
         """
         with self._lock:
             now, looked = _Clocks.now(), self._looked
             unseen_s = max(now.steady_s - looked.steady_s, now.wall_s - looked.wall_s)
-            if unseen_s > _STILL_S and now.worked_s - looked.worked_s < unseen_s / 2:
+            if unseen_s > _STILL_S and now.busy_s - looked.busy_s < unseen_s / 4:
                 self._stood_still_s = now.steady_s
             self._looked = now
             return self._stood_still_s

@@ -27,11 +27,11 @@ with heartbeat.answering():
     if sys.argv[2] == "within":
         sys.stdin.readline()
     elif sys.argv[2] == "computes":
-        until_s = time.monotonic() + 1
+        until_s = time.monotonic() + 2
         while time.monotonic() < until_s:
-            3 ** 2_000_000  # no other thread has a turn meanwhile
+            3 ** 3_000_000  # no other thread has a turn meanwhile
 """
-STILL_S = 0.8
+STILL_S = 1.2
 
 
 @pytest.mark.parametrize(
