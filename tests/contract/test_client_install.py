@@ -72,11 +72,10 @@ def run(*command, cwd):
     return done.stdout
 
 
-def uv(directory, *arguments):
+def uv(directory, command, *arguments):
     """uv's pip, for the environment in a folder: seconds where pip takes half a minute."""
-    python = directory / "venv" / "bin" / "python"
-    command, *rest = arguments
-    return run(sys.executable, "-m", "uv", "pip", command, "--python", python, *rest, cwd=directory)
+    pip = [sys.executable, "-m", "uv", "pip", command, "--python", directory / "venv"]
+    return run(*pip, *arguments, cwd=directory)
 
 
 @pytest.fixture(scope="module")

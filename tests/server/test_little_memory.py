@@ -187,12 +187,8 @@ GAVE_UP = "lock_exception", "ends itself"
 
 def given_up(service) -> int:
     """How often a process has ended itself, for it, or the machine, stood still."""
-    texts = [log.read_text(errors="replace") for log in (service.log, triton_log(service))]
+    texts = service.log.read_text(), service.triton_log()
     return sum(text.count(sign) for text in texts for sign in GAVE_UP)
-
-
-def triton_log(service) -> Path:
-    return service.log.with_suffix(".triton")
 
 
 @pytest.fixture

@@ -164,8 +164,11 @@ class Supervised:
 
     def has_ended_itself(self, process_id: int) -> bool:
         """Whether a stub says so: it stood still too long, as on a machine that is very busy."""
-        text = self.log.with_suffix(".triton").read_text(encoding="utf-8", errors="replace")
-        return f"process {process_id} ends itself" in text
+        return f"process {process_id} ends itself" in self.triton_log()
+
+    def triton_log(self) -> str:
+        """What tritonserver and its stubs have said."""
+        return self.log.with_suffix(".triton").read_text(encoding="utf-8", errors="replace")
 
     def metric(self, series: str) -> float:
         """A value of the supervisor's metrics; 0 where there is none yet."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sam_refine.contract import InvalidRequestError
+from sam_refine_client.decoding import decoding
 from sam_refine_client.files.whole_files import write_whole
 
 MANIFEST_NAME: Final = "sam-refine.json"
@@ -35,11 +36,10 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
     """
     path = directory / MANIFEST_NAME
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        with decoding(f"{path} is damaged", "; remove it"):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise InvalidRequestError(f"{path} is damaged: {error}; remove it") from error
 
 
 def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sam_refine.contract import OUTPUTS, REGIONS, InvalidRequestError, choice
 from sam_refine_client.arrays import Labels, UInt8
+from sam_refine_client.decoding import decoding
 from sam_refine_client.files.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -106,10 +107,8 @@ def save_merged_coco(parts: Sequence[Path], path: Path) -> None:
 
     contents = []
     for part in parts:
-        try:
+        with decoding(f"{part} must be JSON", "; remove it"):
             contents.append(json.loads(part.read_text(encoding="ascii")))
-        except ValueError as error:
-            raise InvalidRequestError(f"{part} must be JSON: {error}; remove it") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole({path: _json(merged(contents))})
 

@@ -58,7 +58,7 @@ class RunDirectory:
     def shared_memory(self) -> dict[str, int]:
         """The run's shared memory: bytes by name."""
         found = {}
-        for region in SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+        for region in _regions(self.path):
             with suppress(FileNotFoundError):
                 found[region.name] = region.stat().st_size
         return found
@@ -123,9 +123,13 @@ def _kill_processes(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for region in SHARED_MEMORY.glob(f"{_shared_memory_prefix(path)}*"):
+    for region in _regions(path):
         region.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _regions(path: Path) -> Iterator[Path]:
+    return SHARED_MEMORY.glob(f"{_shared_memory_prefix(path)}*")
 
 
 def _shared_memory_prefix(path: Path) -> str:

@@ -33,8 +33,8 @@ from sam_refine.contract.serving.run_directory import (
     INSTANCES,
     RUN_DIRECTORY,
     SHARED_MEMORY,
-    SUPERVISED,
 )
+from sam_refine.contract.serving.supervised import SUPERVISED
 from sam_refine_deploy.errors import ServeError, StartCancelledError
 from sam_refine_deploy.launcher.backend_directory import backend_directory
 from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserver
@@ -200,13 +200,15 @@ class Server:
         """Those with which it became ready, among them such as have died since."""
         return self._newborns.born() if self._newborns else []
 
-    def lost_shared_memory_bytes(self) -> int:
-        """Of /dev/shm: what belongs to no stub that lives, and Triton does not give back."""
-        if self._run is None:
-            return 0
-        regions = self._run.shared_memory()  # before the stubs: one that starts has its own first
+    def missed_shared_memory_bytes(self) -> int:
+        """What belongs to no stub that lives, where that is more than /dev/shm has left; else 0."""
+        regions = {} if self._run is None else self._run.shared_memory()
+        free_bytes = _free_shared_memory_bytes()
+        if sum(regions.values()) <= free_bytes:
+            return 0  # without a look at all processes
         used = {stub.region for stub in self.stubs()}
-        return sum(size for name, size in regions.items() if name not in used)
+        lost_bytes = sum(size for name, size in regions.items() if name not in used)
+        return lost_bytes if lost_bytes > free_bytes else 0
 
     def __enter__(self) -> Server:
         options = self.options
@@ -509,10 +511,14 @@ def _check_ports(address: str, ports: dict[str, int]) -> None:
                 ) from error
 
 
+def _free_shared_memory_bytes() -> int:
+    return shutil.disk_usage(SHARED_MEMORY).free
+
+
 def _warn_of_little_shared_memory() -> None:
     if not SHARED_MEMORY.is_dir():
         return
-    free_bytes = shutil.disk_usage(SHARED_MEMORY).free
+    free_bytes = _free_shared_memory_bytes()
     if free_bytes < LEAST_SHARED_MEMORY_BYTES:
         logger.warning(
             "%s has %d MiB free, large requests will fail; at least %d MiB is advisable "

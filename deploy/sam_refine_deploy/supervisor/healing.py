@@ -10,9 +10,6 @@ from threading import Event
 from types import TracebackType
 from typing import Final
 
-import psutil
-
-from sam_refine.contract.serving.run_directory import SHARED_MEMORY
 from sam_refine_deploy.errors import ServeError
 from sam_refine_deploy.launcher.server import Server
 from sam_refine_deploy.launcher.stubs import Newborns, ProcessState, Stub, process_state, send
@@ -100,16 +97,16 @@ class Healing:
             return f"{_MOST_RELOADS} reloads are enough"
         if self.count == 0 or self._jobs:
             return None
-        now_s = time.monotonic()
-        lost_bytes = self._server.lost_shared_memory_bytes()
-        if lost_bytes <= psutil.disk_usage(str(SHARED_MEMORY)).free:
+        missed_mib = self._server.missed_shared_memory_bytes() // 2**20
+        if missed_mib == 0:
             self._short_since_s = None
             return None
+        now_s = time.monotonic()
         if self._short_since_s is None:
             self._short_since_s = now_s  # Triton may give it back yet
         if now_s - self._short_since_s <= _OLD_S:
             return None
-        return f"{lost_bytes // 2**20} MiB of shared memory, which reloads left behind, are missed"
+        return f"{missed_mib} MiB of shared memory, which reloads left behind, are missed"
 
     def _heal(self, model: str, cause: Cause) -> None:
         begun_s = time.monotonic()

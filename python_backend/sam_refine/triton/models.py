@@ -20,7 +20,8 @@ from sam_refine.contract import (
     Limits,
     ModelSpec,
 )
-from sam_refine.contract.serving.run_directory import end_this_process, run_directory
+from sam_refine.contract.serving.run_directory import run_directory
+from sam_refine.contract.serving.supervised import end_this_process
 from sam_refine.contract.serving.turns import is_busy
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,7 +86,7 @@ def tune(
     recordings: list[Recording] = []
     digests: dict[str, str] = {}
     failed: dict[str, str] = {}
-    of_image = iter(range(sys.maxsize) if groups is None else groups)
+    of_image = itertools.count() if groups is None else iter(groups)
     of_group: list[Hashable] = []
     classes, options = None, RefineOptions.of_preset("judged")
     for source in samples:

@@ -10,6 +10,7 @@ from sam_refine_export.networks.sam_modules import build_sam, modeling
 from sam_refine_export.networks.sam_networks import SamNetworks
 from sam_refine_export.validation import reference
 from sam_refine_export.variants import MINISAM
+from support.exported.small_sam import build_small_sam
 
 
 @pytest.fixture(scope="session")
@@ -62,16 +63,6 @@ def small_decoder():
     transformer = modeling.TwoWayTransformer(depth=3, embedding_dim=32, num_heads=4, mlp_dim=64)
     mask_decoder = modeling.MaskDecoder(transformer_dim=32, transformer=transformer)
     return SamNetworks(nn.Identity(), randomise(prompt_encoder), randomise(mask_decoder))
-
-
-def build_small_sam():
-    """A SAM whose encoder has one windowed and one global block of width 32; else of real size."""
-    return build_sam._build_sam(
-        encoder_embed_dim=32,
-        encoder_depth=2,
-        encoder_num_heads=2,
-        encoder_global_attn_indexes=[1],
-    )
 
 
 @pytest.fixture

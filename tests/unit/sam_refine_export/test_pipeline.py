@@ -32,6 +32,7 @@ from sam_refine_export.networks.sam_modules import build_sam
 from sam_refine_export.repository.model_card import CARD_NAME, read_card
 from sam_refine_export.repository.repository import DECODER_ONNX, ENCODER_ONNX
 from sam_refine_export.validation import validate
+from support.exported.small_sam import build_small_sam
 
 FEW_CASES = [case for case in DECODER_CASES if case.prompts < 32]
 
@@ -255,14 +256,8 @@ MORE_CASES = [
 """Besides those of every export: more kinds of prompts, fewer of each."""
 
 
-def build_some_of_vit_b():
-    """Two of its twelve blocks, one windowed and one global: the others are as these."""
-    return build_sam._build_sam(
-        encoder_embed_dim=768,
-        encoder_depth=2,
-        encoder_num_heads=12,
-        encoder_global_attn_indexes=[1],
-    )
+build_some_of_vit_b = partial(build_small_sam, width=768, heads=12)
+"""Two of its twelve blocks: the others are as these."""
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Final
 
-from sam_refine.contract.serving.run_directory import INSTANCES, end_this_process
+from sam_refine.contract.serving.run_directory import INSTANCES
+from sam_refine.contract.serving.supervised import end_this_process
 
 BEAT_INTERVAL_S: Final = 0.1
 _STILL_S: Final = 0.9

@@ -6,15 +6,11 @@ The environment names it; a server that another program has started has none.
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Final
 
 RUN_DIRECTORY: Final = "SAM_REFINE_RUN_DIRECTORY"
 """The environment variable."""
-SUPERVISED: Final = "SAM_REFINE_SUPERVISED"
-"""The environment variable that is set where a stub that ends is replaced."""
 INSTANCES: Final = "instances"
 """Folder of the heartbeats."""
 EMBEDDINGS: Final = "embeddings"
@@ -23,13 +19,6 @@ BUDGET: Final = "budget"
 """Folder of what the requests in flight have reserved."""
 SHARED_MEMORY: Final = Path("/dev/shm")
 """Where regions of shared memory are files."""
-
-
-def end_this_process(why: str) -> None:
-    """Where another one will take its place: nothing that this one answers can be trusted."""
-    if os.environ.get(SUPERVISED):
-        print(f"process {os.getpid()} ends itself: {why}", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_directory() -> Path | None:

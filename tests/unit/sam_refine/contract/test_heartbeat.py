@@ -12,7 +12,8 @@ import pytest
 
 from sam_refine.contract.serving import heartbeat
 from sam_refine.contract.serving.heartbeat import Heartbeat
-from sam_refine.contract.serving.run_directory import INSTANCES, SUPERVISED
+from sam_refine.contract.serving.run_directory import INSTANCES
+from sam_refine.contract.serving.supervised import SUPERVISED
 
 ANSWER = """
 import sys, time
