@@ -49,6 +49,15 @@ class Window(NamedTuple):
             )
         )
 
+    def outside(self, outer: Window) -> Window:
+        """This window, counted from the corner of `outer`, counted as `outer` is."""
+        return Window(
+            *(
+                slice(side.start + start.start, side.stop + start.start)
+                for side, start in zip(self, outer, strict=True)
+            )
+        )
+
 
 def full_window(size_hw: tuple[int, int]) -> Window:
     """The window that is the whole map."""

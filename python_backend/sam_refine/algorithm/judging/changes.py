@@ -27,7 +27,7 @@ from sam_refine.algorithm.judging.proposals import MASKS, Proposal
 from sam_refine.algorithm.regions import Regions
 from sam_refine.algorithm.scores import ClassScores
 from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MASK_SIDE, MOST_CHANGES
-from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels
+from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels, Window, tiles
 from sam_refine.numerics.resize import resize_nearest
 
 BLOCKS: Final = 2 * MASK_SIDE
@@ -61,12 +61,21 @@ class ProposedMap:
 
     def paint(self, proposal: Proposal) -> None:
         """Write what one proposal changes of what those before it have made of the map."""
-        window = proposal.window
+        for tile in tiles(proposal.window.size_hw, self.labels):
+            self._paint_part(proposal, tile.outside(proposal.window))
+        self._regions.append(proposal.region)
+        self._gains.append(proposal.gain)
+        self._mask_features.append(proposal.features)
+
+    def _paint_part(self, proposal: Proposal, window: Window) -> None:
         part = self.labels[window]
-        has_class = part == proposal.class_id
-        mask = proposal.logits > 0
-        added = mask & ~has_class
-        removed = (self._region_image[window] == proposal.region) & ~mask & has_class
+        logits = proposal.logits(window)
+        has_class, mask = part == proposal.class_id, logits > 0
+        added = mask > has_class
+        removed = (self._region_image[window] == proposal.region) & (has_class > mask)
+        touched = added | removed
+        if not touched.any():
+            return
         part[added] = proposal.class_id
         if removed.any():
             rows, columns = np.nonzero(removed)
@@ -78,16 +87,12 @@ class ProposedMap:
                     for at in _in_parts(self._scores, rows, columns)
                 ]
             )
-        touched = added | removed
         for values, new in (
             (self._painter, np.int32(len(self._regions))),
-            (self._logits, proposal.logits),
-            (self._votes, proposal.votes),
+            (self._logits, logits),
+            (self._votes, proposal.votes(window)),
         ):
             np.copyto(values[window], new, where=touched)
-        self._regions.append(proposal.region)
-        self._gains.append(proposal.gain)
-        self._mask_features.append(proposal.features)
 
     def changes(self, ignore_label: int | None) -> Changes:
         """Where it differs from the coarse map; pixels of `ignore_label` never do."""

@@ -143,8 +143,7 @@ def propose(
 ) -> Iterator[Proposal]:
     """The proposals of some regions, in the order of `Regions.largest_first`, of four masks each.
 
-    Each is as large as its window of the image, so they come one at a time. None of a region of
-    which no mask is predicted to be good enough.
+    None of a region of which no mask is predicted to be good enough.
     """
     asked = regions.largest_first[decoded.batch]
     report.ious[asked] = decoded.ious.max(axis=1)  # until a mask is chosen

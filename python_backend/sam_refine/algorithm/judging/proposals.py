@@ -30,10 +30,21 @@ class Proposal:
     """(len(MASK_FEATURES),)."""
     window: Window
     """The part of the image that it can change."""
-    logits: Float32
-    """(h, w) in the window."""
-    votes: UInt8
-    """(h, w) how many of the four masks have a pixel."""
+    low_res_logits: Float32
+    """(4, h_l, w_l) of all four."""
+    postprocessor: MaskPostprocessor
+
+    def logits(self, part: Window) -> Float32:
+        """(h, w) in a part of the image."""
+        logits: Float32 = self.postprocessor.logits(self.low_res_logits[self.mask], part)
+        return logits
+
+    def votes(self, part: Window) -> UInt8:
+        """(h, w) how many of the four masks have a pixel, in a part of the image."""
+        votes = np.zeros(part.size_hw, np.uint8)
+        for low_res_logits in self.low_res_logits:
+            votes += self.postprocessor.logits(low_res_logits, part) > 0
+        return votes
 
 
 @dataclass(frozen=True)
@@ -71,24 +82,17 @@ def proposal_of(
     region_window: Window,
     postprocessor: MaskPostprocessor,
 ) -> Proposal:
-    """Bring the chosen of masks (4, h_l, w_l) to the image; the region's window is the image's."""
+    """Propose the chosen of masks (4, h_l, w_l); the region's window is the image's."""
     ((rows, columns),) = postprocessor.positive_windows(low_res_logits[choice.mask][None]).tolist()
-    window = _union(region_window, Window(slice(*rows), slice(*columns)))
-    votes = np.zeros(window.size_hw, np.uint8)
-    for mask, low_res in enumerate(low_res_logits):
-        logits = postprocessor.logits(low_res, window)
-        votes += logits > 0
-        if mask == choice.mask:
-            chosen = logits
     return Proposal(
         choice.candidates.region,
         class_id,
         choice.mask,
         choice.gain,
         choice.candidates.features[choice.best],
-        window,
-        chosen,
-        votes,
+        _union(region_window, Window(slice(*rows), slice(*columns))),
+        low_res_logits,
+        postprocessor,
     )
 
 

@@ -6,22 +6,37 @@ from sam_refine.algorithm.judging.changes import Changes, ProposedMap
 from sam_refine.algorithm.judging.judge import RuleJudge
 from sam_refine.algorithm.judging.mask_grid import MaskGrid
 from sam_refine.algorithm.judging.proposals import Proposal
+from sam_refine.algorithm.postprocess import MaskPostprocessor
 from sam_refine.algorithm.regions import split_regions
 from sam_refine.algorithm.scores import ClassScores, GridScores
 from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, RefineOptions
+from sam_refine.numerics import arrays
 from sam_refine.numerics.arrays import Window, full_window
+from sam_refine.numerics.resize import LinearAxis
 from support.drawings import columns_drawn_in
 
 OPTIONS = RefineOptions(downsample_ratio=1)
 
 
 def proposal(region, class_id, mask, *, gain=0.5, window=None):
-    """A mask (H, W) bool, in the whole image or a window of it."""
-    window = window or full_window(mask.shape)
-    logits = np.where(mask, 6, -6).astype(np.float32)[window]
+    """A mask (H, W) bool, in the whole image or a window of it; three of four have each pixel."""
+    drawn = np.where(mask, 6, -6).astype(np.float32)
+    others = np.ones_like(drawn)
     features = np.arange(len(MASK_FEATURES), dtype=np.float32) + 100 * region
-    votes = np.full(logits.shape, 3, np.uint8)
-    return Proposal(region, class_id, 0, gain, features, window, logits, votes)
+    return Proposal(
+        region,
+        class_id,
+        0,
+        gain,
+        features,
+        window or full_window(mask.shape),
+        np.stack([drawn, -drawn, others, others]),
+        MaskPostprocessor(*map(_same_size, mask.shape)),
+    )
+
+
+def _same_size(size):
+    return LinearAxis(np.eye(size, dtype=np.float32), np.arange(size), np.arange(size))
 
 
 def one_hot(labels, classes=3):
@@ -130,6 +145,23 @@ def test_what_a_region_loses_goes_to_the_best_class_besides():
     changes = propose(labels, lambda regions: [proposal(1, 1, nothing)])
     assert (painted(labels, changes) == 0).all()
     assert len(changes) == 16
+
+
+def test_tiles_are_no_part_of_the_answer(monkeypatch):
+    labels, mask, *_ = columns_drawn_in(changes_module)
+    labels = labels.astype(np.int32)
+    window = Window(slice(0, 4), slice(1, 6))
+
+    def changed():
+        return propose(labels, lambda regions: [proposal(1, 1, mask == "#", window=window)])
+
+    whole = changed()
+    monkeypatch.setattr(arrays, "TILE_HW", (3, 2))
+    tiled = changed()
+    assert len(whole) > 0
+    for name in ("rows", "columns", "old", "new", "regions"):
+        np.testing.assert_array_equal(getattr(tiled, name), getattr(whole, name))
+    np.testing.assert_array_equal(tiled.features(), whole.features())
 
 
 def test_pixels_of_the_ignore_label_never_change():
