@@ -20,8 +20,7 @@ from sam_refine.contract import (
     Limits,
     ModelSpec,
 )
-from sam_refine.contract.serving.run_directory import run_directory
-from sam_refine.contract.serving.supervised import end_this_process
+from sam_refine.contract.serving.supervised import end_this_process, is_supervised
 from sam_refine.contract.serving.turns import is_busy
 from sam_refine.contract.serving.unavailable import has_no_room, is_healing
 from sam_refine.numerics.arrays import Array, Float32, UInt8
@@ -51,7 +50,6 @@ def call_model(
     `ModelCallError` where it fails.
     """
     give_up_s = time.monotonic() + LONGEST_WAIT_S
-    is_supervised = run_directory() is not None
     while True:
         if request.is_cancelled():
             raise CancelledError
@@ -75,7 +73,7 @@ def call_model(
             raise UnavailableError(message)
         if not (is_busy(text) or is_healing(text)):
             raise ModelCallError(message)
-        is_hopeless = is_healing(text) and not is_supervised
+        is_hopeless = is_healing(text) and not is_supervised()
         if is_hopeless or time.monotonic() > give_up_s:
             raise UnavailableError(message)
         time.sleep(_POLL_S)
