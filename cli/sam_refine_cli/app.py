@@ -6,10 +6,11 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from sam_refine_cli.commands import (
     bulk,
@@ -71,6 +72,24 @@ def _main(
         raise typer.Exit(2)
 
 
+class _Command(TyperCommand):
+    """An option whose value was forgotten says so instead of taking the next one for it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        takes_value = {
+            name: parameter
+            for parameter in self.params
+            if parameter.param_type_name == "option" and not getattr(parameter, "is_flag", False)
+            for name in parameter.opts
+        }
+        names = {name for parameter in self.params for name in parameter.opts}
+        for given, value in pairwise(args):
+            if given in takes_value and value in names:
+                what = takes_value[given].metavar or "a value"
+                ctx.fail(f"{given} needs {what}, got the option {value}")
+        return super().parse_args(ctx, args)
+
+
 def _add(
     command: Callable[..., None],
     help_panel: str | None = None,
@@ -86,7 +105,7 @@ def _add(
             print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
-    to.command(name, rich_help_panel=help_panel)(run)
+    to.command(name, cls=_Command, rich_help_panel=help_panel)(run)
 
 
 for _command in (

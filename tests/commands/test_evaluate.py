@@ -199,6 +199,15 @@ def test_truth_that_is_not_given_is_wrong_usage(folder, command):
     assert "give --truth (what the labels should be), or --dataset" in one_line(done.stderr)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "tune"])
+def test_labels_without_scores_or_names_are_wrong_usage(folder, command):
+    truth = folder / "truth"
+    where = ["--labels", truth, "--truth", truth, *(["--out", folder] if command == "tune" else [])]
+    done = run(command, folder / "images", *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "do not say how many classes there are: give --class-names" in one_line(done.stderr)
+
+
 def test_all_images_that_fail_are_named_and_nothing_is_written(repository, folder):
     shutil.rmtree(folder / "truth")
     (folder / "truth").mkdir()
@@ -240,6 +249,7 @@ def test_folder_whose_server_is_gone_ends_at_once(folder):
         (["--limit", 0], "--limit"),
         (["--labels", DEMO_DATA / "photo.jpg"], "--labels must be one, too, got the file"),
         (["--local", ".", "--url", "a:1"], "--local calls no server"),
+        (["--local", "--json", "a.json"], "--local needs REPOSITORY, got the option --json"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(folder, more, message):

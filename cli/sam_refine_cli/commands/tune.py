@@ -33,7 +33,12 @@ from sam_refine_cli.options.folders import (
     warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import ActivationOption, PaletteOption, read_class_names
+from sam_refine_cli.options.inputs import (
+    ActivationOption,
+    PaletteOption,
+    check_classes_are_known,
+    read_class_names,
+)
 
 if TYPE_CHECKING:
     from sam_refine_quality.tuning.tune import Tuned
@@ -147,6 +152,7 @@ def tune(
         truth = truth_of(source, truth)
         check_folders(images, logits=logits, truth=truth, labels=labels)
         check_has_map(logits, labels, None)
+        check_classes_are_known(logits, class_names)
     need_extra("client", "tritonclient", "grpc", "PIL")
     need_extra("quality", "scipy", "jinja2")
     need_extra("tune", "sklearn", "skl2onnx", "onnx")

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from sam_refine.contract import InvalidRequestError
 from sam_refine_cli.console import print_error
 
 
@@ -35,6 +36,15 @@ PaletteOption: TypeAlias = Annotated[
         rich_help_panel="Input",
     ),
 ]
+
+
+def check_classes_are_known(logits: Path | None, class_names: Path | None) -> None:
+    """Raise `InvalidRequestError` where neither scores nor names say how many classes there are."""
+    if logits is None and class_names is None:
+        raise InvalidRequestError(
+            "--labels without --logits do not say how many classes there are: give "
+            "--class-names FILE, a name a line"
+        )
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
