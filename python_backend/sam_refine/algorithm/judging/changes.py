@@ -30,9 +30,9 @@ from sam_refine.contract import CHANGE_FEATURES, MASK_FEATURES, MASK_SIDE, MOST_
 from sam_refine.numerics.arrays import Float32, Indices, Int32, Labels, Window, tiles
 from sam_refine.numerics.resize import resize_nearest
 
-BLOCKS: Final = 2 * MASK_SIDE
-"""On the longer side of an image, at least half as many: the judge is asked once in each of them of
-changes that are alike. SAM's masks tell no more apart."""
+LARGE: Final = 2 * MASK_SIDE
+"""Pixels on the longer side of an image beyond which the judge is asked once in each cell of SAM's
+masks of changes that are alike: SAM tells no more apart."""
 MOST_SCORES: Final = 2**22
 """That are looked at in one go, of all classes and some pixels."""
 
@@ -171,9 +171,11 @@ class Changes:
     def gains(self, judge: Judge) -> Float32:
         """(m,) what a judge foretells of each; memory does not grow with their number.
 
-        It is asked of one change of each kind in each of the blocks.
+        Of a large image it is asked of one change of each kind in each block of pixels.
         """
-        asked, asked_of = self._one_of_each_kind_in_blocks(-(-max(self.size_image) // BLOCKS))
+        longer = max(self.size_image)
+        side = -(-longer // MASK_SIDE) if longer > LARGE else 1
+        asked, asked_of = self._one_of_each_kind_in_blocks(side)
         gains = np.empty(len(asked), np.float32)
         for start in range(0, len(asked), MOST_CHANGES):
             part = slice(start, start + MOST_CHANGES)

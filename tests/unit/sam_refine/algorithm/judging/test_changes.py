@@ -125,11 +125,12 @@ def test_gains_of_a_large_image_are_asked_of_one_change_of_each_kind_in_a_block(
 
     gains = np.full((4, 1000), -1.0)
     gains[changes.rows, changes.columns] = changes.gains(Judge())
-    expected = np.add.outer([0, 0, 2, 3], 10.0 * (np.arange(1000) // 2 * 2))
+    expected = np.add.outer([0, 0, 0, 3], 10.0 * (np.arange(1000) // 4 * 4))
     expected[1, 11] = 1 + 110  # of another class
-    expected[:2, 20:22] = [[-1, 210], [210, 210]]  # its corner does not change
+    expected[:3, 20:24] = 210  # its corner does not change
+    expected[0, 20] = -1
     np.testing.assert_array_equal(gains, expected)
-    assert len(np.concatenate(asked)) == 3 * 500 + 1
+    assert len(np.concatenate(asked)) == 2 * 250 + 1
 
 
 def test_gains_of_no_change_are_none():
