@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_cli.commands.refine import check_has_map, read_palette_option
 from sam_refine_cli.console import (
     errors_in_one_line,
     need_extra,
@@ -20,24 +19,8 @@ from sam_refine_cli.console import (
     stdout,
 )
 from sam_refine_cli.options.connection import CONNECTION, Connection
-from sam_refine_cli.options.folders import (
-    CutSuffixOption,
-    DatasetOption,
-    LimitOption,
-    RecursiveOption,
-    TruthOption,
-    check_folders,
-    images_of,
-    truth_of,
-    warn_of_left_out,
-)
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import (
-    ActivationOption,
-    PaletteOption,
-    check_classes_are_known,
-    read_class_names,
-)
+from sam_refine_cli.options.labelled import LABELLED_IMAGES, LabelledImages
 from sam_refine_cli.report import Report
 
 if TYPE_CHECKING:
@@ -45,46 +28,10 @@ if TYPE_CHECKING:
     from sam_refine_quality.report.rows import Compared, Row
 
 
-@with_options(connection=CONNECTION)
+@with_options(labelled=LABELLED_IMAGES, connection=CONNECTION)
 def evaluate(
-    images: Annotated[
-        Path,
-        typer.Argument(metavar="IMAGES", help="JPEG or PNG, or a folder of them.", exists=True),
-    ],
-    logits: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Class scores (C, h, w), as .npy, .npz, .pt or .safetensors: for street.jpg the "
-            "folder has street.npy; for one image it may be the file. Or a pattern such as "
-            "'scores/{stem}_scores.npy' ({folder}/{stem} is {name}).",
-            rich_help_panel="Input",
-        ),
-    ] = None,
-    truth: TruthOption = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Coarse maps (H, W) where they are not the argmax of the scores, or where there "
-            "are none: then --class-names says how many classes there are. Forms as of --truth.",
-            rich_help_panel="Input",
-        ),
-    ] = None,
-    palette: PaletteOption = None,
-    recursive: RecursiveOption = False,
-    cut_suffix: CutSuffixOption = "",
-    dataset: DatasetOption = None,
-    activation: ActivationOption = None,
-    ignore_label: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Pixels with this label in the truth are void: they do not count.",
-            rich_help_panel="Input",
-        ),
-    ] = None,
-    limit: LimitOption = None,
+    *,
+    labelled: LabelledImages,
     option_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,16 +40,6 @@ def evaluate(
             "defaults. Or NAME=FILE.json, a JSON object of options. May be given again.",
             show_default="default:",
             rich_help_panel="Refinement",
-        ),
-    ] = None,
-    class_names: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Names of classes 0, 1, ..., a line each, or a JSON list, or by id.",
-            exists=True,
-            dir_okay=False,
-            rich_help_panel="Output",
         ),
     ] = None,
     json: Annotated[
@@ -123,7 +60,6 @@ def evaluate(
             rich_help_panel="Output",
         ),
     ] = None,
-    *,
     connection: Connection,
 ) -> None:
     """Refine labelled images, and hold coarse and refined maps against the truth.
@@ -146,38 +82,18 @@ def evaluate(
     Ends with 0 where all went well, 1 where something failed, 2 for wrong
     usage.
     """
-    with usage_errors():
-        source = images_of(images, recursive, cut_suffix, dataset)
-        truth = truth_of(source, truth)
-        check_folders(images, logits=logits, truth=truth, labels=labels)
-        check_has_map(logits, labels, None)
-        check_classes_are_known(logits, class_names)
     need_extra("client", "tritonclient", "grpc", "PIL")
     need_extra("quality", "scipy", "jinja2")
     from sam_refine_client.files.whole_files import write_whole
-    from sam_refine_quality import evaluate, find_samples, read_option_sets
-    from sam_refine_quality.evaluation import FATAL, check_class_names
+    from sam_refine_quality import evaluate, read_option_sets
+    from sam_refine_quality.evaluation import FATAL
     from sam_refine_quality.report.gallery import Gallery
     from sam_refine_quality.report.page import write_report
 
     with usage_errors(), errors_in_one_line(OSError):
         sets = read_option_sets(option_set or ())
     with errors_in_one_line(InvalidRequestError, OSError):
-        names = read_class_names(class_names)
-        check_class_names(names)
-        samples = find_samples(
-            source.path,
-            logits,
-            truth,
-            labels=labels,
-            activation=None if activation is None else activation.value,
-            palette=None if palette is None else read_palette_option(palette),
-            limit=limit,
-            recursive=source.recursive,
-            cut_suffix=source.cut_suffix,
-            listed=source.listed,
-        )
-        warn_of_left_out(source)
+        names, samples = labelled.class_names(), labelled.samples()
         for directory in (report, None if json is None else json.parent):
             if directory is not None:  # before the work, not after it
                 directory.mkdir(parents=True, exist_ok=True)
@@ -202,7 +118,7 @@ def evaluate(
                 client,
                 samples,
                 sets,
-                ignore_label=ignore_label,
+                ignore_label=labelled.ignore_label,
                 class_names=names,
                 timeout_s=connection.timeout_s,
                 watch=watch,

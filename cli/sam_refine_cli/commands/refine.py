@@ -25,7 +25,13 @@ from sam_refine_cli.options.folders import (
     warn_of_left_out,
 )
 from sam_refine_cli.options.groups import usage_errors, with_options
-from sam_refine_cli.options.inputs import ActivationOption, PaletteOption, read_class_names
+from sam_refine_cli.options.inputs import (
+    ActivationOption,
+    PaletteOption,
+    check_has_map,
+    read_class_names,
+    read_palette_option,
+)
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_cli.report import SKIP_EXISTING, Report, answers
 
@@ -329,22 +335,6 @@ def refine(
                     coco_parts([each for each in images if each in finished], place), coco
                 )
         report.finish(out, totals.facts())
-
-
-def check_has_map(logits: Path | None, labels: Path | None, palette: str | None) -> None:
-    """Raise `InvalidRequestError` where there is neither, and for a palette of nothing."""
-    if logits is None and labels is None:
-        raise InvalidRequestError("give --logits (class scores) or --labels (label maps), or both")
-    if palette is not None and labels is None:
-        raise InvalidRequestError("--palette goes with --labels")
-
-
-def read_palette_option(palette: str) -> Any:
-    """The colours of `--palette`; ends with exit code 1 for what is none."""
-    from sam_refine_client.reading.palettes import read_palette
-
-    with errors_in_one_line(InvalidRequestError, OSError):
-        return read_palette(palette)
 
 
 @dataclass(frozen=True)

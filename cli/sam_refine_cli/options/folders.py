@@ -50,22 +50,6 @@ DatasetOption: TypeAlias = Annotated[
         rich_help_panel="Input",
     ),
 ]
-TruthOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="What the labels should be, (H, W): PNG in grey, with a palette or in colours, "
-        ".npy, or COCO's .json. A folder as with --logits.",
-        show_default="the label maps of --dataset",
-        rich_help_panel="Input",
-    ),
-]
-LimitOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", help="Only the first images, by name.", min=1, rich_help_panel="Input"
-    ),
-]
 ConcurrencyOption: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -140,11 +124,3 @@ def warn_of_left_out(images: Images) -> None:
     said = said_of_left_out(path, recursive=images.recursive, cut_suffix=suffix)
     if said is not None:
         print_error(f"{path}: warning: {said}")
-
-
-def truth_of(images: Images, truth: Path | None) -> Path:
-    """`--truth`, or the data set's own. Raises `InvalidRequestError` where there is neither."""
-    found = truth or images.label_maps
-    if found is None:
-        raise InvalidRequestError("give --truth (what the labels should be), or --dataset")
-    return found

@@ -30,24 +30,25 @@ class OptionGroup(Generic[T]):
     """Whether `make` is told, as `written`, the names of those that stand in the command line."""
 
 
-def option(name: str, annotation: Any, default: Any) -> Parameter:
-    """One option of a group."""
+def option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    """One option of a group, or an argument; without a default it must be given."""
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def with_options(
     **groups: OptionGroup[Any],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of groups after its own; it gets what is made of each."""
+    """Give a command the options of groups; it gets what is made of each by the group's name.
+
+    They stand where the command has that name.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        own = [
-            parameter.replace(kind=Parameter.KEYWORD_ONLY)
-            for parameter in signature.parameters.values()
-            if parameter.name not in groups
-        ]
-        options = [option for group in groups.values() for option in group.options]
+        options: list[Parameter] = []
+        for name, parameter in signature.parameters.items():
+            own = [parameter.replace(kind=Parameter.KEYWORD_ONLY)]
+            options += groups[name].options if name in groups else own
         context = Parameter(_CONTEXT, Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
         @wraps(command)
@@ -62,8 +63,8 @@ def with_options(
                     made[name] = group.make(**given)
             command(**values, **made)
 
-        call.__signature__ = signature.replace(parameters=[context, *own, *options])  # type: ignore[attr-defined]
-        call.__annotations__ = {each.name: each.annotation for each in (context, *own, *options)}
+        call.__signature__ = signature.replace(parameters=[context, *options])  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in (context, *options)}
         return call
 
     return decorate

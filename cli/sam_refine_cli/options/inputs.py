@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_cli.console import print_error
+from sam_refine_cli.console import errors_in_one_line, print_error
 
 
 class Activation(str, Enum):
@@ -38,13 +38,20 @@ PaletteOption: TypeAlias = Annotated[
 ]
 
 
-def check_classes_are_known(logits: Path | None, class_names: Path | None) -> None:
-    """Raise `InvalidRequestError` where neither scores nor names say how many classes there are."""
-    if logits is None and class_names is None:
-        raise InvalidRequestError(
-            "--labels without --logits do not say how many classes there are: give "
-            "--class-names FILE, a name a line"
-        )
+def check_has_map(logits: Path | None, labels: Path | None, palette: str | None = None) -> None:
+    """Raise `InvalidRequestError` where there is neither, and for a palette of nothing."""
+    if logits is None and labels is None:
+        raise InvalidRequestError("give --logits (class scores) or --labels (label maps), or both")
+    if palette is not None and labels is None:
+        raise InvalidRequestError("--palette goes with --labels")
+
+
+def read_palette_option(palette: str) -> Any:
+    """The colours of `--palette`; ends with exit code 1 for what is none."""
+    from sam_refine_client.reading.palettes import read_palette
+
+    with errors_in_one_line(InvalidRequestError, OSError):
+        return read_palette(palette)
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
