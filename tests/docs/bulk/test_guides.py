@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import venv
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,8 @@ from support.bulk.data_sets import FakeClient, data_set, results
 from support.chart.schemas import faults
 from support.command_line import command_of, run
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
 BULK = (DOCS / "bulk.md").read_text(encoding="utf-8")
 SCALE = (DOCS / "scale.md").read_text(encoding="utf-8")
 
@@ -43,6 +48,23 @@ def test_example_in_python_refines_a_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr("sam_refine_client.RefineClient", lambda url: FakeClient())
     exec(code, {})
     assert results(tmp_path / "refined") == Counter(["0000", "0001", "0002"])
+
+
+@pytest.mark.triton
+def test_example_of_datatrove_refines_a_data_set(server, tmp_path):
+    """In an environment of its own: it takes numpy 2, and a server's stubs do not."""
+    (code,) = re.findall(r"```python\n(.*?)```", SCALE, re.DOTALL)
+    recipe, python = tmp_path / "recipe.py", tmp_path / "venv/bin/python"
+    recipe.write_text(code.replace("8001", str(server.grpc_port)), encoding="utf-8")
+    data_set(tmp_path / "data", 2, 1, 1)
+    venv.create(tmp_path / "venv")
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in ([*install, f"{ROOT}[bulk]", "datatrove"], [python, recipe]):
+        subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert results(tmp_path / "refined") == Counter(f"{number:04}" for number in range(4))
+    ranks = {path.name for path in (tmp_path / "logs/completions").iterdir()}
+    assert ranks == {"00000", "00001"}
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
