@@ -6,7 +6,6 @@ array here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -27,6 +26,7 @@ from sam_refine_client.reading.arrays import (
     numpy_of,
     without_batch,
 )
+from sam_refine_client.reading.mistaken import check_path
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.pixels import (
     ORIENTATION,
@@ -81,7 +81,7 @@ def read_image(
         return _read_picture(image, notes, like_hw)
     if isinstance(image, str | PathLike):
         path = fspath(image)
-        _check_path(path)
+        check_path("image", path, "or give its bytes: urllib.request.urlopen(url).read()")
         return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
     image = content_of_opened(image)  # from its start: the image of a result is read again
     if isinstance(image, bytes | bytearray | memoryview):
@@ -97,24 +97,6 @@ def read_image(
     raise InvalidRequestError(
         f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}{hint}"
     )
-
-
-def _check_path(path: str) -> None:
-    """Raise `InvalidRequestError` for a text that is no path, such as a URL."""
-    if _URL.match(path):
-        raise InvalidRequestError(
-            f"image must be a path, got the URL {path[:60]!r}, which is not fetched; download it, "
-            "or give its bytes: urllib.request.urlopen(url).read()"
-        )
-    if "\0" in path or path.startswith("data:") or len(path) > _LONGEST_PATH:
-        raise InvalidRequestError(
-            f"image must be a path, got text that is none, {path[:20]!r}...; of base64 give "
-            "base64.b64decode(text)"
-        )
-
-
-_URL: Final = re.compile(r"(https?|s3|gs|file|hf|ftp)://", re.IGNORECASE)
-_LONGEST_PATH: Final = 4096
 
 
 def rgb_of(image: ImageLike, like_hw: tuple[int, int] | None = None) -> UInt8:

@@ -32,6 +32,7 @@ from sam_refine_client.reading.mistaken import (
     check_colours_of,
     check_not_instances,
     check_not_polygons,
+    check_path,
     kind_of_json,
     look_at_greys,
     look_at_instances,
@@ -214,6 +215,7 @@ def _values(
     if isinstance(labels, Mapping):
         return _of_masks(labels, notes, name), name
     if isinstance(labels, str | PathLike):
+        check_path(name, fspath(labels))
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
         check_not_instances(name)
@@ -229,6 +231,7 @@ def _values(
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
     if isinstance(labels, Image.Image):
+        _check_format(name, labels)
         with decoding(f"{name} must be an undamaged picture"):
             values = _picture_values(labels, palette)
         return _plane(name, values, palette, notes), name
@@ -331,11 +334,16 @@ def _mask_of(name: str, values: Labels) -> Mask:
 
 def _check_lossless(name: str, file: Any) -> None:
     with opened(name, file) as picture:
-        if picture.format in _LOSSY:
-            raise InvalidRequestError(
-                f"{name} must be a PNG, whose values are exact, got {picture.format}, which "
-                "changes them at every border; save label maps as PNG"
-            )
+        _check_format(name, picture)
+
+
+def _check_format(name: str, picture: Image.Image) -> None:
+    if picture.format in _LOSSY:
+        raise InvalidRequestError(
+            f"{name} must be a PNG, whose values are exact, got {picture.format}, which "
+            f"{'changes' if picture.format == 'JPEG' else 'may change'} them at every border; save "
+            "label maps as PNG"
+        )
 
 
 def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -> AnyArray:
@@ -395,6 +403,8 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
         return _of_channels(name, array, palette, notes)
     hint = ""
+    if array.ndim == 3 and array.shape[0] < min(array.shape[1:]):
+        hint = "; of several maps give one: labels[0]"
     if array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in (3, 4):
         hint = "; if it is in colours, give labels.transpose(1, 2, 0)"
     if array.dtype.kind == "f":

@@ -290,6 +290,18 @@ def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
         (np.ma.masked_equal(LABELS, 1), {}, "labels has masked values; say what they are"),
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
+        (
+            Image.open(io.BytesIO(saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"))),
+            {},
+            "got JPEG, which changes",
+        ),
+        (
+            saved(Image.fromarray(LABELS.astype(np.uint8)), "WEBP"),
+            {},
+            "got WEBP, which may change them",
+        ),
+        ("https://a.b/l.png", {}, "labels must be a path, got the URL 'https://a.b/l.png'"),
+        (np.stack([np.tile(LABELS, (2, 2))] * 2), {}, "got (2, 6, 8); of several maps give one"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
         (np.where(MASK, -100, 1), {}, "got -100; if that is void, give ignore_label=-100"),
         (np.array([[0, -1]]).astype(np.uint32), {}, "-1 for void, give labels.astype(np.int32)"),
