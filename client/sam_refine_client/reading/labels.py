@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -208,6 +209,8 @@ def _values(
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
     labels = content_of_opened(labels)
+    labels = getattr(labels, "pred_sem_seg", labels)  # mmsegmentation's
+    _check_not_things(name, labels)
     if _is_of_pipeline(labels):
         return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):
@@ -240,6 +243,27 @@ def _values(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
     return _plane(name, numpy_of(name, pixel_data(labels)), palette, notes), name
+
+
+def _check_not_things(name: str, labels: Any) -> None:
+    """Raise `InvalidRequestError` for what networks return that find things, not classes.
+
+    Those of detectron2, torchvision, Ultralytics and supervision.
+    """
+    is_mapping = isinstance(labels, Mapping)
+    has = labels.__contains__ if is_mapping else partial(hasattr, labels)
+    if is_array(labels) or isinstance(labels, str | bytes | list | PathLike | Image.Image):
+        return
+    if any(has(each) for each in _OF_THINGS) and any(has(each) for each in _MASKS):
+        raise InvalidRequestError(
+            f"{name} must be a label map, got masks of single things; give a mask for each class "
+            "by its id, of all of its things: {1: mask, 2: mask}"
+        )
+
+
+_MASKS: Final = ("pred_masks", "masks", "mask")
+_OF_THINGS: Final = ("pred_classes", "boxes", "class_id", "labels", "scores")
+"""What stands beside the masks."""
 
 
 def _is_of_pipeline(labels: Any) -> bool:

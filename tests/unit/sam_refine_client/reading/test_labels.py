@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,6 +45,9 @@ CERTAIN = {
     "tensor": torch.from_numpy(LABELS),
     "float tensor with gradient": torch.from_numpy(LABELS).float().requires_grad_(),
     "(1, H, W)": LABELS[None],
+    "mmsegmentation": SimpleNamespace(
+        pred_sem_seg=SimpleNamespace(data=torch.from_numpy(LABELS)[None]), seg_logits=None
+    ),
     "(1, 1, H, W)": torch.from_numpy(LABELS)[None, None],
     "(H, W, 1)": LABELS[..., None],
     "PIL": Image.fromarray(LABELS.astype(np.uint8)),
@@ -300,6 +304,9 @@ def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
             {},
             "got WEBP, which may change them",
         ),
+        (SimpleNamespace(pred_masks=MASK, pred_classes=[1]), {}, "got masks of single things"),
+        (SimpleNamespace(mask=MASK, class_id=[1]), {}, "by its id, of all of its things"),
+        ({"masks": torch.ones(2, 1, 3, 4), "labels": [1, 2]}, {}, "got masks of single things"),
         ("https://a.b/l.png", {}, "labels must be a path, got the URL 'https://a.b/l.png'"),
         (np.stack([np.tile(LABELS, (2, 2))] * 2), {}, "got (2, 6, 8); of several maps give one"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
