@@ -266,6 +266,11 @@ def rgb_of_array(array: AnyArray, notes: Notes, name: str = "image") -> UInt8:
     return pixels
 
 
+def _window(name: str) -> str:
+    """What to do with values that are no picture's."""
+    return f"if they are measured, as in CT, give a window: np.clip(({name} - low) / width, 0, 1)"
+
+
 def _channels_last(name: str, array: AnyArray) -> AnyArray:
     if array.ndim == 2:
         return array[..., None]
@@ -274,8 +279,12 @@ def _channels_last(name: str, array: AnyArray) -> AnyArray:
             return array
         if array.shape[0] in (1, 3, 4):
             return array.transpose(1, 2, 0)
+    hint = ""
+    if array.ndim == 3:
+        channels = "..., " if array.shape[2] < array.shape[0] else ""
+        hint = f"; of more channels give three: {name}[{channels}[red, green, blue]]"
     raise InvalidRequestError(
-        f"{name} must have shape (H, W, 3), H and W at least 1, got {array.shape}"
+        f"{name} must have shape (H, W, 3), H and W at least 1, got {array.shape}{hint}"
     )
 
 
@@ -289,6 +298,7 @@ def _as_bytes(name: str, array: AnyArray, notes: Notes) -> UInt8:
     if low < 0 or high > 65535:
         raise InvalidRequestError(
             f"{name} must have values in [0, 255], or in [0, 65535] of 16 bits, got {low} to {high}"
+            f"; {_window(name)}"
         )
     is_deep = array.dtype.itemsize == 2 or high > 255
     if not is_deep:
@@ -332,6 +342,8 @@ def _wrong_in_floats(name: str, low: float, high: float) -> str | None:
             return f"{found}; if it is in [-1, 1], give ({name} + 1) / 2"
         if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
             return f"{found}; if resizing overshot, give np.clip({name}, 0, 1)"
+        if low < -255:
+            return f"{found}; {_window(name)}"
         return f"{found}; if it was normalised, undo that: image * std + mean"
     if high > 255 * (1 + _ROUNDING):
         return f"got up to {high:g}; give {name} / {name}.max()"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels, Mask, UInt8
@@ -374,7 +375,7 @@ def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -
     """The values of a file; with a palette of the caller's, the colours of its indices."""
     with opened(name, file) as picture:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
-            notes.add(f"{name} has {frames} frames: the first is taken")
+            notes.add(f"{name} has {frames} frames: the first is taken{_other_frames(picture)}")
         if picture.mode != "P":
             is_indexed, table = False, None
         else:
@@ -385,6 +386,20 @@ def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -
     if is_indexed and table is not None:
         _look_at_table(name, pixels, table, notes)
     return pixels
+
+
+def _other_frames(picture: Image.Image) -> str:
+    """What to do where the first frames are masks, of which one alone is no map."""
+    frames = [np.asarray(each) for each in islice(ImageSequence.Iterator(picture), _LOOKED_AT)]
+    picture.seek(0)
+    is_mask = all(len(np.unique(each)) <= 2 for each in frames)
+    if not is_mask or all(np.array_equal(frames[0], each) for each in frames[1:]):
+        return ""
+    return "; if each is a mask of a class, give them by id: {1: mask, 2: mask}"
+
+
+_LOOKED_AT: Final = 3
+"""Frames of a file."""
 
 
 def _look_at_table(name: str, indices: AnyArray, table: list[int], notes: Notes) -> None:

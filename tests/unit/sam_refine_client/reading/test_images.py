@@ -235,6 +235,17 @@ def closed_file():
         ),
         (RGB * 257.0, "got up to 65535; give image / image.max()"),
         (np.full((6, 10), np.nan), "got NaN or infinite values"),
+        (
+            GREY.astype(np.int16) * 8 - 1000,
+            "got -992 to 1040; if they are measured, as in CT, give",
+        ),
+        (
+            GREY * 8.0 - 1000,
+            "got -992 to 1040; if they are measured, as in CT, give a window: np.",
+        ),
+        (np.zeros((6, 10, 5), np.uint8), "give three: image[..., [red, green, blue]]"),
+        (np.zeros((12, 60, 70), np.uint8), "give three: image[[red, green, blue]]"),
+        (b"\x93NUMPY", "got a .npy; give its array: np.load(...)"),
         (RGB.astype(int) - 1, "in [0, 65535] of 16 bits, got -1 to 254"),
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),

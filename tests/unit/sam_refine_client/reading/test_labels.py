@@ -396,3 +396,16 @@ def test_labels_of_the_same_proportions_are_stretched_and_others_refused():
     assert notes.sentences == ("the label map of 4 x 3 is stretched to the photo's 8 x 6",)
     with pytest.raises(InvalidRequestError, match="got 4 x 3 for a photo of 8 x 3"):
         stretched(LABELS, (3, 8), notes)
+
+
+def test_frames_that_are_masks_are_said_to_be_of_a_class_each():
+    def of_frames(*arrays):
+        first, *others = (Image.fromarray(array.astype(np.uint8)) for array in arrays)
+        file = io.BytesIO()
+        first.save(file, "TIFF", save_all=True, append_images=others)
+        return file.getvalue()
+
+    found, (said,) = read(of_frames(*(LABELS == i for i in range(4))))
+    assert said.startswith("labels has 4 frames: the first is taken; if each is a mask of a class")
+    np.testing.assert_array_equal(found.values, LABELS == 0)
+    assert read(of_frames(LABELS, LABELS + 1))[1] == ("labels has 2 frames: the first is taken",)
