@@ -392,8 +392,8 @@ def _other_frames(picture: Image.Image) -> str:
     """What to do where the first frames are masks, of which one alone is no map."""
     frames = [np.asarray(each) for each in islice(ImageSequence.Iterator(picture), _LOOKED_AT)]
     picture.seek(0)
-    is_mask = all(len(np.unique(each)) <= 2 for each in frames)
-    if not is_mask or all(np.array_equal(frames[0], each) for each in frames[1:]):
+    are_masks = all(len(np.unique(each)) <= 2 and not each.all() for each in frames)
+    if not are_masks or all(np.array_equal(frames[0], each) for each in frames[1:]):
         return ""
     return "; if each is a mask of a class, give them by id: {1: mask, 2: mask}"
 

@@ -405,7 +405,7 @@ def test_frames_that_are_masks_are_said_to_be_of_a_class_each():
         first.save(file, "TIFF", save_all=True, append_images=others)
         return file.getvalue()
 
-    found, (said,) = read(of_frames(*(LABELS == i for i in range(4))))
+    found, (said,) = read(of_frames(*(i == LABELS for i in range(4))))
     assert said.startswith("labels has 4 frames: the first is taken; if each is a mask of a class")
     np.testing.assert_array_equal(found.values, LABELS == 0)
     assert read(of_frames(LABELS, LABELS + 1))[1] == ("labels has 2 frames: the first is taken",)
