@@ -34,7 +34,7 @@ LEGEND, NUMBERS, FILES, TABLE = 9, 10, 11, 12
 """Places among what it fills."""
 LABEL_FILE = "The map"
 SCORE_FILE = "Class scores"
-CHANGED = "Changed pixels: press one to enlarge it"
+CHANGED = "Changed pixels: press to enlarge"
 
 
 class Page:

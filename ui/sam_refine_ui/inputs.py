@@ -166,6 +166,7 @@ def _editor() -> gr.ImageEditor:
     ]
     return gr.ImageEditor(
         label="Paint over the photo",
+        show_label=False,  # its tools would cover it on a phone
         type="numpy",
         image_mode="RGBA",
         height=440,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from sam_refine_ui.actions import Actions, Source
+from sam_refine_ui.actions import Actions, Source, open_tab
 from sam_refine_ui.inputs import brush_legend, draw_inputs
 from sam_refine_ui.knobs import values_of
 from sam_refine_ui.results import KEPT_S, draw_results
@@ -93,7 +93,10 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         page.load(actions.server_state, [], state, **asked)
         gr.Timer(STATE_EVERY_S).tick(actions.server_state, [], state, **asked)
         for source, tab in given.tabs.items():
-            tab.select(partial(_same, source), [], given.source, queue=False, **_PRIVATE)
+            about_other = [given.about_map, about_work]
+            tab.select(
+                partial(open_tab, source), [], [given.source, *about_other], queue=False, **_PRIVATE
+            )
         given.names.change(brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
         given.preset.input(values_of, given.preset, given.knobs, queue=False, **_PRIVATE)
 
@@ -133,7 +136,3 @@ def build(actions: Actions, server: str) -> gr.Blocks:
             )  # fmt: skip
     page.queue(api_open=False, max_size=16)
     return page
-
-
-def _same(source: Source) -> Source:
-    return source

@@ -12,8 +12,8 @@ from sam_refine_ui import view
 KEPT_S: Final = 6 * 3600
 """How long uploads, and what the pictures of a result are made from, are kept at most."""
 
-_CHANGES: Final = "Changed pixels: press one to enlarge it"
-_ENLARGED: Final = "Enlarged: where most has changed"
+_CHANGES: Final = "Changed pixels: press to enlarge"
+_ENLARGED: Final = "Enlarged four times"
 
 
 @dataclass(frozen=True)
