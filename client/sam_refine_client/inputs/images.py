@@ -95,6 +95,9 @@ class ImageFile:
                 for each in found
                 if Path(each).suffix.lower() in suffixes
             ]
+            same = [each for each in there if Path(each).stem.casefold() == stem.casefold()]
+            if same:
+                return f"; it has {same[0]}, whose name is of another case: rename it to {stem}"
             cut = next((stem[at:] for at in range(len(stem) - 1, 0, -1) if stem[at] in "_-."), "")
             for own, option in ((stem, ""), (stem.removesuffix(cut), f" and --cut-suffix {cut}")):
                 similar = sorted(
