@@ -197,6 +197,9 @@ def find_images(
     if listed:
         lists = image_lists(path)
         labels = {each.image: each.label for one in lists for each in one.images(path)}
+        if not labels:
+            names = ", ".join(str(one.path) for one in lists)
+            raise InvalidRequestError(f"{names} must list images, got none")
     files = labels or (each for each in _files(path, recursive=recursive) if _is_image(each))
     images = [
         ImageFile(each, True, _folder_of(each, path), cut_suffix, label=labels.get(each, ""))

@@ -198,7 +198,7 @@ def test_file_of_a_name_in_another_case_is_named(tmp_path):
     tree(tmp_path, "images/IMG_1.JPG", "scores/img_1.npy")
     (image,) = find_images(tmp_path / "images")
     with pytest.raises(
-        InvalidRequestError, match="it has img_1.npy, whose name is of another case"
+        InvalidRequestError, match=r"it has img_1\.npy, whose name is of another case"
     ):
         image.companion(tmp_path / "scores", (".npy",))
 
