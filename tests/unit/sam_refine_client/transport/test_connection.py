@@ -206,9 +206,15 @@ def test_web_server_that_hangs_up_on_grpc_is_found_out(client_of, small):
         threading.Thread(target=serve, daemon=True).start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         error = error_within(client_of, address, small, PATIENCE_S)
+        with client_of(address) as client:
+            health = client.health(canary=False, timeout_s=PATIENCE_S)
+            with pytest.raises(ProtocolError, match="what answers there speaks HTTP/1, not gRPC"):
+                client.info(timeout_s=PATIENCE_S)
         listener.shutdown(socket.SHUT_RDWR)
     assert type(error) is ProtocolError
     assert error.message == "what answers there speaks HTTP/1, not gRPC"
+    (found,) = health.problems
+    assert "speaks HTTP/1, not gRPC; give the gRPC port, 8001 unless told" in found
 
 
 @pytest.mark.parametrize(
