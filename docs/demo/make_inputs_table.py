@@ -190,6 +190,8 @@ IMAGES: list[Form] = [
     ("EXIF orientation", lambda: read(turned_photo("photo.jpg", 3))),
     ("EXIF orientation, and labels of the upright size", lambda: read(
         turned_photo("photo.jpg", 6), labels=np.rot90(LABELS))),
+    ("EXIF orientation, and scores of the upright proportions", lambda: read(
+        turned_photo("photo.jpg", 6), logits=np.rot90(SCORES, axes=(1, 2)))),
     ("a URL", lambda: read("https://images.example/street.jpg")),
     ("a batch of several", lambda: read(np.stack([RGB, RGB]))),
     ("a mask of bool", lambda: read(MASK)),

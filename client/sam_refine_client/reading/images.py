@@ -39,6 +39,7 @@ from sam_refine_client.reading.pixels import (
     orientation_of,
     values_of,
 )
+from sam_refine_client.reading.scores import is_of_turned
 
 ImageLike: TypeAlias = AnyArray | Image.Image | bytes | str | PathLike[str] | BinaryIO
 """RGB (H, W, 3) uint8 or another array of an image, a PIL image, or a file: bytes, path, opened."""
@@ -69,23 +70,29 @@ class ReadImage:
 
 
 def read_image(
-    image: ImageLike, notes: Notes, *, like_hw: tuple[int, int] | None = None
+    image: ImageLike,
+    notes: Notes,
+    *,
+    like_hw: tuple[int, int] | None = None,
+    scores_hw: tuple[int, int] | None = None,
 ) -> ReadImage:
-    """An image for the server. `like_hw` is the size (H, W) of its label map, if that is known.
+    """An image for the server. `like_hw` is the size (H, W) of its label map, if that is known;
+    where there is none, `scores_hw` is that of its scores (h, w).
 
     The pixels of a file are taken as they are stored, its EXIF orientation aside: unless the label
-    map fits the upright picture only. Raises `InvalidRequestError` for what is no image, and
-    `OSError` for a file that cannot be read.
+    map, or the scores, fit the upright picture only. Raises `InvalidRequestError` for what is no
+    image, and `OSError` for a file that cannot be read.
     """
+    like = _Like(like_hw, scores_hw)
     if isinstance(image, Image.Image):
-        return _read_picture(image, notes, like_hw)
+        return _read_picture(image, notes, like)
     if isinstance(image, str | PathLike):
         path = fspath(image)
         check_path("image", path, "or give its bytes: urllib.request.urlopen(url).read()")
-        return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
+        return _read_file(Path(path).name, Path(path).read_bytes(), notes, like)
     image = content_of_opened(image)  # from its start: the image of a result is read again
     if isinstance(image, bytes | bytearray | memoryview):
-        return _read_file("image", bytes(image), notes, like_hw)
+        return _read_file("image", bytes(image), notes, like)
     if isinstance(image, np.ndarray) or is_array(image):
         pixels = rgb_of_array(numpy_of("image", image), notes)
         return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
@@ -134,20 +141,20 @@ def check_rgb(image: UInt8) -> None:
 # --- Files and PIL images --------------------------------------------------------------------
 
 
-def _read_file(name: str, file: bytes, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+def _read_file(name: str, file: bytes, notes: Notes, like: _Like) -> ReadImage:
     with opened(name, file) as picture:
         size_hw = picture.height, picture.width
         is_sent = picture.format in _AS_THEY_ARE and _is_byte_deep(picture)
-        turn = _turn_to_fit(name, picture, notes, like_hw)
+        turn = _turn_to_fit(name, picture, notes, like)
         if is_sent and turn is None:
             _note_loss(name, picture, notes)
             return ReadImage(size_hw, file=file)
     return _turned(_rgb_of_file(name, file, notes), turn)
 
 
-def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+def _read_picture(picture: Image.Image, notes: Notes, like: _Like) -> ReadImage:
     """A PIL image; one that is not decoded yet is read as its file would be."""
-    turn = _turn_to_fit("image", picture, notes, like_hw)
+    turn = _turn_to_fit("image", picture, notes, like)
     if not is_cut_to_a_byte(picture):
         with decoding("image must be an undamaged picture"):
             return _turned(_rgb_of_picture("image", picture, notes), turn)
@@ -159,6 +166,22 @@ def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] |
     return _turned(rgb_of_array(deep_pixels("image", content), notes), turn)
 
 
+@dataclass(frozen=True)
+class _Like:
+    """What is known of an image's map before the image is read."""
+
+    labels_hw: tuple[int, int] | None
+    scores_hw: tuple[int, int] | None
+
+    def of_turned(self, size_hw: tuple[int, int]) -> str | None:
+        """Why the map is not of an image of (H, W), but of that turned by a quarter; or None."""
+        if self.labels_hw is not None:
+            is_turned = self.labels_hw == size_hw[::-1] != size_hw
+            return "the labels have that size" if is_turned else None
+        is_turned = self.scores_hw is not None and is_of_turned(self.scores_hw, size_hw)
+        return "only so the scores have its proportions" if is_turned else None
+
+
 Turn: TypeAlias = Callable[[UInt8], UInt8]
 
 
@@ -168,10 +191,8 @@ def _turned(pixels: UInt8, turn: Turn | None) -> ReadImage:
     return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
 
 
-def _turn_to_fit(
-    name: str, picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None
-) -> Turn | None:
-    """What turns a picture as its EXIF data say, where its label map fits it only so."""
+def _turn_to_fit(name: str, picture: Image.Image, notes: Notes, like: _Like) -> Turn | None:
+    """What turns a picture as its EXIF data say, where its map fits it only so."""
     orientation = orientation_of(picture)
     if orientation == 1:
         return None
@@ -179,10 +200,8 @@ def _turn_to_fit(
         notes.add(f"{name} is turned upright, as its TIFF orientation {orientation} says")
         return None
     size_hw = picture.height, picture.width
-    if orientation in TURNED_A_QUARTER and like_hw == size_hw[::-1] != size_hw:
-        notes.add(
-            f"{name} is turned upright, as its EXIF data say, because the labels have that size"
-        )
+    if orientation in TURNED_A_QUARTER and (why := like.of_turned(size_hw)):
+        notes.add(f"{name} is turned upright, as its EXIF data say, because {why}")
         return _turn(picture)
     notes.add(
         f"{name} has the EXIF orientation {orientation}: its pixels are taken as they are stored; "

@@ -80,9 +80,7 @@ def read_scores(
     if activation is not None:
         rule = "one of softmax, sigmoid, none"
         activation = choice("activation", activation, Activation, rule)
-    if isinstance(logits, str | PathLike):
-        check_path(name, fspath(logits))
-        logits = load_array(Path(logits))
+    logits = loaded_scores(logits, name)
     array = numpy_of(name, unwrapped(name, logits))
     check_filled(name, array)
     _check_floats(name, array)
@@ -106,6 +104,33 @@ def read_scores(
         _note_raw(name, scores, notes)
     _note_of_no_map(name, scores, size_hw, notes)
     return _shrunk(name, given, scores, size_hw, notes)
+
+
+def loaded_scores(logits: ArrayLike, name: str = "logits") -> ArrayLike:
+    """The array of a file; anything else as it is. Raises as `read_scores` does."""
+    if isinstance(logits, str | PathLike):
+        check_path(name, fspath(logits))
+        return load_array(Path(logits))
+    return logits
+
+
+def scores_size_of(logits: ArrayLike) -> tuple[int, int] | None:
+    """(h, w) of class scores (C, h, w) before they are read, if that is easily told."""
+    if logits is None:
+        return None
+    shape = tuple(getattr(unwrapped("logits", logits), "shape", ()))
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    is_map = len(shape) == 3 and shape[0] < min(shape[1:]) and shape[2] > _FEWEST_PLACES
+    return (int(shape[1]), int(shape[2])) if is_map else None
+
+
+_FEWEST_PLACES: Final = 4
+
+
+def is_of_turned(scores_hw: tuple[int, int], image_hw: tuple[int, int]) -> bool:
+    """Whether scores are hardly of an image (H, W), but may be of it turned by a quarter."""
+    return _misfit(scores_hw, image_hw) > _OTHER and _misfit(scores_hw, image_hw[::-1]) < _FITS
 
 
 def _check_floats(name: str, array: AnyArray) -> None:
