@@ -28,7 +28,7 @@ def pictures(exhibit: Exhibit) -> tuple[Image.Image, Image.Image, Image.Image]:
 
     Raises `InvalidRequestError`, `OSError` where the image can no longer be read.
     """
-    image = rgb_of(exhibit.image)
+    image = rgb_of(exhibit.image, like_hw=exhibit.labels.shape)
     coarse = overlay(image, exhibit.coarse_labels)
     refined = overlay(image, exhibit.labels)
     changed = changed_picture(image, exhibit).resize(coarse.size, Image.Resampling.NEAREST)
