@@ -182,6 +182,10 @@ class _Like:
         return "only so the scores have its proportions" if is_turned else None
 
 
+EXIF_NOTE: Final = "has the EXIF orientation"
+"""In what is said of a photo that is taken as it is stored."""
+
+
 Turn: TypeAlias = Callable[[UInt8], UInt8]
 
 
@@ -204,7 +208,7 @@ def _turn_to_fit(name: str, picture: Image.Image, notes: Notes, like: _Like) -> 
         notes.add(f"{name} is turned upright, as its EXIF data say, because {why}")
         return _turn(picture)
     notes.add(
-        f"{name} has the EXIF orientation {orientation}: its pixels are taken as they are stored; "
+        f"{name} {EXIF_NOTE} {orientation}: its pixels are taken as they are stored; "
         "if your network saw it upright, give "
         "image=PIL.ImageOps.exif_transpose(PIL.Image.open(...))"
     )
