@@ -125,7 +125,7 @@ def print_result(result: RefineResult) -> None:
         {
             "regions": str(len(result.regions)),
             "kept": str(kept),
-            "failed": str(len(result.regions) - kept),
+            "left alone": str(len(result.regions) - kept),
             "pixels changed": f"{result.changed_fraction:.1%}",
             **{
                 stage.replace("_", " "): f"{time_ms:.0f} ms"

@@ -34,6 +34,7 @@ from sam_refine_client.steps.steps import Steps, Stop, run, run_async
 from sam_refine_client.transport.call import Transport
 from sam_refine_client.transport.connection import (
     ConnectionOptions,
+    addresses,
     local_port,
     plain_address,
     proxy_variable,
@@ -62,15 +63,17 @@ class _Client:
     ) -> None:
         """`url` is host:port of the server's gRPC endpoint, or several. Nothing is sent yet.
 
+        Several may be a list, or one text with commas or spaces between them.
+
         Where there is none, it is that of the environment's `SAM_REFINE_URL`, else 127.0.0.1:8001;
         and `connection` is by default that of the environment, too.
         """
         if url is None:
-            urls = environment_urls()
             options = connection or environment_options()
+            urls = addresses(environment_urls(), options)
         else:
-            urls = [url] if isinstance(url, str) else list(url)
             options = connection or ConnectionOptions()
+            urls = addresses(url, options)
         self._made_by: tuple[Callable[..., Any], tuple[Any, ...]] = (_remade, (urls, options))
         self._transport: Transport = GrpcTransport(
             options,

@@ -205,6 +205,13 @@ _CANCELLED_BY_SERVER: Final = "CANCELLED"
 closes the client, has other words."""
 
 
+_OF_ALL: Final = re.compile(
+    r"^(connections to all backends failing|failed to connect to all addresses); last error: "
+    r"([A-Z_]+: )?"
+)
+"""What gRPC puts before the reason why there is no connection, also where there is one address."""
+
+
 def is_soon_available(text: str | None) -> bool:
     """Whether a text of the server means that it can answer later what it could not answer now."""
     return text is not None and (
@@ -228,6 +235,7 @@ def error_of(
         if found := each.text.search(text or ""):
             what = each.what.format(found[1])
             return each.kind(what, model=model, request_id=request_id, advice=each.advice)
+    text = _OF_ALL.sub("", text or "")
     code = (status or "").removeprefix("StatusCode.")
     kind = _BY_STATUS.get(code, ServerError)
     if code in _SOON and is_soon_available(text):

@@ -14,11 +14,17 @@ from sam_refine.contract import InvalidRequestError, RefineOptions, Tensors, cho
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.reading.arrays import ArrayLike
 from sam_refine_client.reading.coarse_map import CoarseMap, read_coarse_map
-from sam_refine_client.reading.images import ImageLike, image_name_of, read_image
+from sam_refine_client.reading.images import EXIF_NOTE, ImageLike, image_name_of, read_image
 from sam_refine_client.reading.labels import LabelsLike, labels_size_of
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.palettes import PaletteLike
-from sam_refine_client.reading.scores import Activation, Scores
+from sam_refine_client.reading.scores import (
+    Activation,
+    Scores,
+    is_of_turned,
+    loaded_scores,
+    scores_size_of,
+)
 from sam_refine_client.result import RefineResult
 
 
@@ -60,7 +66,9 @@ class Request:
         dtype = choice("scores_dtype", scores_dtype, ScoresDtype, "one of auto, float16, float32")
         _check_one_source(image, embedding)
         like_hw = None if labels is None else labels_size_of(labels)
-        tensors, size_hw = image_tensors(image, embedding, notes, like_hw)
+        logits = loaded_scores(logits)
+        scores_hw = scores_size_of(logits) if labels is None else None
+        tensors, size_hw = image_tensors(image, embedding, notes, like_hw, scores_hw)
         coarse = read_coarse_map(
             logits,
             labels,
@@ -117,11 +125,12 @@ def image_tensors(
     embedding: Embedding | None,
     notes: Notes,
     like_hw: tuple[int, int] | None = None,
+    scores_hw: tuple[int, int] | None = None,
 ) -> tuple[Tensors, tuple[int, int]]:
     """IMAGE or ENCODED_IMAGE, or EMBEDDING with IMAGE_SIZE; and (H, W).
 
-    `like_hw` is the size of the image's label map, if there is one. Raises `InvalidRequestError`,
-    `OSError`.
+    `like_hw` is the size of the image's label map, if there is one, else `scores_hw` that of its
+    scores. Raises `InvalidRequestError`, `OSError`.
     """
     _check_one_source(image, embedding)
     if embedding is not None:
@@ -131,13 +140,31 @@ def image_tensors(
             )
         for warning in embedding.warnings:
             notes.add(warning)
+            _check_not_turned(warning, embedding.size_hw, like_hw, scores_hw)
         size_hw = np.array(embedding.size_hw, np.int64)
         return {"EMBEDDING": embedding.values, "IMAGE_SIZE": size_hw}, embedding.size_hw
     assert image is not None
-    read = read_image(image, notes, like_hw=like_hw)
+    read = read_image(image, notes, like_hw=like_hw, scores_hw=scores_hw)
     if read.file is not None:
         return {"ENCODED_IMAGE": np.array([read.file], np.object_)}, read.size_hw
     return {"IMAGE": np.ascontiguousarray(read.pixels)}, read.size_hw
+
+
+def _check_not_turned(
+    warning: str,
+    size_hw: tuple[int, int],
+    like_hw: tuple[int, int] | None,
+    scores_hw: tuple[int, int] | None,
+) -> None:
+    """Raise `InvalidRequestError` for the map of an upright photo, embedded as it is stored."""
+    of_upright = like_hw == size_hw[::-1] != size_hw or (
+        scores_hw is not None and is_of_turned(scores_hw, size_hw)
+    )
+    if of_upright and EXIF_NOTE in warning:
+        raise InvalidRequestError(
+            "the map is of the upright photo, but the embedding of its pixels as they are stored; "
+            "give embed() the upright one: PIL.ImageOps.exif_transpose(PIL.Image.open(...))"
+        )
 
 
 def _check_one_source(image: Any, embedding: Any) -> None:

@@ -190,6 +190,8 @@ IMAGES: list[Form] = [
     ("EXIF orientation", lambda: read(turned_photo("photo.jpg", 3))),
     ("EXIF orientation, and labels of the upright size", lambda: read(
         turned_photo("photo.jpg", 6), labels=np.rot90(LABELS))),
+    ("EXIF orientation, and scores of the upright proportions", lambda: read(
+        turned_photo("photo.jpg", 6), logits=np.rot90(SCORES, axes=(1, 2)))),
     ("a URL", lambda: read("https://images.example/street.jpg")),
     ("a batch of several", lambda: read(np.stack([RGB, RGB]))),
     ("a mask of bool", lambda: read(MASK)),
@@ -222,6 +224,9 @@ SCORE_FORMS: list[Form] = [
     ("one channel of whole floats", lambda: read(logits=LABELS[None].astype(np.float32))),
     ("integers: shares times 255", lambda: read(logits=(SCORES * 255).astype(np.uint8))),
     ("one-hot, integers or bool", lambda: read(logits=np.stack([i == LABELS for i in range(3)]))),
+    ("one-hot floats (C, H, W)", lambda: read(
+        logits=np.stack([i == LABELS for i in range(3)]).astype(np.float32))),
+    ("one place: (C,) of a classifier, as (C, 1, 1)", lambda: read(logits=SCORES[:, :1, :1])),
     ("channels last (h, w, C) that sum to 1", lambda: read(logits=SCORES.transpose(1, 2, 0))),
     ("channels last, raw, of other proportions else", lambda: read(
         logits=RAW.transpose(1, 2, 0), activation="softmax")),

@@ -50,7 +50,7 @@ def make(checkout: Path, *arguments: str) -> str:
 def test_make_demo_and_make_test_work_at_any_path(checkout):
     printed = make(checkout, "demo")
     rows = dict(line.rsplit(maxsplit=1) for line in printed.splitlines() if "  " in line)
-    assert int(rows["regions"]) == int(rows["kept"]) + int(rows["failed"])
+    assert int(rows["regions"]) == int(rows["kept"]) + int(rows["left alone"])
     for name in ("labels.png", "palette.png", "regions.json", "result.npz", "before_after.png"):
         assert (checkout / "build" / "demo" / name).stat().st_size > 100
         assert f"build/demo/{name}" in printed

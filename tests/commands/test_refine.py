@@ -15,11 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sam_refine_cli.app import app
-from sam_refine_cli.commands.refine import Format
+from sam_refine_cli.commands.refine import Format, without_results
 from sam_refine_cli.options.inputs import Activation
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
 from sam_refine_client import Activation as ClientActivation
 from sam_refine_client import RefineClient, RefineOptions, SaveFormat
+from sam_refine_client.inputs.images import find_images
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import SAM_REFINE, one_line, run, shown_on, start, terminal
 from support.fake_triton import PATIENCE_S, FakeTriton, hang, right, status
@@ -109,6 +110,53 @@ def test_pictures_of_a_folder_that_are_not_read_are_one_line(images):
         done = run(*folder_arguments(images), "--url", triton.address)
     assert done.returncode == 0, done.stderr
     assert f"{images / 'images'}: warning: 1 of .heic left out (phone.HEIC): conv" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lost"),
+    [
+        (["images", "--logits", "scores", "--layout", "flat", "--out", "images"], "images/c.png"),
+        (["images", "--labels", "maps", "--layout", "flat", "--out", "maps"], "maps/a.png"),
+        (["images/c.png", "--labels", "labels.png", "--out", "."], "labels.png"),
+        (
+            ["images", "--labels", "coco.json", "--out", "out", "--coco", "link.json"],
+            "link.json",
+        ),
+    ],
+)
+def test_results_never_replace_what_they_are_made_of(images, monkeypatch, arguments, lost):
+    (images / "maps").mkdir()
+    for path in ("maps/a.png", "labels.png"):
+        Image.new("L", (90, 60)).save(images / path)
+    (images / "coco.json").write_text("{}")
+    (images / "link.json").symlink_to(images / "coco.json")
+    before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
+    monkeypatch.chdir(images)
+    done = CliRunner().invoke(app, ["refine", *arguments, "--url", "127.0.0.1:1"])
+    assert done.exit_code == 1
+    expected = f"{lost} would be replaced by a result, but is an input: give another folder"
+    assert expected in one_line(done.stderr)
+    assert {path: path.read_bytes() for path in images.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("out", "found"), [("in/out", ["a"]), ("out", ["a", "out/b", "outer/c"])])
+def test_results_within_the_folder_of_images_are_no_images(tmp_path, out, found):
+    for name in ("a", "out/b", "outer/c") if out == "out" else ("a", "out/b"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).with_suffix(".png").touch()
+    images = find_images(tmp_path / "in", recursive=True)
+    left = without_results(images, tmp_path / "in", tmp_path / out)
+    assert sorted(each.name for each in left) == found
+
+
+def test_folder_of_one_image_says_what_became_of_it(images):
+    for name in ("b.JPEG", "c.png"):
+        (images / "images" / name).unlink()
+    with FakeTriton() as triton:
+        done = run(*folder_arguments(images), "--url", triton.address, *LABELS_ONLY)
+    assert done.returncode == 0, done.stderr
+    assert "left alone" in done.stdout
+    assert "labels.png" in done.stdout
 
 
 DATASETS = {

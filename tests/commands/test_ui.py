@@ -32,9 +32,9 @@ PHOTO_PLACE, PAINTING, LABELS, SCORES, PALETTE = 1, 2, 3, 5, 8
 ABOUT_MAP, ABOUT_WORK, RESULT, SLIDER, CHANGES, ENLARGED = 1, 2, 4, 6, 7, 8
 LEGEND, NUMBERS, FILES, TABLE = 9, 10, 11, 12
 """Places among what it fills."""
-LABEL_FILE = "PNG (grey, palette or colours), .npy (H, W) or COCO"
-SCORE_FILE = ".npy, .npz or .pt (C, h, w)"
-CHANGED = "Changed pixels: press one to enlarge it"
+LABEL_FILE = "The map"
+SCORE_FILE = "Class scores"
+CHANGED = "Changed pixels: press to enlarge"
 
 
 class Page:
@@ -271,7 +271,7 @@ def test_painting_is_refined_towards_what_was_painted_over(address, client):
     layer = Image.new("RGBA", (300, 200))  # half the photo's size, as that of a large photo
     colour = *class_palette(3)[2].tolist(), 255
     ImageDraw.Draw(layer).ellipse([40, 45, 235, 190], fill=colour)  # about the saucer
-    page.open_tab("Paint the map")
+    page.open_tab("Paint")
     values = page.values("Refine")
     values[PHOTO_PLACE] = page.upload("photo.jpg", PHOTO.read_bytes())
     layers = [page.upload("layer.png", png(np.asarray(layer)))]
@@ -302,7 +302,7 @@ def test_label_map_is_refined_in_its_own_numbers_and_what_is_none_changes_nothin
 
     values[LABELS] = page.upload("mask.png", png(np.asarray(Image.open(PHOTO))))
     outputs = page.press("Refine", values)
-    assert "mask.png in colours need palette=, a file of colours" in outputs[ABOUT_MAP]["value"]
+    assert "mask.png in colours need &quot;Colours&quot;, one of" in outputs[ABOUT_MAP]["value"]
     assert "see below the map" in outputs[ABOUT_WORK]["value"]
     assert no_result(outputs)
 

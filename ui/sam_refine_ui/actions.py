@@ -202,6 +202,11 @@ class Actions:
         return view.enlarged(shown, view.window_at(shown, x, y))
 
 
+def open_tab(source: Source) -> list[Any]:
+    """The source of a tab that is opened, and no messages: they are about that of another."""
+    return [source, *_messages()[1:]]
+
+
 def _no_result() -> list[Any]:
     """The hint again, the column of the result hidden, and nothing in it."""
     return [gr.Markdown(visible=True), gr.Column(visible=False), *[None] * (RESULT_OUTPUTS - 2)]
@@ -269,6 +274,24 @@ def _number(ignore_label: str) -> int | None:
     return int(ignore_label)
 
 
+_OPTIONS: Final = {
+    "activation": "Activation",
+    "ignore_label": "Ignore label",
+    "palette": "Colours",
+}
+_OPTION: Final = re.compile(rf"\b({'|'.join(_OPTIONS)})=(-?\w*)")
+
+
+def in_words_of_page(text: str) -> str:
+    """A sentence of the client's, with its options called as they are on the page.
+
+    It begins with a capital, unless it begins with a file's name.
+    """
+    text = text.replace("palette=, a file of colours and names or", "palette=,")
+    text = _OPTION.sub(lambda found: f'"{_OPTIONS[found[1]]}" {found[2]}'.rstrip(), text)
+    return text[0].upper() + text[1:] if re.match("[a-z]+[ :]", text) else text
+
+
 def _named(text: str, *uploads: str | None) -> str:
     """A sentence that calls files that were added by their names, not by where they lie here."""
     for path in uploads:
@@ -285,11 +308,11 @@ def _messages(
     """
     messages = []
     for place in Place:
-        error = (wrong or {}).get(place, "")
-        doubts = notes[place].sentences if notes else ()
+        error = in_words_of_page((wrong or {}).get(place, ""))
+        doubts = map(in_words_of_page, notes[place].sentences) if notes else ()
         html = f"<div role='alert'>{escape(error)}</div>" if error else ""
-        if doubts:
-            lines = "".join(f"<div>{escape(each)}</div>" for each in doubts)
+        lines = "".join(f"<div>{escape(each)}</div>" for each in doubts)
+        if lines:
             html += f"<div role='note'>{lines}</div>"
         messages.append(gr.HTML(html, visible=bool(html)))
     return messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -15,6 +16,15 @@ from sam_refine_ui import view
 from sam_refine_ui.actions import NOT_SAID, Source
 from sam_refine_ui.classes import BRUSHES, css_colour, split_names
 from sam_refine_ui.knobs import KNOBS, component, preset_choice
+
+TABLES: Final = {
+    "ade20k": "ADE20K",
+    "camvid": "CamVid",
+    "camvid11": "CamVid, 11 classes",
+    "cityscapes": "Cityscapes",
+    "voc": "Pascal VOC",
+}
+"""What the tables of colours are called by people."""
 
 
 @dataclass(frozen=True)
@@ -71,36 +81,37 @@ def draw_inputs() -> Inputs:
     with gr.Tabs(overflow_behavior="wrap") as all_tabs:
         with gr.Tab("Label map", id=Source.LABELS.value) as labels_tab:
             gr.Markdown(
-                "Pixel values are class ids. The map is turned into scores in the same way as a "
-                "painted one. A map of lower resolution is stretched to the photo."
+                "The class of each pixel, as a number or a colour: a PNG, `.npy` (H, W) or COCO's "
+                "`.json`. A smaller map is stretched to the photo."
             )
-            labels = _file("PNG (grey, palette or colours), .npy (H, W) or COCO", *LABEL_SUFFIXES)
-            ignore_label = gr.Textbox(
-                "",
-                label="Ignore label",
-                info="Pixels with this label stay as they are. Often 255; empty for none.",
-                max_lines=1,
-            )
-            palette = gr.Radio(
-                [NOT_SAID, *PALETTES],
-                value=NOT_SAID,
-                label="Colours",
-                info="Which classes the colours of a coloured map stand for.",
-            )
-        with gr.Tab("Class scores", id=Source.SCORES.value) as scores_tab:
+            labels = _file("The map", *LABEL_SUFFIXES)
+            with gr.Accordion("Void and colours", open=False):
+                ignore_label = gr.Textbox(
+                    "",
+                    label="Ignore label",
+                    info="Pixels with this label stay as they are. Often 255; empty for none.",
+                    max_lines=1,
+                )
+                palette = gr.Radio(
+                    [NOT_SAID, *((TABLES.get(each, each), each) for each in PALETTES)],
+                    value=NOT_SAID,
+                    label="Colours",
+                    info="Which classes the colours of a coloured map stand for.",
+                )
+        with gr.Tab("Scores", id=Source.SCORES.value) as scores_tab:
             gr.Markdown(
-                "As they come from a network, at any resolution up to the photo's; the coarse map "
-                "is their argmax."
+                "As they come from a network: `.npy`, `.npz` or `.pt` (C, h, w), at any resolution "
+                "up to the photo's. The coarse map is their argmax."
             )
-            scores = _file(".npy, .npz or .pt (C, h, w)", *SCORE_SUFFIXES)
+            scores = _file("Class scores", *SCORE_SUFFIXES)
             activation = gr.Radio(
                 [NOT_SAID, *(activation.value for activation in Activation)],
                 value=NOT_SAID,
                 label="Activation",
-                info="softmax or sigmoid if these are raw outputs of a network, none if they are "
-                "scores already.",
+                info="softmax or sigmoid if these are raw outputs of a network; none if they are "
+                "scores already, and no warning is wanted.",
             )
-        with gr.Tab("Paint the map", id=Source.PAINTED.value) as painted_tab:
+        with gr.Tab("Paint", id=Source.PAINTED.value) as painted_tab:
             gr.Markdown(
                 "Paint roughly over each thing, with one colour for each class; what stays "
                 "unpainted is class 0, the background. The map is turned into scores that are high "
@@ -155,6 +166,7 @@ def _editor() -> gr.ImageEditor:
     ]
     return gr.ImageEditor(
         label="Paint over the photo",
+        show_label=False,  # its tools would cover it on a phone
         type="numpy",
         image_mode="RGBA",
         height=440,

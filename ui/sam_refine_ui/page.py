@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from sam_refine_ui.actions import Actions, Source
+from sam_refine_ui.actions import Actions, Source, open_tab
 from sam_refine_ui.inputs import brush_legend, draw_inputs
 from sam_refine_ui.knobs import values_of
 from sam_refine_ui.results import KEPT_S, draw_results
@@ -35,8 +35,28 @@ CSS: Final = """
 [role=status] { font-weight: 700; overflow-wrap: anywhere; }
 [role=status].wrong { color: var(--error-text-color); }
 .stages { margin-top: 8px; }
+.gradio-container { overflow: clip !important; }  /* hidden would keep #go from sticking */
+#go { position: sticky; bottom: 0; z-index: 1000; gap: 8px; padding: 8px 0 12px;
+  background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }
+#state { min-height: 24px; }
+#state > .translucent { background: var(--body-background-fill); height: 100%; min-height: 0;
+  padding: 0; }
+#state > .translucent svg { display: none; }
+#state .progress-text { inset: 0 auto auto 12px; transform: none; font: inherit;
+  font-weight: 700; }
+#results { scroll-margin-top: 8px; }
 #files .label-clear-button { display: none; }
 """
+
+
+_SHOW_RESULTS: Final = """() => {
+  const alert = document.querySelector("[role=alert]");
+  const shown = alert || document.getElementById("results");
+  const { top } = shown.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2)
+    shown.scrollIntoView({ behavior: "smooth", block: alert ? "center" : "start" });
+}"""
+"""What came of a try is brought into sight, as on a phone: the result, or the first error."""
 
 
 def theme() -> gr.themes.Base:
@@ -61,10 +81,11 @@ def build(actions: Actions, server: str) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 load = gr.Button("Show the example", size="sm")
                 given = draw_inputs()
-                state = gr.HTML()
-                refine = gr.Button("Refine", variant="primary")
-                about_work = gr.HTML(visible=False)
-            with gr.Column(scale=3, min_width=320):
+                with gr.Column(elem_id="go", min_width=0):
+                    about_work = gr.HTML(visible=False)
+                    state = gr.HTML(elem_id="state")
+                    refine = gr.Button("Refine", variant="primary")
+            with gr.Column(scale=3, min_width=320, elem_id="results"):
                 results = draw_results()
         messages = [given.about_photo, given.about_map, about_work]
 
@@ -72,18 +93,24 @@ def build(actions: Actions, server: str) -> gr.Blocks:
         page.load(actions.server_state, [], state, **asked)
         gr.Timer(STATE_EVERY_S).tick(actions.server_state, [], state, **asked)
         for source, tab in given.tabs.items():
-            tab.select(partial(_same, source), [], given.source, queue=False, **_PRIVATE)
+            about_other = [given.about_map, about_work]
+            tab.select(
+                partial(open_tab, source), [], [given.source, *about_other], queue=False, **_PRIVATE
+            )
         given.names.change(brush_legend, given.names, given.brushes, queue=False, **_PRIVATE)
         given.preset.input(values_of, given.preset, given.knobs, queue=False, **_PRIVATE)
 
         inputs, outputs = given.arguments(), [*messages, *results.outputs()]
+        working = [state, results.slider, results.changes, results.enlarged]
         results.changes.select(actions.enlarge, results.shown, results.enlarged, **_PRIVATE)
-        refine.click(actions.refine, inputs, outputs, **_ONE_AT_A_TIME)
+        refine.click(
+            actions.refine, inputs, outputs, show_progress_on=working, **_ONE_AT_A_TIME
+        ).then(None, [], [], js=_SHOW_RESULTS, **_PRIVATE)
         example = [given.is_example, given.all_tabs, given.preset, *inputs]
         quiet: Any = {"show_progress": "hidden", **_PRIVATE}  # it would stay on a closed tab
         refining = [
             on(actions.load_example, [], example, **quiet).success(
-                then, [*first, *inputs], outputs, **_ONE_AT_A_TIME
+                then, [*first, *inputs], outputs, show_progress_on=working, **_ONE_AT_A_TIME
             )
             for on, then, first in (
                 (load.click, actions.refine, []),
@@ -109,7 +136,3 @@ def build(actions: Actions, server: str) -> gr.Blocks:
             )  # fmt: skip
     page.queue(api_open=False, max_size=16)
     return page
-
-
-def _same(source: Source) -> Source:
-    return source

@@ -12,6 +12,9 @@ from sam_refine_ui import view
 KEPT_S: Final = 6 * 3600
 """How long uploads, and what the pictures of a result are made from, are kept at most."""
 
+_CHANGES: Final = "Changed pixels: press to enlarge"
+_ENLARGED: Final = "Enlarged four times"
+
 
 @dataclass(frozen=True)
 class Results:
@@ -45,15 +48,19 @@ def draw_results() -> Results:
         )
         slider = _slider("Coarse and refined map over the photo")
         with gr.Row():
-            changes = gr.Image(
-                label="Changed pixels: press one to enlarge it",
-                interactive=False,
-                buttons=["fullscreen"],
-                format="png",
-                height=320,
-                min_width=320,
-            )
-            enlarged = _slider("Enlarged: where most has changed", height=320)
+            with gr.Column(min_width=320):
+                gr.HTML(f"<div class='sides'>{_CHANGES}</div>")
+                changes = gr.Image(
+                    label=_CHANGES,
+                    show_label=False,
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    format="png",
+                    height=320,
+                )
+            with gr.Column(min_width=320):
+                gr.HTML(f"<div class='sides'>{_ENLARGED}</div>")
+                enlarged = _slider(_ENLARGED, height=320)
         legend = gr.HTML()
         numbers = gr.HTML()
         files = gr.File(label="Files", file_count="multiple", interactive=False, elem_id="files")
@@ -67,10 +74,9 @@ def draw_results() -> Results:
 def _slider(label: str, height: int | None = None) -> gr.ImageSlider:
     return gr.ImageSlider(
         label=label,
-        show_label=height is not None,
+        show_label=False,  # it would cover a corner of the pictures
         interactive=False,
         buttons=["fullscreen"],
         format="png",
         height=height,
-        min_width=320,
     )

@@ -16,7 +16,7 @@ from sam_refine_client.files.colours import MAX_COLOURS, class_palette, colour_o
 from sam_refine_client.files.pictures import Window, densest, overlay, window_around
 from sam_refine_ui.classes import class_name, css_colour
 
-TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "kept")
+TABLE_HEADINGS: Final = ("class", "box (x, y, x, y)", "score", "predicted IoU", "refined")
 MOST_ROWS: Final = 500
 """Limit of the table; the files have all regions."""
 FADED: Final = 3
@@ -145,13 +145,12 @@ def swatch(class_id: int, names: Sequence[str], note: str = "") -> str:
 
 
 def numbers(result: RefineResult, round_trip_s: float) -> str:
-    """HTML: how much changed, how many regions were kept, how long each part took."""
+    """HTML: how much changed, how many regions SAM refined, how long each part took."""
     assert result.regions is not None
     kept = sum(region.kept for region in result.regions)
     facts = {
         "pixels changed": f"{result.changed_fraction:.1%}",
-        "regions kept": f"{kept} of {len(result.regions)}",
-        "failed": str(len(result.regions) - kept),
+        "regions refined": f"{kept} of {len(result.regions)}",
         "there and back": _duration(1000 * round_trip_s),
     }
     stages = ", ".join(

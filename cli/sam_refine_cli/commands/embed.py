@@ -120,6 +120,6 @@ def embed(
             report.warned(each.path, embedding.warnings)
             facts = {"size_hw": embedding.size_hw, "warnings": list(embedding.warnings)}
             report.done(each.path, [path], facts)
-            if not (json or each.is_of_folder):
+            if len(images) == 1 and not json:
                 stdout.print(f"{path}")
         report.finish(out, {})

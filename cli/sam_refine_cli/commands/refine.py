@@ -278,9 +278,11 @@ def refine(
         )
         warn_of_left_out(source)
         names = read_class_names(class_names)
+        images = without_results(images, image, out)
+        place = Place(out, layout, source.result_name)
+        check_keeps_inputs(images, coarse_maps, place, format_, coco)
         run = FolderRun(out, settings, connection, goes_on=skip_existing, is_folder=image.is_dir())
         records = run.records
-    place = Place(out, layout, source.result_name)
     files: dict[str, Any] = {
         "formats": format_,
         "class_names": names,
@@ -322,7 +324,7 @@ def refine(
             finished.add(each)
             report.warned(each.path, result.warnings)
             report.done(each.path, paths, facts_of(result))
-            if not (json or each.is_of_folder):
+            if len(images) == 1 and not json:
                 print_result(result)
                 for path in paths:
                     stdout.print(f"{path}")
@@ -353,6 +355,52 @@ class Place:
         if self.layout is Layout.FLAT:
             return self.out, self.name.format(name=image.name, label=image.label)
         return self.out / image.name, None
+
+
+def without_results(images: list[ImageFile], searched: Path, out: Path) -> list[ImageFile]:
+    """The images of a folder that do not lie in the one of results within it."""
+    searched, out = searched.resolve(), out.resolve()
+    if out == searched or not out.is_relative_to(searched):
+        return images
+    folder = out.relative_to(searched).as_posix()
+    return [each for each in images if not f"{each.folder}/".startswith(f"{folder}/")]
+
+
+def check_keeps_inputs(
+    images: list[ImageFile],
+    coarse_maps: CoarseMaps,
+    place: Place,
+    formats: list[Format] | None,
+    coco: Path | None,
+) -> None:
+    """Raise `InvalidRequestError` where a result would replace one of the files it is made of."""
+    from sam_refine_client.files.saving import SaveFormat, file_of
+
+    written = [SaveFormat(each.value) for each in formats or ()] or list(SaveFormat)
+    paths = [] if coco is None else [coco]
+    for each in images:
+        directory, stem = place.of(each)
+        paths += [file_of(directory, each_format, stem) for each_format in written]
+    there = {_identity(path): path for path in paths if path.exists()}
+    if not there:
+        return
+    for each in images:
+        try:
+            inputs = [each.path, *coarse_maps.files(each)]
+        except (InvalidRequestError, OSError):  # said when its turn comes
+            inputs = [each.path]
+        for path in inputs:
+            if path.exists() and _identity(path) in there:
+                raise InvalidRequestError(
+                    f"{there[_identity(path)]} would be replaced by a result, but is an input: "
+                    "give another folder for the results"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same of a file by whatever path."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def has_results(

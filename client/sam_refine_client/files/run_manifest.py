@@ -50,17 +50,24 @@ def check_goes_on(directory: Path, settings: Mapping[str, Any]) -> None:
     before = read_manifest(directory)
     if before is None:
         return
-    now = json.loads(json.dumps(settings))
-    changed = [
-        f"{name} {before.get(name)!r}, now {now.get(name)!r}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+    changed = _changed(before, json.loads(json.dumps(settings)))
     if changed:
         raise InvalidRequestError(
             f"the results in {directory} were made with {'; '.join(changed)}: take another folder, "
             "or leave --skip-existing out"
         )
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, as "name value, now value"; of mappings within, what differs in them."""
+    found = []
+    for name in sorted({*before, *now}):
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            found += _changed(was, is_now)
+        elif was != is_now:
+            found.append(f"{name} {was!r}, now {is_now!r}")
+    return found
 
 
 def card_digest(repository: Path | None) -> str | None:

@@ -24,6 +24,9 @@ _ID_COLUMNS: Final = (
 )
 _CVAT: Final = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
 """A line of CVAT's labelmap.txt: "car:128,0,0::"."""
+_QUOTED: Final = re.compile(r"\"[^\"]+\"|'[^']+'")
+_LABELME_VOID: Final = "__ignore__"
+"""How LabelMe's labels.txt begins."""
 _ID_FIRST: Final = re.compile(r"(\d+)(\s*[:=]\s*|\s+)(\S.*)")
 _COLOURED: Final = re.compile(r"(?:\d+\s+){3}(\D.*)|(\D.*?)(?:\s+\d+){3}")
 """A line of a table of colours: "128 64 128 road"."""
@@ -72,6 +75,8 @@ def _of_yaml(path: Path, text: str) -> Any:
 
 def _names_of_lines(path: Path, text: str, notes: Notes) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
+    if all(_QUOTED.fullmatch(line) for line in lines if line):
+        lines = [line[1:-1].strip() for line in lines]
     while lines and not lines[-1]:
         lines.pop()
     while lines and lines[0].startswith("#"):
@@ -86,6 +91,12 @@ def _names_of_lines(path: Path, text: str, notes: Notes) -> list[str]:
         raise InvalidRequestError(
             f"{path} must have a name on each line, got code or markup: {lines[0]!r:.80}"
         )
+    if lines[0] == _LABELME_VOID and len(lines) > 1:
+        notes.add(
+            f"{path}: {_LABELME_VOID} is no class, as in LabelMe, where it is -1: {lines[1]} is "
+            "class 0"
+        )
+        lines.pop(0)
     for form in (_CVAT, _COLOURED):
         found = [form.fullmatch(line) for line in lines]
         if all(found):

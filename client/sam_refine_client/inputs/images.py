@@ -95,6 +95,9 @@ class ImageFile:
                 for each in found
                 if Path(each).suffix.lower() in suffixes
             ]
+            same = [each for each in there if Path(each).stem.casefold() == stem.casefold()]
+            if same:
+                return f"; it has {same[0]}, whose name is of another case: rename it to {stem}"
             cut = next((stem[at:] for at in range(len(stem) - 1, 0, -1) if stem[at] in "_-."), "")
             for own, option in ((stem, ""), (stem.removesuffix(cut), f" and --cut-suffix {cut}")):
                 similar = sorted(
@@ -194,6 +197,9 @@ def find_images(
     if listed:
         lists = image_lists(path)
         labels = {each.image: each.label for one in lists for each in one.images(path)}
+        if not labels:
+            names = ", ".join(str(one.path) for one in lists)
+            raise InvalidRequestError(f"{names} must list images, got none")
     files = labels or (each for each in _files(path, recursive=recursive) if _is_image(each))
     images = [
         ImageFile(each, True, _folder_of(each, path), cut_suffix, label=labels.get(each, ""))

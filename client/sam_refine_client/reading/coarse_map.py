@@ -134,6 +134,8 @@ def _of_labels_alone(read: ReadLabels, notes: Notes) -> CoarseMap:
         )
     if len(ids) == 2 and ids[0] == 0 and ids[1] in (255, 65535):
         notes.add(f"labels of 0 and {ids[1]} are taken as a mask: two classes, and no void")
+    if ids in ([255], [65535]):
+        notes.add(f"labels are all {ids[0]}: taken as one class that fills the image, not as void")
     is_void = (
         np.zeros(read.values.shape, np.bool_) if read.void is None else (read.values == read.void)
     )

@@ -78,7 +78,7 @@ def _labels_of(
     if isinstance(content, list):
         _check_annotations(name, content, content)
         annotations, size = content, size_hw
-        image_ids = {repr(each.get("image_id")) for each in annotations}
+        image_ids = {str(each.get("image_id")) for each in annotations}
         if len(image_ids) > 1:
             raise InvalidRequestError(
                 f"{name} must be annotations of one image, got those of {len(image_ids)}; give "
@@ -123,6 +123,8 @@ def _of_dataset(
     file_name = Path(str(image.get("file_name") or image_name or ""))
     if image_name is not None and file_name.stem != Path(image_name).stem:
         notes.add(f"{name} is of {file_name.name}, and taken for {image_name}")
+    if not own and content["annotations"]:
+        notes.add(f"{name}: none of its {len(content['annotations'])} annotations is of this image")
     size, height, width = size_hw, image.get("height"), image.get("width")
     if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
         size = height, width
@@ -164,7 +166,8 @@ def _image_of(
             "annotations of one: [a for a in coco['annotations'] if a['image_id'] == ...]"
         )
     (image,) = found
-    own = [each for each in content["annotations"] if each.get("image_id") == image.get("id")]
+    number = str(image.get("id"))
+    own = [each for each in content["annotations"] if str(each.get("image_id")) == number]
     return image, own
 
 

@@ -6,7 +6,6 @@ array here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -27,6 +26,7 @@ from sam_refine_client.reading.arrays import (
     numpy_of,
     without_batch,
 )
+from sam_refine_client.reading.mistaken import check_path
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.pixels import (
     ORIENTATION,
@@ -39,6 +39,7 @@ from sam_refine_client.reading.pixels import (
     orientation_of,
     values_of,
 )
+from sam_refine_client.reading.scores import is_of_turned
 
 ImageLike: TypeAlias = AnyArray | Image.Image | bytes | str | PathLike[str] | BinaryIO
 """RGB (H, W, 3) uint8 or another array of an image, a PIL image, or a file: bytes, path, opened."""
@@ -69,23 +70,29 @@ class ReadImage:
 
 
 def read_image(
-    image: ImageLike, notes: Notes, *, like_hw: tuple[int, int] | None = None
+    image: ImageLike,
+    notes: Notes,
+    *,
+    like_hw: tuple[int, int] | None = None,
+    scores_hw: tuple[int, int] | None = None,
 ) -> ReadImage:
-    """An image for the server. `like_hw` is the size (H, W) of its label map, if that is known.
+    """An image for the server. `like_hw` is the size (H, W) of its label map, if that is known;
+    where there is none, `scores_hw` is that of its scores (h, w).
 
     The pixels of a file are taken as they are stored, its EXIF orientation aside: unless the label
-    map fits the upright picture only. Raises `InvalidRequestError` for what is no image, and
-    `OSError` for a file that cannot be read.
+    map, or the scores, fit the upright picture only. Raises `InvalidRequestError` for what is no
+    image, and `OSError` for a file that cannot be read.
     """
+    like = _Like(like_hw, scores_hw)
     if isinstance(image, Image.Image):
-        return _read_picture(image, notes, like_hw)
+        return _read_picture(image, notes, like)
     if isinstance(image, str | PathLike):
         path = fspath(image)
-        _check_path(path)
-        return _read_file(Path(path).name, Path(path).read_bytes(), notes, like_hw)
+        check_path("image", path, "or give its bytes: urllib.request.urlopen(url).read()")
+        return _read_file(Path(path).name, Path(path).read_bytes(), notes, like)
     image = content_of_opened(image)  # from its start: the image of a result is read again
     if isinstance(image, bytes | bytearray | memoryview):
-        return _read_file("image", bytes(image), notes, like_hw)
+        return _read_file("image", bytes(image), notes, like)
     if isinstance(image, np.ndarray) or is_array(image):
         pixels = rgb_of_array(numpy_of("image", image), notes)
         return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
@@ -97,24 +104,6 @@ def read_image(
     raise InvalidRequestError(
         f"image must be an array, a PIL image, bytes or a path, got {type(image).__name__}{hint}"
     )
-
-
-def _check_path(path: str) -> None:
-    """Raise `InvalidRequestError` for a text that is no path, such as a URL."""
-    if _URL.match(path):
-        raise InvalidRequestError(
-            f"image must be a path, got the URL {path[:60]!r}, which is not fetched; download it, "
-            "or give its bytes: urllib.request.urlopen(url).read()"
-        )
-    if "\0" in path or path.startswith("data:") or len(path) > _LONGEST_PATH:
-        raise InvalidRequestError(
-            f"image must be a path, got text that is none, {path[:20]!r}...; of base64 give "
-            "base64.b64decode(text)"
-        )
-
-
-_URL: Final = re.compile(r"(https?|s3|gs|file|hf|ftp)://", re.IGNORECASE)
-_LONGEST_PATH: Final = 4096
 
 
 def rgb_of(image: ImageLike, like_hw: tuple[int, int] | None = None) -> UInt8:
@@ -152,20 +141,20 @@ def check_rgb(image: UInt8) -> None:
 # --- Files and PIL images --------------------------------------------------------------------
 
 
-def _read_file(name: str, file: bytes, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+def _read_file(name: str, file: bytes, notes: Notes, like: _Like) -> ReadImage:
     with opened(name, file) as picture:
         size_hw = picture.height, picture.width
         is_sent = picture.format in _AS_THEY_ARE and _is_byte_deep(picture)
-        turn = _turn_to_fit(name, picture, notes, like_hw)
+        turn = _turn_to_fit(name, picture, notes, like)
         if is_sent and turn is None:
             _note_loss(name, picture, notes)
             return ReadImage(size_hw, file=file)
     return _turned(_rgb_of_file(name, file, notes), turn)
 
 
-def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None) -> ReadImage:
+def _read_picture(picture: Image.Image, notes: Notes, like: _Like) -> ReadImage:
     """A PIL image; one that is not decoded yet is read as its file would be."""
-    turn = _turn_to_fit("image", picture, notes, like_hw)
+    turn = _turn_to_fit("image", picture, notes, like)
     if not is_cut_to_a_byte(picture):
         with decoding("image must be an undamaged picture"):
             return _turned(_rgb_of_picture("image", picture, notes), turn)
@@ -177,6 +166,26 @@ def _read_picture(picture: Image.Image, notes: Notes, like_hw: tuple[int, int] |
     return _turned(rgb_of_array(deep_pixels("image", content), notes), turn)
 
 
+@dataclass(frozen=True)
+class _Like:
+    """What is known of an image's map before the image is read."""
+
+    labels_hw: tuple[int, int] | None
+    scores_hw: tuple[int, int] | None
+
+    def of_turned(self, size_hw: tuple[int, int]) -> str | None:
+        """Why the map is not of an image of (H, W), but of that turned by a quarter; or None."""
+        if self.labels_hw is not None:
+            is_turned = self.labels_hw == size_hw[::-1] != size_hw
+            return "the labels have that size" if is_turned else None
+        is_turned = self.scores_hw is not None and is_of_turned(self.scores_hw, size_hw)
+        return "only so the scores have its proportions" if is_turned else None
+
+
+EXIF_NOTE: Final = "has the EXIF orientation"
+"""In what is said of a photo that is taken as it is stored."""
+
+
 Turn: TypeAlias = Callable[[UInt8], UInt8]
 
 
@@ -186,10 +195,8 @@ def _turned(pixels: UInt8, turn: Turn | None) -> ReadImage:
     return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
 
 
-def _turn_to_fit(
-    name: str, picture: Image.Image, notes: Notes, like_hw: tuple[int, int] | None
-) -> Turn | None:
-    """What turns a picture as its EXIF data say, where its label map fits it only so."""
+def _turn_to_fit(name: str, picture: Image.Image, notes: Notes, like: _Like) -> Turn | None:
+    """What turns a picture as its EXIF data say, where its map fits it only so."""
     orientation = orientation_of(picture)
     if orientation == 1:
         return None
@@ -197,13 +204,11 @@ def _turn_to_fit(
         notes.add(f"{name} is turned upright, as its TIFF orientation {orientation} says")
         return None
     size_hw = picture.height, picture.width
-    if orientation in TURNED_A_QUARTER and like_hw == size_hw[::-1] != size_hw:
-        notes.add(
-            f"{name} is turned upright, as its EXIF data say, because the labels have that size"
-        )
+    if orientation in TURNED_A_QUARTER and (why := like.of_turned(size_hw)):
+        notes.add(f"{name} is turned upright, as its EXIF data say, because {why}")
         return _turn(picture)
     notes.add(
-        f"{name} has the EXIF orientation {orientation}: its pixels are taken as they are stored; "
+        f"{name} {EXIF_NOTE} {orientation}: its pixels are taken as they are stored; "
         "if your network saw it upright, give "
         "image=PIL.ImageOps.exif_transpose(PIL.Image.open(...))"
     )
@@ -284,6 +289,11 @@ def rgb_of_array(array: AnyArray, notes: Notes, name: str = "image") -> UInt8:
     return pixels
 
 
+def _window(name: str) -> str:
+    """What to do with values that are no picture's."""
+    return f"if they are measured, as in CT, give a window: np.clip(({name} - low) / width, 0, 1)"
+
+
 def _channels_last(name: str, array: AnyArray) -> AnyArray:
     if array.ndim == 2:
         return array[..., None]
@@ -292,8 +302,12 @@ def _channels_last(name: str, array: AnyArray) -> AnyArray:
             return array
         if array.shape[0] in (1, 3, 4):
             return array.transpose(1, 2, 0)
+    hint = ""
+    if array.ndim == 3:
+        channels = "..., " if array.shape[2] < array.shape[0] else ""
+        hint = f"; of more channels give three: {name}[{channels}[red, green, blue]]"
     raise InvalidRequestError(
-        f"{name} must have shape (H, W, 3), H and W at least 1, got {array.shape}"
+        f"{name} must have shape (H, W, 3), H and W at least 1, got {array.shape}{hint}"
     )
 
 
@@ -307,6 +321,7 @@ def _as_bytes(name: str, array: AnyArray, notes: Notes) -> UInt8:
     if low < 0 or high > 65535:
         raise InvalidRequestError(
             f"{name} must have values in [0, 255], or in [0, 65535] of 16 bits, got {low} to {high}"
+            f"; {_window(name)}"
         )
     is_deep = array.dtype.itemsize == 2 or high > 255
     if not is_deep:
@@ -350,6 +365,8 @@ def _wrong_in_floats(name: str, low: float, high: float) -> str | None:
             return f"{found}; if it is in [-1, 1], give ({name} + 1) / 2"
         if low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT:
             return f"{found}; if resizing overshot, give np.clip({name}, 0, 1)"
+        if low < -255:
+            return f"{found}; {_window(name)}"
         return f"{found}; if it was normalised, undo that: image * std + mean"
     if high > 255 * (1 + _ROUNDING):
         return f"got up to {high:g}; give {name} / {name}.max()"

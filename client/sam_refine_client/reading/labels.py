@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.arrays import Labels, Mask, UInt8
@@ -32,6 +34,7 @@ from sam_refine_client.reading.mistaken import (
     check_colours_of,
     check_not_instances,
     check_not_polygons,
+    check_path,
     kind_of_json,
     look_at_greys,
     look_at_instances,
@@ -207,6 +210,8 @@ def _values(
 ) -> tuple[AnyArray, str]:
     """(H, W) of numbers, and what errors call them."""
     labels = content_of_opened(labels)
+    labels = getattr(labels, "pred_sem_seg", labels)  # mmsegmentation's
+    _check_not_things(name, labels)
     if _is_of_pipeline(labels):
         return _of_masks(_masks_of_pipeline(labels, notes, name), notes, name), name
     if looks_like_coco(labels):
@@ -214,6 +219,7 @@ def _values(
     if isinstance(labels, Mapping):
         return _of_masks(labels, notes, name), name
     if isinstance(labels, str | PathLike):
+        check_path(name, fspath(labels))
         path = Path(fspath(labels))
         name = str(path) if name == "labels" else name
         check_not_instances(name)
@@ -229,6 +235,7 @@ def _values(
         _check_lossless(name, labels)
         return _plane(name, _table_pixels(name, labels, palette, notes), palette, notes), name
     if isinstance(labels, Image.Image):
+        _check_format(name, labels)
         with decoding(f"{name} must be an undamaged picture"):
             values = _picture_values(labels, palette)
         return _plane(name, values, palette, notes), name
@@ -237,6 +244,27 @@ def _values(
             f"{name} must be a label map, got what has logits; give it as logits"
         )
     return _plane(name, numpy_of(name, pixel_data(labels)), palette, notes), name
+
+
+def _check_not_things(name: str, labels: Any) -> None:
+    """Raise `InvalidRequestError` for what networks return that find things, not classes.
+
+    Those of detectron2, torchvision, Ultralytics and supervision.
+    """
+    is_mapping = isinstance(labels, Mapping)
+    has = labels.__contains__ if is_mapping else partial(hasattr, labels)
+    if is_array(labels) or isinstance(labels, str | bytes | list | PathLike | Image.Image):
+        return
+    if any(has(each) for each in _OF_THINGS) and any(has(each) for each in _MASKS):
+        raise InvalidRequestError(
+            f"{name} must be a label map, got masks of single things; give a mask for each class "
+            "by its id, of all of its things: {1: mask, 2: mask}"
+        )
+
+
+_MASKS: Final = ("pred_masks", "masks", "mask")
+_OF_THINGS: Final = ("pred_classes", "boxes", "class_id", "labels", "scores")
+"""What stands beside the masks."""
 
 
 def _is_of_pipeline(labels: Any) -> bool:
@@ -331,18 +359,23 @@ def _mask_of(name: str, values: Labels) -> Mask:
 
 def _check_lossless(name: str, file: Any) -> None:
     with opened(name, file) as picture:
-        if picture.format in _LOSSY:
-            raise InvalidRequestError(
-                f"{name} must be a PNG, whose values are exact, got {picture.format}, which "
-                "changes them at every border; save label maps as PNG"
-            )
+        _check_format(name, picture)
+
+
+def _check_format(name: str, picture: Image.Image) -> None:
+    if picture.format in _LOSSY:
+        raise InvalidRequestError(
+            f"{name} must be a PNG, whose values are exact, got {picture.format}, which "
+            f"{'changes' if picture.format == 'JPEG' else 'may change'} them at every border; save "
+            "label maps as PNG"
+        )
 
 
 def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -> AnyArray:
     """The values of a file; with a palette of the caller's, the colours of its indices."""
     with opened(name, file) as picture:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
-            notes.add(f"{name} has {frames} frames: the first is taken")
+            notes.add(f"{name} has {frames} frames: the first is taken{_other_frames(picture)}")
         if picture.mode != "P":
             is_indexed, table = False, None
         else:
@@ -353,6 +386,20 @@ def _table_pixels(name: str, file: Any, palette: Palette | None, notes: Notes) -
     if is_indexed and table is not None:
         _look_at_table(name, pixels, table, notes)
     return pixels
+
+
+def _other_frames(picture: Image.Image) -> str:
+    """What to do where the first frames are masks, of which one alone is no map."""
+    frames = [np.asarray(each) for each in islice(ImageSequence.Iterator(picture), _LOOKED_AT)]
+    picture.seek(0)
+    are_masks = all(len(np.unique(each)) <= 2 and not each.all() for each in frames)
+    if not are_masks or all(np.array_equal(frames[0], each) for each in frames[1:]):
+        return ""
+    return "; if each is a mask of a class, give them by id: {1: mask, 2: mask}"
+
+
+_LOOKED_AT: Final = 3
+"""Frames of a file."""
 
 
 def _look_at_table(name: str, indices: AnyArray, table: list[int], notes: Notes) -> None:
@@ -395,6 +442,8 @@ def _plane(name: str, array: AnyArray, palette: Palette | None, notes: Notes) ->
     if array.ndim == 3 and array.shape[2] in (2, 3, 4) and array.dtype.kind in "iu":
         return _of_channels(name, array, palette, notes)
     hint = ""
+    if array.ndim == 3 and array.shape[0] < min(array.shape[1:]):
+        hint = "; of several maps give one: labels[0]"
     if array.ndim == 3 and array.dtype == np.uint8 and array.shape[0] in (3, 4):
         hint = "; if it is in colours, give labels.transpose(1, 2, 0)"
     if array.dtype.kind == "f":

@@ -90,6 +90,27 @@ def kind_of_file(head: bytes) -> str | None:
     return "XML" if text.startswith(b"<") else "JSON" if text[:1] in (b"{", b"[") else "text"
 
 
+_URL: Final = re.compile(r"(https?|s3|gs|file|hf|ftp)://", re.IGNORECASE)
+_LONGEST_PATH: Final = 4096
+
+
+def check_path(name: str, path: str, advice: str = "") -> None:
+    """Raise `InvalidRequestError` for a text that is no path, such as a URL.
+
+    `advice` is what else may be done with a URL than to download it.
+    """
+    if _URL.match(path):
+        raise InvalidRequestError(
+            f"{name} must be a path, got the URL {path[:60]!r}, which is not fetched; download it"
+            f"{f', {advice}' if advice else ''}"
+        )
+    if "\0" in path or path.startswith("data:") or len(path) > _LONGEST_PATH:
+        raise InvalidRequestError(
+            f"{name} must be a path, got text that is none, {path[:20]!r}...; of base64 give "
+            "base64.b64decode(text)"
+        )
+
+
 _JSON_KINDS: Final = (
     (
         {"shapes", "imagePath"},

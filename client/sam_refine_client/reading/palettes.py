@@ -27,6 +27,9 @@ PALETTES: Final = ("ade20k", "camvid", "camvid11", "cityscapes", "voc")
 VOID: Final = 255
 """The label of void in the tables, and of colours named so in a caller's."""
 _VOID_NAME: Final = re.compile(r"void|unlabel+ed|ignore|out of roi", re.IGNORECASE)
+_LISTS: Final = ("labels", "categories", "classes")
+"""Where files of classes have them."""
+_COLOUR_KEYS: Final = ("color", "colour", "rgb")
 _NUMBER: Final = re.compile(r"-?\d+")
 _CVAT: Final = re.compile(r"([^:]*):(\d+),(\d+),(\d+):[^:]*:[^:]*")
 """A line of CVAT's labelmap.txt: "car:128,0,0::"."""
@@ -234,13 +237,37 @@ def _of_file(path: Path) -> Palette:
 
 
 def _rows_of_json(path: Path, text: str) -> list[tuple[int, tuple[int, int, int]]]:
-    """Of a list of colours, or an object of them by label or by name."""
+    """Of a list of colours, or an object of them by label or by name; or of a list of classes.
+
+    The latter have a colour and a name, and an id or not, as Mapillary's and COCO's files do.
+    """
     content = json_of(str(path), text)
+    if isinstance(content, Mapping):
+        content = next((content[each] for each in _LISTS if each in content), content)
+    if isinstance(content, list) and content and all(map(_is_class, content)):
+        return _rows_of_classes(content)
     if isinstance(content, Mapping):
         return _rows_of_mapping(content)
     if isinstance(content, list):
         return [(index, _triple(row)) for index, row in enumerate(content)]
     raise InvalidRequestError(f"{path} must have a list or an object of colours")
+
+
+def _is_class(row: Any) -> bool:
+    return isinstance(row, Mapping) and any(each in row for each in _COLOUR_KEYS)
+
+
+def _rows_of_classes(
+    classes: list[Mapping[str, Any]],
+) -> list[tuple[int, tuple[int, int, int]]]:
+    has_ids = all(isinstance(each.get("id"), int) for each in classes)
+    rows = []
+    for index, each in enumerate(classes):
+        label = _label(each["id"]) if has_ids else index
+        if _VOID_NAME.match(str(each.get("name", ""))):
+            label = VOID
+        rows.append((label, _triple(next(each[key] for key in _COLOUR_KEYS if key in each))))
+    return rows
 
 
 def _rows_of_text(name: str, text: str) -> list[tuple[int, tuple[int, int, int]]]:

@@ -185,6 +185,8 @@ def _kind(file: PictureFile) -> str:
     kind = kind_of_file(head)
     if kind in PICTURE_KINDS:
         return f"{kind} that is damaged, or of a form that Pillow does not read; give an array"
+    if kind == "a .npy":
+        return f"{kind}; give its array: np.load(...)"
     if kind is not None:
         return kind
     return f"{len(file)} bytes" if isinstance(file, bytes) else "something else"

@@ -23,9 +23,12 @@ _SMALL_BYTES: Final = 2**28
 OF_NUMPY: Final = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 """How a .npy, a .npz and an empty .npz begin."""
 _MOST_SHOWN: Final = 8
-SCORE_NAMES: Final = ("logits", "seg_logits", "out", "scores", "probabilities", "probs", "softmax")
+SCORE_NAMES: Final = (
+    *("logits", "seg_logits", "out", "output", "scores", "score", "sem_seg", "softmax"),
+    *("probabilities", "probs", "prob", "predictions", "prediction", "preds", "pred"),
+)
 """What scores are called in files of several arrays."""
-LABEL_NAMES: Final = ("labels", "label")
+LABEL_NAMES: Final = ("labels", "label", "label_map", "mask", "masks", "segmentation", "seg", "gt")
 
 
 def load_array(path: Path, names: Collection[str] = SCORE_NAMES) -> AnyArray:
@@ -80,7 +83,9 @@ def _advice(head: bytes) -> str:
             if is_one
             else "array.astype(np.float32)"
         )
-    return "; is it cut short? copy it again" if head.startswith(OF_NUMPY[0]) else ""
+    if head.startswith(OF_NUMPY[0]):
+        return "; is it cut short? copy it again"
+    return "; of bare numbers save the array: np.save('scores.npy', np.fromfile(...))"
 
 
 def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
@@ -101,7 +106,7 @@ def _array_in(path: str, found: Any, names: Collection[str]) -> AnyArray:
         more = ", ..." if len(keys) > _MOST_SHOWN else ""
         raise InvalidRequestError(
             f"{path} must have one array, got {len(keys)}: {shown}{more}; save the one: "
-            'np.save("scores.npy", arrays["..."])'
+            f'np.save("{"labels" if names is LABEL_NAMES else "scores"}.npy", arrays["..."])'
         )
     if isinstance(found, np.lib.npyio.NpzFile):
         of_array = (known[0], f"{known[0]}.npy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -22,7 +22,7 @@ from sam_refine_client.reading.arrays import (
     unwrapped,
     without_batch,
 )
-from sam_refine_client.reading.mistaken import masks_axis
+from sam_refine_client.reading.mistaken import check_path, masks_axis
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.score_files import load_array
 
@@ -80,12 +80,13 @@ def read_scores(
     if activation is not None:
         rule = "one of softmax, sigmoid, none"
         activation = choice("activation", activation, Activation, rule)
-    if isinstance(logits, str | PathLike):
-        logits = load_array(Path(logits))
+    logits = loaded_scores(logits, name)
     array = numpy_of(name, unwrapped(name, logits))
     check_filled(name, array)
     _check_floats(name, array)
-    array = without_batch(name, _without_slices(name, array, notes), 3)
+    array = _without_slices(name, array, notes)
+    given = name + "[0]" * (array.ndim - 3)
+    array = without_batch(name, array, 3)
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3:
@@ -93,7 +94,7 @@ def read_scores(
             f"{name} must have shape (C, h, w), got {array.shape}; if they are labels, give them "
             "as labels"
         )
-    scores: Scores = _classes_first(name, array, size_hw, notes)
+    scores: Scores = _classes_first(name, given, array, size_hw, notes)
     scores = _activated(name, scores, activation, notes)
     _check_finite(name, scores, activation)
     if len(scores) == 1:
@@ -101,7 +102,35 @@ def read_scores(
         scores = _both_of_one(name, scores, notes)
     elif activation is None:
         _note_raw(name, scores, notes)
-    return _shrunk(name, scores, size_hw, notes)
+    _note_of_no_map(name, scores, size_hw, notes)
+    return _shrunk(name, given, scores, size_hw, notes)
+
+
+def loaded_scores(logits: ArrayLike, name: str = "logits") -> ArrayLike:
+    """The array of a file; anything else as it is. Raises as `read_scores` does."""
+    if isinstance(logits, str | PathLike):
+        check_path(name, fspath(logits))
+        return load_array(Path(logits))
+    return logits
+
+
+def scores_size_of(logits: ArrayLike) -> tuple[int, int] | None:
+    """(h, w) of class scores (C, h, w) before they are read, if that is easily told."""
+    if logits is None:
+        return None
+    shape = tuple(getattr(unwrapped("logits", logits), "shape", ()))
+    while len(shape) > 3 and shape[0] == 1:
+        shape = shape[1:]
+    is_map = len(shape) == 3 and shape[0] < min(shape[1:]) and shape[2] > _FEWEST_PLACES
+    return (int(shape[1]), int(shape[2])) if is_map else None
+
+
+_FEWEST_PLACES: Final = 4
+
+
+def is_of_turned(scores_hw: tuple[int, int], image_hw: tuple[int, int]) -> bool:
+    """Whether scores are hardly of an image (H, W), but may be of it turned by a quarter."""
+    return _misfit(scores_hw, image_hw) > _OTHER and _misfit(scores_hw, image_hw[::-1]) < _FITS
 
 
 def _check_floats(name: str, array: AnyArray) -> None:
@@ -183,21 +212,26 @@ def _without_slices(name: str, array: AnyArray, notes: Notes) -> AnyArray:
 # --- Which axis is which ---------------------------------------------------------------------
 
 
-def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: Notes) -> AnyArray:
-    """(C, h, w) of it or of (h, w, C), by sums over the classes and by the image's proportions."""
+def _classes_first(
+    name: str, given: str, array: AnyArray, size_hw: tuple[int, int], notes: Notes
+) -> AnyArray:
+    """(C, h, w) of it or of (h, w, C), by sums over the classes and by the image's proportions.
+
+    `given` is what the array is in what the caller gave, such as the first of a batch of one.
+    """
     first, middle, last = array.shape
     as_given, as_last = _misfit((middle, last), size_hw), _misfit((first, middle), size_hw)
     is_last_by_sums = _sums_are_one(array, 2) and not _sums_are_one(array, 0)
     classes_axis = 2 if is_last_by_sums else 0 if _sums_are_one(array, 0) else _roughest(array)
     is_other = as_given > _OTHER
-    transposed = f"{name}.transpose(2, 0, 1)"
+    transposed = f"{given}.transpose(2, 0, 1)"
     if is_last_by_sums and (as_last < _OTHER or (first > 1 and as_last <= as_given)):
         notes.add(
             f"{name} {array.shape} are taken as (h, w, C), because they sum to 1 over the last "
             f"axis; give {transposed}"
         )
-        _check_upright(name, (first, middle), size_hw, (2, 1, 0), array.shape, notes)
-        _note_stretched(name, (first, middle), size_hw, notes)
+        _check_upright(name, given, (first, middle), size_hw, (2, 1, 0), array.shape, notes)
+        _note_stretched(name, given, (first, middle), size_hw, notes)
         return array.transpose(2, 0, 1)
     wrong = [axis for axis in (1, 2) if first > 1 and _sums_are_one(array, axis)]
     if wrong and not _sums_are_one(array, 0):
@@ -217,7 +251,7 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
             f"{name} must have shape (C, h, w) like the image of {size_hw}, got {array.shape}, "
             f"which is like (h, w, C); give {transposed}"
         )
-    _check_upright(name, (middle, last), size_hw, (0, 2, 1), array.shape, notes)
+    _check_upright(name, given, (middle, last), size_hw, (0, 2, 1), array.shape, notes)
     if classes_axis == 2:
         notes.add(
             f"{name} {array.shape} are taken as (C, h, w), but change more along the last axis "
@@ -229,12 +263,12 @@ def _classes_first(name: str, array: AnyArray, size_hw: tuple[int, int], notes: 
             f"but would have its proportions as (h, w, C); if they are that, give {transposed}"
         )
     else:
-        _note_stretched(name, (middle, last), size_hw, notes)
+        _note_stretched(name, given, (middle, last), size_hw, notes)
     return array
 
 
 def _note_stretched(
-    name: str, scores_hw: tuple[int, int], size_hw: tuple[int, int], notes: Notes
+    name: str, given: str, scores_hw: tuple[int, int], size_hw: tuple[int, int], notes: Notes
 ) -> None:
     """Say where scores have other proportions than the image, and how padding would be cut."""
     if _misfit(scores_hw, size_hw) <= _FITS:
@@ -242,15 +276,20 @@ def _note_stretched(
     (h, w), (height, width) = scores_hw, size_hw
     scale = min(h / height, w / width)
     cut = f"[:, :{math.ceil(height * scale)}, :{math.ceil(width * scale)}]"
+    hint = ""
+    if not _is_padded(scores_hw, size_hw):  # which `_shrunk` says
+        hint = (
+            f" if the network saw it padded below or on the right, give {given}{cut} of (C, h, w)"
+        )
     notes.add(
         f"{name} of {h} x {w} have other proportions than the image of {size_hw}: they are "
-        "stretched to it; are they of this image, and (C, h, w)? if the network saw it padded "
-        f"below or on the right, give {name}{cut} of (C, h, w)"
+        f"stretched to it; are they of this image, and (C, h, w)?{hint}"
     )
 
 
 def _check_upright(
     name: str,
+    given: str,
     scores_hw: tuple[int, int],
     size_hw: tuple[int, int],
     axes: tuple[int, int, int],
@@ -270,12 +309,12 @@ def _check_upright(
     if is_swapped:
         raise InvalidRequestError(
             f"{name} must have shape (C, h, w) like the image of {size_hw}, got {shape}, "
-            f"which is like {like}; give {name}.transpose{axes}"
+            f"which is like {like}; give {given}.transpose{axes}"
         )
     if fits_swapped and off > 0:
         notes.add(
             f"{name} {shape} are stretched to the image of {size_hw}, but would have its "
-            f"proportions as {like}; if they are that, give {name}.transpose{axes}"
+            f"proportions as {like}; if they are that, give {given}.transpose{axes}"
         )
 
 
@@ -449,19 +488,47 @@ def _note_raw(name: str, scores: Scores, notes: Notes) -> None:
     )
 
 
-def _shrunk(name: str, scores: Scores, size_hw: tuple[int, int], notes: Notes) -> Scores:
+def _note_of_no_map(name: str, scores: Scores, size_hw: tuple[int, int], notes: Notes) -> None:
+    """Say where nothing can be refined: scores of one place, or one-hot ones of each pixel."""
+    height, width = scores.shape[1:]
+    if height == width == 1 < max(size_hw):
+        notes.add(
+            f"{name} have one place, {scores.shape}: all of the coarse map is one class; are they "
+            "of a network that classifies images? give (C, h, w) of one that segments"
+        )
+    elif height >= size_hw[0] and width >= size_hw[1] and _are_one_hot(scores):
+        notes.add(
+            f"{name} are one-hot: no class can win a pixel where its score is 0, and nothing "
+            f"changes; give labels instead, {name}.argmax of the classes, of which soft scores are "
+            "made, or the network's own scores"
+        )
+
+
+def _are_one_hot(scores: Scores) -> bool:
+    part = _sample(scores)
+    high = part.max()
+    return bool(high > 0 and ((part == 0) | (part == high)).all() and _sums_are_one(part / high, 0))
+
+
+def _is_padded(scores_hw: tuple[int, int], size_hw: tuple[int, int]) -> bool:
+    """Whether scores larger than the image are as of one that was padded to a multiple."""
+    more = [have - own for have, own in zip(scores_hw, size_hw, strict=True)]
+    return all(0 <= each < _PADDING for each in more) and any(
+        have % _PADDED_TO == 0 for have in scores_hw
+    )
+
+
+def _shrunk(
+    name: str, given: str, scores: Scores, size_hw: tuple[int, int], notes: Notes
+) -> Scores:
     """Scores no larger than the image: the mean of what lies in each of the fewer places."""
     size = min(scores.shape[1], size_hw[0]), min(scores.shape[2], size_hw[1])
     if size == scores.shape[1:]:
         return scores
-    more = [have - own for have, own in zip(scores.shape[1:], size_hw, strict=True)]
-    is_padded = all(0 <= each < _PADDING for each in more) and any(
-        have % _PADDED_TO == 0 for have in scores.shape[1:]
-    )
     hint = (
-        f"; if the network saw it padded below and on the right, give {name}[:, :{size_hw[0]}, "
+        f"; if the network saw it padded below and on the right, give {given}[:, :{size_hw[0]}, "
         f":{size_hw[1]}]"
-        if is_padded
+        if _is_padded((scores.shape[1], scores.shape[2]), size_hw)
         else ""
     )
     notes.add(

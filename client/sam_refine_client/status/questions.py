@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Questions:
 
     headers: Mapping[str, str]
     deadline_s: float | None
+    explained: Callable[[RefineError], Steps[RefineError]]
+    """Of an error, that which says more of what answers there."""
 
     def info(self) -> Steps[ServerInfo]:
         """What the server is. Raises `RefineError`."""
@@ -59,7 +61,9 @@ class Questions:
         try:
             is_live = yield from self._ask("is_server_live")
         except ProtocolError as error:
-            text = f"what answers is not a Triton server: {error.message}; is this its gRPC port?"
+            is_known = error.advice != ProtocolError.advice
+            advice = error.advice if is_known else "is this its gRPC port?"
+            text = f"what answers is not a Triton server: {error.message}; {advice}"
             return Readiness(False, False, {}, (text,))
         except RefineError as error:
             return Readiness(False, False, {}, (problem("no answer", error),))
@@ -127,7 +131,8 @@ class Questions:
         try:
             answer = yield Remote(method, {**arguments, **asked})
         except InferenceServerException as raised:
-            raise error_of(raised.status(), raised.message()) from raised
+            error = error_of(raised.status(), raised.message())
+            raise (yield from self.explained(error)) from raised
         return answer
 
 

@@ -164,6 +164,46 @@ class ConnectionOptions:
         object.__setattr__(self, "shared_memory", use)
 
 
+def addresses(url: str | Sequence[str], options: ConnectionOptions) -> list[str]:
+    """Each host:port that a caller names: one, several, or a text of several.
+
+    A scheme is taken where it says what `options` do of encryption, and a slash at the end. Raises
+    `InvalidRequestError` for what is no address of a gRPC port.
+    """
+    texts = [url] if isinstance(url, str) else list(url) if isinstance(url, Sequence) else [url]
+    found = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidRequestError(f"url must be host:port, got {url!r:.80}; give it as text")
+        found += [_bare(each, options) for each in re.split(r"[\s,]+", text) if each]
+    if not found:
+        got = "none" if not texts else repr(texts[0])
+        raise InvalidRequestError(f"url must be host:port, got {got}")
+    return found
+
+
+_SCHEME: Final = re.compile(r"(?i)(grpcs?|https?|tcp)://|(?:dns:///|ipv[46]:)")
+_ENCRYPTED: Final = ("grpcs", "https")
+
+
+def _bare(url: str, options: ConnectionOptions) -> str:
+    """host:port of an address that may have a scheme and a slash at the end."""
+    if (found := _SCHEME.match(url)) is None:
+        scheme, rest = "", url
+    else:
+        scheme, rest = (found[1] or "").lower(), url[found.end() :]
+    rest = rest.removesuffix("/")
+    if scheme in _ENCRYPTED and options.tls is None:
+        raise InvalidRequestError(
+            f"url {url} is encrypted: give {rest}, and connection=ConnectionOptions(tls=Tls()), "
+            "--tls or SAM_REFINE_TLS=1"
+        )
+    if scheme and scheme not in (*_ENCRYPTED, "tcp") and options.tls is not None:
+        raise InvalidRequestError(f"url {url} is not encrypted, but TLS is asked for; give {rest}")
+    _host_and_port(rest)
+    return rest
+
+
 def local_port(urls: Sequence[str]) -> int | None:
     """The port, if there is only one address, and it is a loopback address of this machine."""
     return _host_and_port(urls[0])[1] if len(urls) == 1 and _is_loopback(urls[0]) else None
@@ -266,11 +306,31 @@ def _is_loopback(url: str) -> bool:
 
 def _host_and_port(url: str) -> tuple[str, int]:
     host, _, port = url.rpartition(":")
-    if not host or "/" in host or not re.fullmatch("[0-9]{1,5}", port):
+    is_port = bool(re.fullmatch("[0-9]{1,5}", port))
+    if ":" in url and not url.startswith("[") and _is_ipv6(url):
+        raise InvalidRequestError(
+            f"url must be host:port, got {url!r}; of IPv6 give [{url}]:{DEFAULT_PORT}"
+        )
+    if _HOST.fullmatch(url):
+        raise InvalidRequestError(
+            f"url must be host:port, got {url!r}; give {url}:{DEFAULT_PORT}, or its own gRPC port"
+        )
+    if not _HOST.fullmatch(host) or not is_port:
         raise InvalidRequestError(f"url must be host:port, got {url!r}")
     if not 1 <= int(port) <= 65535:
         raise InvalidRequestError(f"url must have a port in [1, 65535], got {url!r}")
     return host.strip("[]"), int(port)
+
+
+DEFAULT_PORT: Final = 8001
+_HOST: Final = re.compile(r"[\w.-]+|\[[0-9a-fA-F:.%\w]+\]")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:

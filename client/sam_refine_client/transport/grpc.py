@@ -109,11 +109,11 @@ class GrpcTransport:
 
     def info(self, deadline_s: float | None) -> Steps[ServerInfo]:
         """What the server is. Raises `RefineError`."""
-        return Questions(self._headers, deadline_s).info()
+        return Questions(self._headers, deadline_s, self._explained).info()
 
     def readiness(self, deadline_s: float | None) -> Steps[Readiness]:
         """What the server says of itself; raises nothing."""
-        return Questions(self._headers, deadline_s).readiness()
+        return Questions(self._headers, deadline_s, self._explained).readiness()
 
     def close(self) -> Steps[None]:
         """Release the shared memory that the server holds for this client."""
@@ -226,6 +226,11 @@ class GrpcTransport:
                 "host if they should not"
             )
         return error
+
+    def _explained(self, error: RefineError) -> Steps[RefineError]:
+        """The error of a question: of what hangs up, whether it is a server of HTTP."""
+        is_web_server = yield from self._is_web_server(error)
+        return error_of(None, HTTP1_INSTEAD) if is_web_server else error
 
     def _is_web_server(self, error: RefineError) -> Steps[bool]:
         """Whether what hung up, where no server ever answered, speaks HTTP/1."""

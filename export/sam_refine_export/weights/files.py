@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,12 @@ from sam_refine_export.errors import ExportError
 
 _OF_TRANSFORMERS: Final = ("model.safetensors", "pytorch_model.bin")
 """What `save_pretrained` calls a network's parameters; a trainer's own files may lie beside it."""
-_PIECES: Final = tuple(f"{name}.index.json" for name in _OF_TRANSFORMERS)
+_INDEX: Final = ".index.json"
+_PIECES: Final = tuple(f"{name}{_INDEX}" for name in _OF_TRANSFORMERS)
+_PIECE: Final = re.compile(r"-\d{5}-of-\d{5}\.")
+_WHOLE: Final = (
+    "load it with transformers and save it whole, save_pretrained(..., max_shard_size='20GB')"
+)
 _SUFFIXES: Final = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 _ZIP: Final = b"PK\x03\x04"
 _HEAD_BYTES: Final = 1024
@@ -25,6 +31,8 @@ def checkpoint_file(path: Path) -> Path:
     checkpoint. Raises `ExportError` where there is none, or more than one.
     """
     if path.is_file():
+        if path.name.endswith(_INDEX) or _PIECE.search(path.name):
+            raise ExportError(f"{path} is one of several pieces of a checkpoint: {_WHOLE}")
         return path
     if not path.is_dir():
         raise ExportError(f"the checkpoint {path} is neither a file nor a folder")
@@ -33,10 +41,7 @@ def checkpoint_file(path: Path) -> Path:
             return path / name
     for name in _PIECES:
         if (path / name).is_file():
-            raise ExportError(
-                f"the checkpoint in {path} is in several pieces ({name}): load it with "
-                "transformers and save it whole, save_pretrained(..., max_shard_size='20GB')"
-            )
+            raise ExportError(f"the checkpoint in {path} is in several pieces ({name}): {_WHOLE}")
     found = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in _SUFFIXES)
     if len(found) == 1:
         return path / found[0]

@@ -53,7 +53,9 @@ def network_in(content: Any, checkpoint: Path) -> State:
     Of a network that is no SAM they keep their names. Raises `ExportError`, naming the file
     `checkpoint`, where there is no network or more than one, or where a tensor has no values.
     """
-    state = _without_prefix(_without_wrappers(_mapping_of_network(content, checkpoint)))
+    state = _without_wrappers(_mapping_of_network(content, checkpoint))
+    _require_one_network(state, checkpoint)
+    state = _without_prefix(state)
     if is_of_transformers(state):
         state = {**sam_names(state, checkpoint), **pixels_beside(checkpoint)}
     _require_pixels_of_sam(state, checkpoint)
@@ -121,6 +123,23 @@ def _without_wrappers(state: State) -> State:
         ".".join(word for word in name.split(".") if word not in _WRAPPERS): tensor
         for name, tensor in state.items()
     }
+
+
+def _require_one_network(state: State, checkpoint: Path) -> None:
+    """Refuse a mapping that has a parameter by several prefixes, as a teacher and a student do."""
+    prefixes: dict[str, list[str]] = {}
+    for name in state:
+        prefix = _prefix(name)
+        if prefix is not None:
+            prefixes.setdefault(name.removeprefix(prefix), []).append(prefix)
+    several = max(prefixes.values(), key=len, default=[])
+    if len(several) > 1:
+        names = ", ".join(prefix or "the rest" for prefix in several)
+        raise ExportError(
+            f"{checkpoint} holds several networks: {names}. Save the one that you mean: torch.save("
+            f"{{name: tensor for name, tensor in state.items() if name.startswith({several[-1]!r})"
+            "}, 'sam.pth')"
+        )
 
 
 def _without_prefix(state: State) -> State:

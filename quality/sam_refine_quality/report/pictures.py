@@ -28,7 +28,8 @@ def pictures(exhibit: Exhibit) -> tuple[Image.Image, Image.Image, Image.Image]:
 
     Raises `InvalidRequestError`, `OSError` where the image can no longer be read.
     """
-    image = rgb_of(exhibit.image)
+    height, width = exhibit.labels.shape
+    image = rgb_of(exhibit.image, like_hw=(height, width))
     coarse = overlay(image, exhibit.coarse_labels)
     refined = overlay(image, exhibit.labels)
     changed = changed_picture(image, exhibit).resize(coarse.size, Image.Resampling.NEAREST)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_client import Embedding
+from sam_refine_client import Embedding, RefineClient
+from sam_refine_client.reading.images import EXIF_NOTE
 
 VALUES = np.random.default_rng(0).normal(size=(1, 256, 64, 64)).astype(np.float32)
 EMBEDDING = Embedding(VALUES, (400, 600))
@@ -135,3 +136,17 @@ def test_load_of_a_file_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_
         Embedding.load(path)
     assert tracemalloc.get_traced_memory()[1] < 2**22
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "given", [{"logits": np.full((2, 15, 10), 0.5)}, {"labels": np.zeros((60, 40), np.uint8)}]
+)
+def test_map_of_the_upright_photo_goes_not_with_an_embedding_of_it_as_it_is_stored(given):
+    values = np.zeros((1, 256, 64, 64), np.float32)
+    stored = Embedding(values, (40, 60), warnings=(f"photo.jpg {EXIF_NOTE} 6: its pixels are",))
+    with RefineClient("127.0.0.1:1") as client:
+        with pytest.raises(InvalidRequestError, match="is of the upright photo, but the embedding"):
+            client.refine(embedding=stored, **given)
+        same = Embedding(values, (40, 60))
+        with pytest.raises(InvalidRequestError, match="which is like"):
+            client.refine(embedding=same, **given)

@@ -71,6 +71,12 @@ def test_what_answers_in_a_servers_place_is_explained(status, text, kind, messag
     assert error.advice
 
 
+def test_why_there_is_no_connection_is_said_without_what_grpc_puts_before_it():
+    text = "connections to all backends failing; last error: UNKNOWN: ipv4:1.2.3.4:5: refused"
+    error = error_of("StatusCode.UNAVAILABLE", text)
+    assert (type(error), error.message) == (UnreachableError, "ipv4:1.2.3.4:5: refused")
+
+
 @pytest.mark.parametrize("code", CODES, ids=lambda code: code.name)
 def test_status_decides_the_error_and_whether_the_call_is_made_again(client_of, small, code):
     with (

@@ -116,6 +116,7 @@ def test_legend_has_the_classes_of_either_map_and_escapes_their_names(result):
 
 def test_numbers_say_what_changed_and_how_long_it_took(result):
     html = view.numbers(result, 1.26)
+    assert "failed" not in html, "what SAM leaves alone is no failure"
     for value in ("25.0%", "1 of 2", "1.3 s", "split regions 4 ms", "decode 1.2 s"):
         assert value in html
 

@@ -31,7 +31,10 @@ def test_folder_without_a_manifest_is_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"options": {"iou_threshold": 0.7}}, r"with options \{.*0\.8\}, now \{.*0\.7\}: take ano"),
+        (
+            {"options": {"iou_threshold": 0.7}},
+            r"made with iou_threshold 0\.8, now 0\.7: take ano",
+        ),
         ({"activation": "softmax"}, r"made with activation None, now 'softmax'"),
         ({"layout": "flat"}, r"made with layout None, now 'flat'"),
     ],

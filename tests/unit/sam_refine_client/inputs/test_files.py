@@ -46,11 +46,23 @@ from sam_refine_client.reading.notes import Notes
         ("names.tsv", "id\tname\n1\ttree\n0\tsky\n", ["sky", "tree"]),
         ("names.txt", "2 wheels\n2 doors\n", ["2 wheels", "2 doors"]),
         ("names.txt", "tree, palm\nsky\n", ["tree, palm", "sky"]),
+        ("names.txt", "\"sky\"\n'tree, palm'\n", ["sky", "tree, palm"]),
+        ("names.txt", '"sky"\n6" pipe\n', ['"sky"', '6" pipe']),
     ],
 )
 def test_class_names_are_read_in_the_order_of_ids(tmp_path, name, text, names):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert load_class_names(tmp_path / name, Notes()) == names
+
+
+def test_class_names_of_labelme_count_without_what_it_ignores(tmp_path):
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\ncat\n")
+    notes = Notes()
+    assert load_class_names(tmp_path / "labels.txt", notes) == ["_background_", "cat"]
+    (said,) = notes.sentences
+    assert said.endswith(
+        "__ignore__ is no class, as in LabelMe, where it is -1: _background_ is class 0"
+    )
 
 
 def test_class_names_of_windows_in_utf_16_are_read(tmp_path):

@@ -90,3 +90,11 @@ def test_images_that_share_a_label_map_are_refused(tmp_path):
 def test_folder_without_a_list_is_refused(tmp_path):
     with pytest.raises(InvalidRequestError, match=r"must have a metadata.csv or metadata.jsonl"):
         find_images(Path(tmp_path), listed=True)
+
+
+@pytest.mark.parametrize(("name", "text"), [("csv", ""), ("csv", "file_name\n"), ("jsonl", "\n")])
+def test_list_without_images_is_refused_and_others_are_not_taken_for_them(tmp_path, name, text):
+    (tmp_path / f"metadata.{name}").write_text(text)
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(InvalidRequestError, match=rf"metadata\.{name} must list images, got none"):
+        find_images(tmp_path, listed=True)

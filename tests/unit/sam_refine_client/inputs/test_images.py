@@ -194,6 +194,15 @@ def test_files_of_other_images_are_not_said(tmp_path):
         image.companion(tmp_path / "masks", (".png",))
 
 
+def test_file_of_a_name_in_another_case_is_named(tmp_path):
+    tree(tmp_path, "images/IMG_1.JPG", "scores/img_1.npy")
+    (image,) = find_images(tmp_path / "images")
+    with pytest.raises(
+        InvalidRequestError, match=r"it has img_1\.npy, whose name is of another case"
+    ):
+        image.companion(tmp_path / "scores", (".npy",))
+
+
 def test_link_to_what_is_not_there_is_named(tmp_path):
     tree(tmp_path, "images/a.jpg", "scores/b.npy")
     (tmp_path / "scores/a.npy").symlink_to("annex/a.npy")

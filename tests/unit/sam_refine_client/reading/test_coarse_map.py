@@ -139,3 +139,10 @@ def test_labels_that_count_from_1_beside_their_scores_are_said(has_void):
 def test_maps_that_are_wrong_are_refused(arguments, message):
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         read(**arguments)
+
+
+@pytest.mark.parametrize("label", [255, 65535])
+def test_map_of_nothing_but_what_is_often_void_is_said(label):
+    coarse, (said,) = read(labels=np.full((2, 4), label))
+    assert said == f"labels are all {label}: taken as one class that fills the image, not as void"
+    assert coarse.void is None

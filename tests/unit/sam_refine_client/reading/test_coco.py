@@ -186,3 +186,15 @@ def test_missing_pycocotools_is_said(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
     with pytest.raises(InvalidRequestError, match=r'pip install "sam-refine\[coco\]"'):
         read(ANNOTATIONS, size_hw=SIZE)
+
+
+def test_numbers_of_images_as_text_are_those_of_their_annotations():
+    images = [{**COCO["images"][0], "id": "7"}]
+    found, _ = read({**COCO, "images": images, "annotations": ANNOTATIONS}, size_hw=SIZE)
+    np.testing.assert_array_equal(found.values, LABELS)
+
+
+def test_annotations_of_which_none_is_of_the_image_are_said():
+    other = {**COCO, "images": COCO["images"][1:], "annotations": ANNOTATIONS}
+    _, said = read(other, size_hw=SIZE)
+    assert "labels: none of its 2 annotations is of this image" in said

@@ -13,6 +13,7 @@ from PIL import Image
 from sam_refine.contract import InvalidRequestError
 from sam_refine_client.reading.images import read_image, rgb_of, upright_rgb_of
 from sam_refine_client.reading.notes import Notes
+from sam_refine_client.reading.scores import scores_size_of
 from support.inputs.forms import png, tiff16
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 10, 3)).astype(np.uint8)
@@ -235,6 +236,17 @@ def closed_file():
         ),
         (RGB * 257.0, "got up to 65535; give image / image.max()"),
         (np.full((6, 10), np.nan), "got NaN or infinite values"),
+        (
+            GREY.astype(np.int16) * 8 - 1000,
+            "got -992 to 1040; if they are measured, as in CT, give",
+        ),
+        (
+            GREY * 8.0 - 1000,
+            "got -992 to 1040; if they are measured, as in CT, give a window: np.",
+        ),
+        (np.zeros((6, 10, 5), np.uint8), "give three: image[..., [red, green, blue]]"),
+        (np.zeros((12, 60, 70), np.uint8), "give three: image[[red, green, blue]]"),
+        (b"\x93NUMPY", "got a .npy; give its array: np.load(...)"),
         (RGB.astype(int) - 1, "in [0, 65535] of 16 bits, got -1 to 254"),
         (RGB.astype(int) * 1000, "got 0 to 255000"),
         (np.zeros((6, 10, 3), complex), "image must be uint8, got complex128"),
@@ -259,3 +271,23 @@ def test_picture_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     bomb[18:26] = (9000).to_bytes(4, "little") * 2
     with pytest.raises(InvalidRequestError, match="at most 67108864 pixels, got 9000 x 9000"):
         rgb_of(bytes(bomb))
+
+
+@pytest.mark.parametrize(
+    ("scores_hw", "size_hw"),
+    [((5, 3), (10, 6)), ((10, 6), (10, 6)), ((3, 5), (6, 10)), ((4, 4), (6, 10)), (None, (6, 10))],
+)
+def test_photo_is_turned_upright_where_only_so_the_scores_have_its_proportions(scores_hw, size_hw):
+    found, (said,) = read(turned(6), scores_hw=scores_hw)
+    assert found.size_hw == size_hw
+    because = "ned upright, as its EXIF data say, because only so the scores have its proportions"
+    assert said.endswith(because) == (size_hw == (10, 6))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((3, 50, 40), (50, 40)), ((1, 3, 50, 40), (50, 40)), ((50, 40, 3), None), ((50, 40), None)],
+)
+def test_size_of_scores_is_told_where_the_classes_come_first(shape, size):
+    assert scores_size_of(torch.zeros(shape)) == size
+    assert scores_size_of({"logits": np.zeros(shape)}) == size

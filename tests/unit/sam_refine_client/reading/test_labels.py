@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,6 +45,9 @@ CERTAIN = {
     "tensor": torch.from_numpy(LABELS),
     "float tensor with gradient": torch.from_numpy(LABELS).float().requires_grad_(),
     "(1, H, W)": LABELS[None],
+    "mmsegmentation": SimpleNamespace(
+        pred_sem_seg=SimpleNamespace(data=torch.from_numpy(LABELS)[None]), seg_logits=None
+    ),
     "(1, 1, H, W)": torch.from_numpy(LABELS)[None, None],
     "(H, W, 1)": LABELS[..., None],
     "PIL": Image.fromarray(LABELS.astype(np.uint8)),
@@ -290,6 +294,21 @@ def test_masks_by_ids_as_text_or_of_numpy_are_of_these_ids(key):
         (np.ma.masked_equal(LABELS, 1), {}, "labels has masked values; say what they are"),
         ({1: MASK, 2: MASK[:2]}, {}, "masks of one size, got (3, 4) and (2, 4) of 2"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"), {}, "got JPEG, which changes"),
+        (
+            Image.open(io.BytesIO(saved(Image.fromarray(LABELS.astype(np.uint8)), "JPEG"))),
+            {},
+            "got JPEG, which changes",
+        ),
+        (
+            saved(Image.fromarray(LABELS.astype(np.uint8)), "WEBP"),
+            {},
+            "got WEBP, which may change them",
+        ),
+        (SimpleNamespace(pred_masks=MASK, pred_classes=[1]), {}, "got masks of single things"),
+        (SimpleNamespace(mask=MASK, class_id=[1]), {}, "by its id, of all of its things"),
+        ({"masks": torch.ones(2, 1, 3, 4), "labels": [1, 2]}, {}, "got masks of single things"),
+        ("https://a.b/l.png", {}, "labels must be a path, got the URL 'https://a.b/l.png'"),
+        (np.stack([np.tile(LABELS, (2, 2))] * 2), {}, "got (2, 6, 8); of several maps give one"),
         (saved(Image.fromarray(LABELS.astype(np.uint8)).convert("RGB"), "WEBP"), {}, "got WEBP"),
         (np.where(MASK, -100, 1), {}, "got -100; if that is void, give ignore_label=-100"),
         (np.array([[0, -1]]).astype(np.uint32), {}, "-1 for void, give labels.astype(np.int32)"),
@@ -377,3 +396,16 @@ def test_labels_of_the_same_proportions_are_stretched_and_others_refused():
     assert notes.sentences == ("the label map of 4 x 3 is stretched to the photo's 8 x 6",)
     with pytest.raises(InvalidRequestError, match="got 4 x 3 for a photo of 8 x 3"):
         stretched(LABELS, (3, 8), notes)
+
+
+def test_frames_that_are_masks_are_said_to_be_of_a_class_each():
+    def of_frames(*arrays):
+        first, *others = (Image.fromarray(array.astype(np.uint8)) for array in arrays)
+        file = io.BytesIO()
+        first.save(file, "TIFF", save_all=True, append_images=others)
+        return file.getvalue()
+
+    found, (said,) = read(of_frames(*(i == LABELS for i in range(4))))
+    assert said.startswith("labels has 4 frames: the first is taken; if each is a mask of a class")
+    np.testing.assert_array_equal(found.values, LABELS == 0)
+    assert read(of_frames(LABELS, LABELS + 1))[1] == ("labels has 2 frames: the first is taken",)

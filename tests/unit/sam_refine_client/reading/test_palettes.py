@@ -94,6 +94,10 @@ FILES = {
     "d.csv": "id;name;r;g;b\n0;sky;10;20;30\n1;road;200;0;0\n2;car;0;0;255\n",
     "e.json": '{"sky": [10, 20, 30], "road": [200, 0, 0], "car": [0, 0, 255]}',
     "f.json": '{"1": "#c80000", "0": "#0A141E", "2": "#0000ff"}',
+    "mapillary.json": '{"labels": [{"name": "sky", "color": [10, 20, 30]}, '
+    '{"name": "road", "color": [200, 0, 0]}, {"name": "car", "color": [0, 0, 255]}]}',
+    "coco.json": '[{"id": 1, "name": "road", "color": [200, 0, 0], "isthing": 0}, '
+    '{"id": 0, "name": "sky", "color": [10, 20, 30]}, {"id": 2, "color": [0, 0, 255]}]',
     "g.json": "[[10, 20, 30], [200, 0, 0], [0, 0, 255]]",
 }
 

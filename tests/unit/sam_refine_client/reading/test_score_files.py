@@ -142,3 +142,24 @@ def test_missing_package_is_said_with_what_to_do(tmp_path, monkeypatch, name, mo
 def test_missing_file_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=name):
         load_array(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["prob", "pred", "prediction", "sem_seg"])
+def test_scores_beside_what_else_networks_save_are_found_by_their_name(tmp_path, name):
+    np.savez(tmp_path / "a.npz", size=np.array([40, 60]), **{name: SCORES})
+    np.testing.assert_array_equal(load_array(tmp_path / "a.npz"), SCORES)
+
+
+def test_labels_beside_an_image_are_found_by_their_name(tmp_path):
+    labels = np.eye(3, dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", mask=labels, image=np.zeros((3, 3, 3)))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.npz", Notes()).values, labels)
+    np.savez(tmp_path / "b.npz", a=labels, b=labels)
+    with pytest.raises(InvalidRequestError, match=r"np.save\(\"labels.npy\""):
+        read_labels(tmp_path / "b.npz", Notes())
+
+
+def test_bare_numbers_in_a_file_are_said_to_lack_their_shape(tmp_path):
+    SCORES.tofile(tmp_path / "a.npy")
+    with pytest.raises(InvalidRequestError, match=r"of bare numbers save the array"):
+        load_array(tmp_path / "a.npy")

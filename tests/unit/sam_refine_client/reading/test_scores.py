@@ -190,9 +190,47 @@ def test_one_channel_of_shares_is_two_classes_and_said(one, activation):
 @pytest.mark.parametrize("batch", [False, True])
 def test_channels_last_that_sum_to_1_are_transposed_and_said(batch):
     last = SCORES.transpose(1, 2, 0)
-    found, (said,) = read(last[None] if batch else last)
-    assert said.endswith("give logits.transpose(2, 0, 1)")
+    logits = last[None] if batch else last
+    found, (said,) = read(logits)
+    line = "logits[0].transpose(2, 0, 1)" if batch else "logits.transpose(2, 0, 1)"
+    assert said.endswith(f"give {line}")
     np.testing.assert_array_equal(found, SCORES)
+    np.testing.assert_array_equal(eval(line), SCORES)
+
+
+def test_turned_batch_of_one_is_refused_with_the_line_for_a_batch():
+    logits = SCORES.transpose(0, 2, 1)[None]
+    with pytest.raises(InvalidRequestError) as caught:
+        read(logits)
+    assert str(caught.value).endswith("give logits[0].transpose(0, 2, 1)")
+
+
+def test_shares_of_an_image_that_is_classified_are_said_to_be_no_map():
+    found, (said,) = read(np.array([[0.2, 0.3, 0.5]], np.float32)[..., None, None])
+    assert "logits have one place, (3, 1, 1): all of the coarse map is one class" in said
+    assert found.shape == (3, 1, 1)
+    assert read(found, size_hw=(1, 1))[1] == (), "which is all that an image of one pixel can have"
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_one_hot_scores_of_each_pixel_are_said_to_change_nothing(high):
+    classes = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 3
+    one_hot = (np.arange(3)[:, None, None] == classes).astype(np.float32) * high
+    _, said = read(one_hot)
+    assert any("logits are one-hot: no class can win a pixel where its score is 0" in each
+               for each in said)  # fmt: skip
+    assert read(one_hot[:, ::4, ::4] / high)[1] == (), "between fewer places scores are soft"
+
+
+def test_padding_that_scores_larger_than_the_image_have_is_said_once():
+    _, said = read(np.full((3, 64, 64), 1 / 3, np.float32))
+    assert sum("padded" in each for each in said) == 1
+    assert said[-1].endswith("give logits[:, :40, :60]")
+
+
+def test_url_is_no_path():
+    with pytest.raises(InvalidRequestError, match="logits must be a path, got the URL 'https://a"):
+        read("https://a.b/scores.npy")
 
 
 def test_channels_last_that_can_be_nothing_else_are_transposed_and_said():

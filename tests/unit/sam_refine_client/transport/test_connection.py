@@ -22,7 +22,7 @@ from sam_refine_client import (
     Tls,
     UnreachableError,
 )
-from sam_refine_client.transport.connection import proxy_variable
+from sam_refine_client.transport.connection import addresses, proxy_variable
 from support.certificates import Authority, server_credentials
 from support.fake_triton import PATIENCE_S, FakeTriton, Wire, hang, silent_listener
 
@@ -48,14 +48,50 @@ def certificate(authority):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.1:8001",
+        "grpc://10.0.0.1:8001/",
+        "HTTP://10.0.0.1:8001/",
+        " 10.0.0.1:8001\n",
+        "dns:///10.0.0.1:8001",
+        "ipv4:10.0.0.1:8001",
+    ],
+)
+def test_address_with_a_scheme_that_says_no_more_is_that_address(url):
+    assert addresses(url, ConnectionOptions()) == ["10.0.0.1:8001"]
+
+
+def test_addresses_may_be_one_text():
+    text = "http://a:1, b:2 [::1]:3"
+    assert addresses(text, ConnectionOptions()) == ["a:1", "b:2", "[::1]:3"]
+
+
+def test_scheme_must_not_contradict_the_options():
+    encrypted = ConnectionOptions(tls=Tls())
+    assert addresses("https://a:1", encrypted) == ["a:1"]
+    with pytest.raises(InvalidRequestError, match="http://a:1 is not encrypted, but TLS is asked"):
+        addresses("http://a:1", encrypted)
+
+
+@pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost", "url must be host:port, got 'localhost'"),
+        ("localhost", "url must be host:port, got 'localhost'; give localhost:8001, or its own"),
+        ("127.0.0.1:8001/v2/models", "url must be host:port, got '127.0.0.1:8001/v2/models'"),
+        ("me:secret@127.0.0.1:8001", "url must be host:port"),
+        ("triton:8001:8001", "url must be host:port"),
+        ("::1", r"url must be host:port, got '::1'; of IPv6 give \[::1\]:8001"),
+        ("unix:/tmp/triton.sock", "url must be host:port"),
+        (8001, "url must be host:port, got 8001; give it as text"),
+        (b"127.0.0.1:8001", "give it as text"),
+        (
+            "https://127.0.0.1:8001/",
+            r"give 127.0.0.1:8001, and connection=ConnectionOptions\(tls=Tls\(\)\), --tls",
+        ),
         (":8001", "url must be host:port, got ':8001'"),
         ("", "url must be host:port, got ''"),
         ([], "url must be host:port, got none"),
-        ("http://127.0.0.1:8001", "url must be host:port, got 'http://127.0.0.1:8001'"),
-        ("127.0.0.1:8001/", "url must be host:port"),
         ("127.0.0.1:http", "url must be host:port"),
         ("127.0.0.1:0", r"url must have a port in \[1, 65535\], got '127.0.0.1:0'"),
         ("127.0.0.1:99999", r"url must have a port in \[1, 65535\], got '127.0.0.1:99999'"),
@@ -170,9 +206,15 @@ def test_web_server_that_hangs_up_on_grpc_is_found_out(client_of, small):
         threading.Thread(target=serve, daemon=True).start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         error = error_within(client_of, address, small, PATIENCE_S)
+        with client_of(address) as client:
+            health = client.health(canary=False, timeout_s=PATIENCE_S)
+            with pytest.raises(ProtocolError, match="what answers there speaks HTTP/1, not gRPC"):
+                client.info(timeout_s=PATIENCE_S)
         listener.shutdown(socket.SHUT_RDWR)
     assert type(error) is ProtocolError
     assert error.message == "what answers there speaks HTTP/1, not gRPC"
+    (found,) = health.problems
+    assert "speaks HTTP/1, not gRPC; give the gRPC port, 8001 unless told" in found
 
 
 @pytest.mark.parametrize(

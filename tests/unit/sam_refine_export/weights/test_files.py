@@ -126,6 +126,20 @@ def test_checkpoint_file_of_a_folder_without_one_says_so(tmp_path, files, messag
         checkpoint_file(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors.index.json",
+        "pytorch_model-00001-of-00002.bin",
+        "model-00002-of-00002.safetensors",
+    ],
+)
+def test_checkpoint_file_that_is_a_piece_of_one_says_so(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ExportError, match="is one of several pieces of a checkpoint: load it with"):
+        checkpoint_file(tmp_path / name)
+
+
 def test_checkpoint_that_is_named_safetensors_is_known_by_its_content(tmp_path):
     path = tmp_path / "sam.safetensors"
     path.write_bytes(saved())

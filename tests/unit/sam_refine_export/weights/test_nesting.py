@@ -108,6 +108,15 @@ SAM = {f"{part}.weight": torch.ones(2) for part in PARTS}
             + re.escape("(torch.load('mine.pth')['ema']['module'], 'sam.pth')"),
         ),
         (
+            {"state_dict": {**prefixed("student.")(SAM), **prefixed("module.teacher.")(SAM)}},
+            r"holds several networks: student\., teacher\.\. Save the one that you mean: "
+            + re.escape("torch.save({name: tensor for name, tensor in state.items() if name."),
+        ),
+        (
+            {**SAM, **prefixed("ema.")(SAM)},
+            r"holds several networks: the rest, ema\.\. Save the one",
+        ),
+        (
             {**SAM, "pixel_mean": torch.tensor([0.485, 0.456, 0.406])},
             ".* in another way: its pixel_mean is 0.485, 0.456, 0.406, SAM's 123.675, 116.28",
         ),

@@ -83,6 +83,16 @@ def test_pictures_of_an_image_have_one_size(evaluated):
     assert sizes == {(525, 420)}
 
 
+def test_pictures_of_a_photo_that_was_turned_upright_are_upright(evaluated):
+    _, gallery = evaluated
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (4, 5)).save(file, "PNG", exif=exif)  # 4 high, 5 wide when upright
+    exhibit = replace(gallery.lost("set & co")[0], image=file.getvalue())
+    assert {picture.size for picture in pictures(exhibit)} == {(525, 420)}
+
+
 class Reader(HTMLParser):
     """What a page refers to, and its text."""
 
