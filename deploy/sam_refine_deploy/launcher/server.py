@@ -41,7 +41,7 @@ from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserv
 from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_arguments
 from sam_refine_deploy.launcher.log_copy import LogCopy
 from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
-from sam_refine_deploy.launcher.repository import check_repository, usable_path
+from sam_refine_deploy.launcher.repository import check_repository, is_complete, usable_path
 from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
@@ -66,6 +66,8 @@ _ENVIRONMENT: Final = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # tensors of 100 MB in pages of 2 MB, not 4 KB
 }
 """Variables that a server gets unless they are set already."""
+_OTHER_MODELS = ("--model-repository", "--model-store")
+"""Arguments that bring models which are not in the repository."""
 _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.05
 _IDLE_S = 0.5
@@ -368,6 +370,7 @@ class Server:
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
             "--load-model=*",
+            *self._completion(),
             *self._restrictions(),
             f"--grpc-address={self._address}",
             f"--http-address={self._address}",
@@ -383,6 +386,13 @@ class Server:
             f"--backend-config=onnxruntime,shm-region-prefix-name={prefix}onnxruntime",
             *options.extra_arguments,
         ]
+
+    def _completion(self) -> Iterator[str]:
+        """Where nothing is to be completed, half as many processes start."""
+        options = self.options
+        others = any(word.startswith(_OTHER_MODELS) for word in options.extra_arguments)
+        if not others and is_complete(options.model_repository):
+            yield "--disable-auto-complete-config"
 
     def _restrictions(self) -> Iterator[str]:
         """Who has no key loads no code, reads nobody's shared memory, and changes no settings."""

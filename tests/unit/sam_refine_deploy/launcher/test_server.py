@@ -51,6 +51,21 @@ def test_host_that_is_no_ipv4_address_is_refused(host):
         Server(ServerOptions(Path("models"), host=host))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ["--disable-auto-complete-config"]),
+        (("--log-verbose=1",), ["--disable-auto-complete-config"]),
+        (("--model-repository=/more/models",), []),
+        (("--model-store", "/more/models"), []),
+    ],
+)
+def test_triton_completes_nothing_where_all_is_said(arguments, expected):
+    models = Path(__file__).parents[4] / "model_repository"
+    server = Server(ServerOptions(models, extra_arguments=arguments))
+    assert list(server._completion()) == expected
+
+
 def test_server_that_never_started_has_no_process():
     server = Server(ServerOptions(Path("models")))
     assert server.poll() is None
