@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 import time
 from importlib.metadata import entry_points, version
 
@@ -16,7 +17,7 @@ from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
 from sam_refine_export.repository.recipe import recipe_sha256
 from support.cases import DEMO_DATA
-from support.command_line import run, start
+from support.command_line import SAM_REFINE, run, start
 
 PHOTO = DEMO_DATA / "photo.jpg"
 
@@ -24,6 +25,18 @@ PHOTO = DEMO_DATA / "photo.jpg"
 def test_program_is_the_module():
     (script,) = entry_points(group="console_scripts", name="sam-refine")
     assert script.load() is main
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["refine", "--help"], ["refine", "none.png"]])
+def test_forked_command_is_as_one_in_a_process_of_its_own(arguments, tmp_path):
+    own = subprocess.run(
+        [*SAM_REFINE, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )  # fmt: skip
+    forked = run(*arguments, cwd=tmp_path)
+    assert own.stdout or own.stderr
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        own.returncode, own.stdout, own.stderr,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
