@@ -34,7 +34,10 @@ def import_blocked(module, blocked):
         ("sam_refine.algorithm.pipeline", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine.service.request", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine_client", HEAVY | COCO | QUALITY | {"cc3d", "psutil", "typer", "rich"}),
-        ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
+        (
+            "sam_refine_deploy.supervisor.supervise",
+            HEAVY | {"cc3d", "tritonclient", "typer", "rich"},
+        ),
         ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_ui", HEAVY | EXPORT | {"cc3d", "gradio", "typer", "rich"}),
         ("sam_refine_ui.page", HEAVY | {"cc3d", "psutil", "sam_refine_cli"}),

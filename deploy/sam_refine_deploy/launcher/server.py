@@ -70,6 +70,8 @@ _OTHER_MODELS = ("--model-repository", "--model-store")
 """Arguments that bring models which are not in the repository."""
 _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.05
+_TEND_S = 0.25
+"""Between two looks at the processes of a server that starts: each is one at all of the machine."""
 _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
 _CALLED_AGAIN_S = 2.5
@@ -410,6 +412,7 @@ class Server:
         deadline = time.monotonic() + self.options.start_timeout_s
         are_wiped = False
         newborns = self._newborns = Newborns(self.process_id)
+        tended_s = -math.inf
         while not self.says_ready():
             if not are_wiped and self._has_logged():  # so it has read its arguments
                 self._wipe_keys()
@@ -421,12 +424,15 @@ class Server:
                     f"tritonserver did not start {_ending(self.poll())}: {self._reason()}"
                 )
             wake(self.process_id)
-            if (dead := newborns.tend()) is not None:
-                raise ServeError(
-                    f"tritonserver did not start: the process of {dead} died while it "
-                    f"started, killed for want of memory perhaps: {self._reason()}"
-                )
-            if time.monotonic() > deadline:
+            now_s = time.monotonic()
+            if now_s - tended_s > _TEND_S:
+                tended_s = now_s
+                if (dead := newborns.tend()) is not None:
+                    raise ServeError(
+                        f"tritonserver did not start: the process of {dead} died while it "
+                        f"started, killed for want of memory perhaps: {self._reason()}"
+                    )
+            if now_s > deadline:
                 raise ServeError(
                     f"tritonserver was not ready after {self.options.start_timeout_s:g} s: "
                     f"{self._reason()}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sam_refine_deploy
 from sam_refine_client import Retries
 from sam_refine_deploy import ServeError, Server, ServerOptions
 from sam_refine_deploy.launcher import server as module
@@ -112,9 +113,15 @@ def test_callers_have_called_again_before_a_model_that_was_healed_is_unloaded():
 def test_package_import_is_light():
     code = (
         "import sys, sam_refine_deploy; "
-        "print({'onnxruntime', 'pytriton', 'torch', 'tritonclient'} & sys.modules.keys())"
+        "print({'numpy', 'onnxruntime', 'psutil', 'pytriton', 'torch'} & sys.modules.keys())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_package_has_what_it_names_and_nothing_else():
+    assert all(getattr(sam_refine_deploy, name) for name in sam_refine_deploy.__all__)
+    with pytest.raises(AttributeError, match="'sam_refine_deploy' has no attribute 'Servers'"):
+        _ = sam_refine_deploy.Servers
