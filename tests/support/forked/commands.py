@@ -11,6 +11,7 @@ import atexit
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,15 +46,20 @@ class ForkingCommands:
         """`program`: what a command finds in `sys.argv` as its name."""
         self._program = program
         self._environment = dict(os.environ)
+        self._lock = threading.Lock()
+        self._start()
+        atexit.register(self.end)
+
+    def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 stdout=subprocess.DEVNULL,
+                env=self._environment,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # so that it can be killed with its command
             )
-        self._lock = threading.Lock()
-        atexit.register(self.end)
 
     def takes(self, environment: Mapping[str, str]) -> bool:
         """Whether a command with such variables is the same if it is forked."""
@@ -66,18 +72,26 @@ class ForkingCommands:
     def run(
         self, words: Sequence[str], cwd: str, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end; it is killed where the test ends sooner."""
         request = json.dumps([self._program, list(words), cwd, dict(environment)]).encode()
         with self._lock, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             descriptors = array.array("i", [out.fileno(), err.fileno()])
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-            self._socket.sendmsg([request], rights)
-            code = int(self._socket.recv(_MOST_BYTES))
+            try:
+                self._socket.sendmsg([request], rights)
+                answer = self._socket.recv(_MOST_BYTES)
+                assert answer, "the process that forks commands has ended"
+            except BaseException:
+                self.end()
+                self._start()
+                raise
             texts = [_text(file.fileno()) for file in (out, err)]
-        return subprocess.CompletedProcess([*words], code, *texts)
+        return subprocess.CompletedProcess([*words], int(answer), *texts)
 
     def end(self) -> None:
         self._socket.close()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
