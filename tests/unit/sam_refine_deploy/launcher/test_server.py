@@ -112,13 +112,15 @@ def test_callers_have_called_again_before_a_model_that_was_healed_is_unloaded():
 
 def test_package_import_is_light():
     code = (
-        "import sys, sam_refine_deploy; "
-        "print({'numpy', 'onnxruntime', 'psutil', 'pytriton', 'torch'} & sys.modules.keys())"
+        "import sys, sam_refine_deploy; heavy = {'numpy', 'onnxruntime', 'psutil', 'pytriton', "
+        "'torch', 'tritonclient'}; print(heavy & sys.modules.keys()); "
+        "import sam_refine_deploy.supervisor.supervise; "
+        "print((heavy - {'numpy', 'psutil'}) & sys.modules.keys())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
     )
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.split() == ["set()", "set()"]
 
 
 def test_package_has_what_it_names_and_nothing_else():
