@@ -8,8 +8,10 @@ import signal
 import subprocess
 import time
 from importlib.metadata import entry_points, version
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import sam_refine_cli.app as program
 from sam_refine_cli import main
@@ -20,6 +22,27 @@ from support.cases import DEMO_DATA
 from support.command_line import SAM_REFINE, run, start
 
 PHOTO = DEMO_DATA / "photo.jpg"
+
+
+@pytest.mark.parametrize("word", program.COMMANDS)
+def test_command_that_is_called_is_the_only_one_that_is_made(word):
+    made: Any = get_command(program.make_app(word))
+    assert list(made.commands) == [word]
+
+
+@pytest.mark.parametrize("word", [None, "unknown", "--help"])
+def test_all_commands_are_made_where_none_is_called(word):
+    made: Any = get_command(program.make_app(word))
+    assert set(made.commands) == set(program.COMMANDS)
+
+
+def test_interruption_before_there_is_a_command_is_one_line(monkeypatch, capsys):
+    def interrupt(word):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "make_app", interrupt)
+    assert program.run() == 130
+    assert capsys.readouterr().err == "sam-refine: interrupted\n"
 
 
 def test_program_is_the_module():
@@ -117,7 +140,7 @@ def test_fault_of_the_program_itself_is_one_line_and_shown_where_asked_for(monke
     def fail(**_):
         raise KeyError("x")
 
-    monkeypatch.setattr(program, "app", fail)
+    monkeypatch.setattr(program, "make_app", lambda word: fail)
     assert program.run() == 1
     assert capsys.readouterr().err == (
         "sam-refine: a fault of sam-refine itself: KeyError: 'x'; "

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from sam_refine_cli.commands.refine import Format
 from sam_refine_cli.options.inputs import Activation
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
@@ -725,7 +725,7 @@ def test_without_its_extra_says_what_to_install(monkeypatch, tmp_path, command, 
         "embed": [PHOTO, "--out", tmp_path],
         "health": [],
     }[command]
-    done = CliRunner().invoke(app, [command, *map(str, arguments)])
+    done = CliRunner().invoke(make_app(), [command, *map(str, arguments)])
     assert done.exit_code == 1
     assert done.stderr == f'sam-refine: tritonclient missing: pip install "sam-refine[{extra}]"\n'
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from support.forked.commands import ForkingCommands
 
 SAM_REFINE = (sys.executable, "-m", "sam_refine_cli")
@@ -73,8 +73,7 @@ def one_line(stderr: str) -> str:
 
 def option_names(command: str) -> list[str]:
     """The long names of a subcommand's options."""
-    program: Any = get_command(app)
-    parameters = command_of(program, command.split()).params
+    parameters = command_of(get_command(make_app()), command.split()).params
     return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
 
 

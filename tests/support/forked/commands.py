@@ -106,6 +106,7 @@ def _serve(commands: socket.socket) -> None:
     # As `main` of the command does, before it imports the same.
     os.environ.setdefault("TERMINAL_WIDTH", "100")
     _import("")
+    importlib.import_module("sam_refine_cli.app").make_app()  # all commands
     while True:
         request, rights, _, _ = commands.recvmsg(_MOST_BYTES, socket.CMSG_SPACE(8))
         if not request:
