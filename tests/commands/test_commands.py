@@ -20,6 +20,7 @@ from sam_refine_export import ExportOptions
 from sam_refine_export.repository.recipe import recipe_sha256
 from support.cases import DEMO_DATA
 from support.command_line import SAM_REFINE, run, start
+from support.servers import free_ports
 
 PHOTO = DEMO_DATA / "photo.jpg"
 
@@ -91,7 +92,8 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_serve_without_a_repository_says_what_makes_one(tmp_path):
-    done = run("serve", "--model-repository", tmp_path / "none")
+    (port,) = free_ports(1)
+    done = run("serve", "--model-repository", tmp_path / "none", "--health-port", port)
     assert done.returncode == 1
     assert "sam-refine export" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
