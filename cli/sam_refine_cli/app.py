@@ -1,48 +1,38 @@
-"""The subcommands, one module each; what a subcommand needs is imported when it runs."""
+"""The subcommands, one module each: which is imported when it is asked for; and what it needs, when
+it runs."""
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from importlib import import_module
 from itertools import pairwise
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sam_refine_cli.commands import (
-    bulk,
-    demo,
-    embed,
-    evaluate,
-    export,
-    health,
-    info,
-    plan,
-    refine,
-    serve,
-    tune,
-    ui,
-)
 from sam_refine_cli.console import INTERRUPTED, print_any_name, print_error
 
-app = typer.Typer(
-    name="sam-refine",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS: Final = {
+    **dict.fromkeys(("refine", "embed", "evaluate", "tune", "health", "info"), "Call a server"),
+    **dict.fromkeys(("bulk", "plan"), "Data sets of millions"),
+    **dict.fromkeys(("export", "serve", "demo", "ui"), "Models, server, page"),
+}
+"""The subcommands, in the order in which --help has them, and under what; a module each."""
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
+        from sam_refine_cli.commands import info
+
         typer.echo(f"sam-refine {info.own_version()}")
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
     version: Annotated[
@@ -90,11 +80,30 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+@cache
+def make_app(word: str | None = None) -> typer.Typer:
+    """The command line; where its first word is a subcommand, it has no other: made sooner."""
+    app = typer.Typer(
+        name="sam-refine",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_main)
+    for name, panel in COMMANDS.items():
+        if word in (name, None) or word not in COMMANDS:
+            module = import_module(f"sam_refine_cli.commands.{name}")
+            if name == "bulk":
+                app.add_typer(_bulk(module), name=name, rich_help_panel=panel)
+            else:
+                _add(app, getattr(module, name), panel)
+    return app
+
+
 def _add(
+    app: typer.Typer,
     command: Callable[..., None],
     help_panel: str | None = None,
-    *,
-    to: typer.Typer = app,
     name: str | None = None,
 ) -> None:
     @wraps(command)
@@ -105,18 +114,7 @@ def _add(
             print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
-    to.command(name, cls=_Command, rich_help_panel=help_panel)(run)
-
-
-for _command in (
-    refine.refine,
-    embed.embed,
-    evaluate.evaluate,
-    tune.tune,
-    health.health,
-    info.info,
-):
-    _add(_command, "Call a server")
+    app.command(name, cls=_Command, rich_help_panel=help_panel)(run)
 
 
 class _RunByDefault(TyperGroup):
@@ -128,23 +126,15 @@ class _RunByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-_bulk = typer.Typer(
-    cls=_RunByDefault,
-    no_args_is_help=True,
-    help="Refine a data set of any size, shard by shard: `sam-refine bulk IN OUT`.",
-)
-for _name, _command in (
-    ("run", bulk.run),
-    ("status", bulk.status),
-    ("retry-failed", bulk.retry_failed),
-    ("verify", bulk.verify),
-):
-    _add(_command, to=_bulk, name=_name)
-app.add_typer(_bulk, name="bulk", rich_help_panel="Data sets of millions")
-_add(plan.plan, "Data sets of millions")
-
-for _command in (export.export, serve.serve, demo.demo, ui.ui):
-    _add(_command, "Models, server, page")
+def _bulk(module: Any) -> typer.Typer:
+    bulk = typer.Typer(
+        cls=_RunByDefault,
+        no_args_is_help=True,
+        help="Refine a data set of any size, shard by shard: `sam-refine bulk IN OUT`.",
+    )
+    for name in ("run", "status", "retry-failed", "verify"):
+        _add(bulk, getattr(module, name.replace("-", "_")), name=name)
+    return bulk
 
 
 TRACEBACK: Final = "SAM_REFINE_TRACEBACK"
@@ -159,12 +149,16 @@ def run() -> int:
     # What Pillow warns of is said in a line of our own, or is of no concern, such as odd EXIF data.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        code = app(prog_name="sam-refine", standalone_mode=False)
+        word = sys.argv[1] if len(sys.argv) > 1 else None
+        code = make_app(word)(prog_name="sam-refine", standalone_mode=False)
     except _USAGE_ERROR as error:
         command = error.ctx.command_path if error.ctx else "sam-refine"
         print_error(f"{error.format_message()} ({command} --help)")
         return 2
     except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:  # before there is a command
+        print_error("interrupted")
         return INTERRUPTED
     except Exception as error:  # the outer edge: whatever it is, one line
         if os.environ.get(TRACEBACK):

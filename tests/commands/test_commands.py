@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 import time
 from importlib.metadata import entry_points, version
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import sam_refine_cli.app as program
 from sam_refine_cli import main
@@ -16,14 +19,48 @@ from sam_refine_cli.commands import demo
 from sam_refine_export import ExportOptions
 from sam_refine_export.repository.recipe import recipe_sha256
 from support.cases import DEMO_DATA
-from support.command_line import run, start
+from support.command_line import SAM_REFINE, run, start
+from support.servers import free_ports
 
 PHOTO = DEMO_DATA / "photo.jpg"
+
+
+@pytest.mark.parametrize("word", program.COMMANDS)
+def test_command_that_is_called_is_the_only_one_that_is_made(word):
+    made: Any = get_command(program.make_app(word))
+    assert list(made.commands) == [word]
+
+
+@pytest.mark.parametrize("word", [None, "unknown", "--help"])
+def test_all_commands_are_made_where_none_is_called(word):
+    made: Any = get_command(program.make_app(word))
+    assert set(made.commands) == set(program.COMMANDS)
+
+
+def test_interruption_before_there_is_a_command_is_one_line(monkeypatch, capsys):
+    def interrupt(word):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "make_app", interrupt)
+    assert program.run() == 130
+    assert capsys.readouterr().err == "sam-refine: interrupted\n"
 
 
 def test_program_is_the_module():
     (script,) = entry_points(group="console_scripts", name="sam-refine")
     assert script.load() is main
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["refine", "--help"], ["refine", "none.png"]])
+def test_forked_command_is_as_one_in_a_process_of_its_own(arguments, tmp_path):
+    own = subprocess.run(
+        [*SAM_REFINE, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )  # fmt: skip
+    forked = run(*arguments, cwd=tmp_path)
+    assert own.stdout or own.stderr
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        own.returncode, own.stdout, own.stderr,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -55,7 +92,8 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_serve_without_a_repository_says_what_makes_one(tmp_path):
-    done = run("serve", "--model-repository", tmp_path / "none")
+    (port,) = free_ports(1)
+    done = run("serve", "--model-repository", tmp_path / "none", "--health-port", port)
     assert done.returncode == 1
     assert "sam-refine export" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -104,7 +142,7 @@ def test_fault_of_the_program_itself_is_one_line_and_shown_where_asked_for(monke
     def fail(**_):
         raise KeyError("x")
 
-    monkeypatch.setattr(program, "app", fail)
+    monkeypatch.setattr(program, "make_app", lambda word: fail)
     assert program.run() == 1
     assert capsys.readouterr().err == (
         "sam-refine: a fault of sam-refine itself: KeyError: 'x'; "

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from sam_refine_client import RefineClient, RefineOptions
 from support.cases import DEMO_DATA, coarse_scores
 from support.command_line import one_line, run
@@ -279,6 +279,6 @@ def test_what_cannot_be_read_or_written_is_one_line_before_the_work(folder, more
 def test_without_its_extra_says_what_to_install(monkeypatch, folder, missing, extra):
     found = {missing: None}
     monkeypatch.setattr("sam_refine_cli.console.find_spec", lambda name: found.get(name, name))
-    done = CliRunner().invoke(app, list(map(str, arguments(folder))))
+    done = CliRunner().invoke(make_app(), list(map(str, arguments(folder))))
     assert done.exit_code == 1
     assert done.stderr == f'sam-refine: {missing} missing: pip install "sam-refine[{extra}]"\n'

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from sam_refine_cli.commands.refine import Format, without_results
 from sam_refine_cli.options.inputs import Activation
 from sam_refine_cli.options.refinement import REFINE_OPTIONS
@@ -132,7 +132,7 @@ def test_results_never_replace_what_they_are_made_of(images, monkeypatch, argume
     (images / "link.json").symlink_to(images / "coco.json")
     before = {path: path.read_bytes() for path in images.rglob("*") if path.is_file()}
     monkeypatch.chdir(images)
-    done = CliRunner().invoke(app, ["refine", *arguments, "--url", "127.0.0.1:1"])
+    done = CliRunner().invoke(make_app(), ["refine", *arguments, "--url", "127.0.0.1:1"])
     assert done.exit_code == 1
     expected = f"{lost} would be replaced by a result, but is an input: give another folder"
     assert expected in one_line(done.stderr)
@@ -773,7 +773,7 @@ def test_without_its_extra_says_what_to_install(monkeypatch, tmp_path, command, 
         "embed": [PHOTO, "--out", tmp_path],
         "health": [],
     }[command]
-    done = CliRunner().invoke(app, [command, *map(str, arguments)])
+    done = CliRunner().invoke(make_app(), [command, *map(str, arguments)])
     assert done.exit_code == 1
     assert done.stderr == f'sam-refine: tritonclient missing: pip install "sam-refine[{extra}]"\n'
 

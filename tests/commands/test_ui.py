@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from sam_refine_client import RefineClient, RefineOptions
 from sam_refine_client.files.colours import class_palette
 from support.cases import DEMO_DATA, coarse_scores
@@ -383,7 +383,7 @@ def test_local_without_an_export_says_what_makes_one(tmp_path):
 def test_without_its_extra_says_what_to_install(monkeypatch):
     found = {"gradio": None}
     monkeypatch.setattr("sam_refine_cli.console.find_spec", lambda name: found.get(name, name))
-    done = CliRunner().invoke(app, ["ui"])
+    done = CliRunner().invoke(make_app(), ["ui"])
     assert done.exit_code == 1
     assert done.stderr == 'sam-refine: gradio missing: pip install "sam-refine[ui]"\n'
 

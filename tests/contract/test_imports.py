@@ -34,13 +34,19 @@ def import_blocked(module, blocked):
         ("sam_refine.algorithm.pipeline", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine.service.request", HEAVY | {"tritonclient", "typer"}),
         ("sam_refine_client", HEAVY | COCO | QUALITY | {"cc3d", "psutil", "typer", "rich"}),
-        ("sam_refine_deploy", HEAVY | {"cc3d", "tritonclient", "typer", "rich"}),
+        (
+            "sam_refine_deploy.supervisor.supervise",
+            HEAVY | {"cc3d", "tritonclient", "typer", "rich"},
+        ),
         ("sam_refine_export", HEAVY | EXPORT | {"cc3d", "tritonclient", "typer", "rich"}),
         ("sam_refine_ui", HEAVY | EXPORT | {"cc3d", "gradio", "typer", "rich"}),
         ("sam_refine_ui.page", HEAVY | {"cc3d", "psutil", "sam_refine_cli"}),
         ("sam_refine_quality", HEAVY | EXPORT | COCO | {"cc3d", "jinja2", "typer", "rich"}),
         ("sam_refine_bulk", HEAVY | EXPORT | COCO | QUALITY | BULK | {"cc3d", "typer", "rich"}),
-        ("sam_refine_cli.app", HEAVY | EXPORT | QUALITY | BULK | {"cc3d", "tritonclient"}),
+        (
+            "sam_refine_cli.app; sam_refine_cli.app.make_app()",
+            HEAVY | EXPORT | QUALITY | BULK | {"cc3d", "tritonclient"},
+        ),
     ],
 )
 def test_import_needs_no_more_than_its_extra(module, blocked):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from support.command_line import command_of
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 @every_page
 def test_commands_have_the_options_that_are_shown(page):
-    program: Any = typer.main.get_command(app)
+    program: Any = typer.main.get_command(make_app())
     for words in commands_of(page):
         command = command_of(program, words)
         known = {

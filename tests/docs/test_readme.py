@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from support.servers import free_ports, server_ports
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_commands_within_the_text_have_the_options_that_are_shown():
     prose = re.sub(r"^```.*?^```", "", PAGE, flags=re.DOTALL | re.MULTILINE)
     commands = [shlex.split(line) for line in re.findall(r"`(sam-refine [a-z][^`]*)`", prose)]
     assert {words[1] for words in commands} >= {"refine", "ui", "export"}
-    program: Any = typer.main.get_command(app)
+    program: Any = typer.main.get_command(make_app())
     for _, name, *words in commands:
         command = program.commands[name]
         known = {flag for option in command.params for flag in option.opts}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
+from support.forked.commands import ForkingCommands
 
 SAM_REFINE = (sys.executable, "-m", "sam_refine_cli")
 COMMANDS = (
@@ -35,11 +38,18 @@ COMMANDS = (
 """The subcommands; of `bulk` those below it."""
 
 
+@functools.cache
+def _forking() -> ForkingCommands:
+    return ForkingCommands(SAM_REFINE[-1])
+
+
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(
-        [*SAM_REFINE, *map(str, arguments)], capture_output=True, text=True, **options
-    )
+    """Run it to its end: forked from a process that has imported it, where that is the same."""
+    words = list(map(str, arguments))
+    environment = options.get("env") or os.environ
+    if options.keys() <= {"cwd", "env"} and _forking().takes(environment):
+        return _forking().run(words, str(options.get("cwd") or Path.cwd()), environment)
+    return subprocess.run([*SAM_REFINE, *words], capture_output=True, text=True, **options)
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -63,8 +73,7 @@ def one_line(stderr: str) -> str:
 
 def option_names(command: str) -> list[str]:
     """The long names of a subcommand's options."""
-    program: Any = get_command(app)
-    parameters = command_of(program, command.split()).params
+    parameters = command_of(get_command(make_app()), command.split()).params
     return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
 
 

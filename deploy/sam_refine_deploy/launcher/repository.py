@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sam_refine.contract import MODELS
+from sam_refine.contract import MODELS, SAM_MASK_JUDGE
 from sam_refine_deploy.errors import ServeError
 from sam_refine_deploy.launcher.run_directory import RunDirectory, is_plain
 
 _BACKEND = re.compile(r'^\s*(?:backend|platform)\s*:\s*"([^"]*)"', re.MULTILINE)
 _MODEL_FILES = {"python": "model.py", "onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx"}
+_TENSORS = re.compile(r"^\s*(input|output)\s*:?\s*[\[{]", re.MULTILINE)
+_OWN_MODELS = {model.name for model in (*MODELS, SAM_MASK_JUDGE)}
 _MODEL_FILENAME = re.compile(r'^\s*default_model_filename\s*:\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -33,6 +35,16 @@ def check_repository(repository: Path) -> None:
             f"the model repository {repository} lacks {', '.join(missing)}; "
             "`sam-refine export` makes a complete one"
         )
+
+
+def is_complete(repository: Path) -> bool:
+    """Whether every configuration says all that Triton asks for.
+
+    Those of the contract's models do, as long as they name their tensors. Of any other model only a
+    process of its own would know: Triton starts one for each model, to complete what is missing.
+    """
+    folders = [path for path in repository.iterdir() if path.is_dir()]
+    return all(folder.name in _OWN_MODELS and _names_tensors(folder) for folder in folders)
 
 
 def usable_path(repository: Path, run: RunDirectory) -> Path:
@@ -59,6 +71,12 @@ def usable_path(repository: Path, run: RunDirectory) -> Path:
             (likeness / relative).parent.mkdir(parents=True, exist_ok=True)
             (likeness / relative).symlink_to(path)
     return likeness
+
+
+def _names_tensors(model: Path) -> bool:
+    config = model / "config.pbtxt"
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    return set(_TENSORS.findall(text)) == {"input", "output"}
 
 
 def _missing_files(repository: Path, model: str) -> list[str]:

@@ -41,7 +41,7 @@ from sam_refine_deploy.launcher.find_server import TritonServer, find_tritonserv
 from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_arguments
 from sam_refine_deploy.launcher.log_copy import LogCopy
 from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
-from sam_refine_deploy.launcher.repository import check_repository, usable_path
+from sam_refine_deploy.launcher.repository import check_repository, is_complete, usable_path
 from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
@@ -64,10 +64,15 @@ LEAST_SHARED_MEMORY_BYTES: Final = 256 * 2**20
 _ENVIRONMENT: Final = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime >= 1.29 would report to Microsoft
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # tensors of 100 MB in pages of 2 MB, not 4 KB
+    "OPENBLAS_NUM_THREADS": "1",  # the second of a process only waits for its part: no gain
 }
 """Variables that a server gets unless they are set already."""
+_OTHER_MODELS = ("--model-repository", "--model-store")
+"""Arguments that bring models which are not in the repository."""
 _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.05
+_TEND_S = 0.25
+"""Between two looks at the processes of a server that starts: each is one at all of the machine."""
 _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
 _CALLED_AGAIN_S = 2.5
@@ -368,6 +373,7 @@ class Server:
             f"--backend-directory={backends}",
             "--model-control-mode=explicit",
             "--load-model=*",
+            *self._completion(),
             *self._restrictions(),
             f"--grpc-address={self._address}",
             f"--http-address={self._address}",
@@ -383,6 +389,13 @@ class Server:
             f"--backend-config=onnxruntime,shm-region-prefix-name={prefix}onnxruntime",
             *options.extra_arguments,
         ]
+
+    def _completion(self) -> Iterator[str]:
+        """Where nothing is to be completed, half as many processes start."""
+        options = self.options
+        others = any(word.startswith(_OTHER_MODELS) for word in options.extra_arguments)
+        if not others and is_complete(options.model_repository):
+            yield "--disable-auto-complete-config"
 
     def _restrictions(self) -> Iterator[str]:
         """Who has no key loads no code, reads nobody's shared memory, and changes no settings."""
@@ -400,6 +413,7 @@ class Server:
         deadline = time.monotonic() + self.options.start_timeout_s
         are_wiped = False
         newborns = self._newborns = Newborns(self.process_id)
+        tended_s = -math.inf
         while not self.says_ready():
             if not are_wiped and self._has_logged():  # so it has read its arguments
                 self._wipe_keys()
@@ -411,12 +425,15 @@ class Server:
                     f"tritonserver did not start {_ending(self.poll())}: {self._reason()}"
                 )
             wake(self.process_id)
-            if (dead := newborns.tend()) is not None:
-                raise ServeError(
-                    f"tritonserver did not start: the process of {dead} died while it "
-                    f"started, killed for want of memory perhaps: {self._reason()}"
-                )
-            if time.monotonic() > deadline:
+            now_s = time.monotonic()
+            if now_s - tended_s > _TEND_S:
+                tended_s = now_s
+                if (dead := newborns.tend()) is not None:
+                    raise ServeError(
+                        f"tritonserver did not start: the process of {dead} died while it "
+                        f"started, killed for want of memory perhaps: {self._reason()}"
+                    )
+            if now_s > deadline:
                 raise ServeError(
                     f"tritonserver was not ready after {self.options.start_timeout_s:g} s: "
                     f"{self._reason()}"

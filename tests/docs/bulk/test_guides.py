@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sam_refine_bulk.metrics import MetricsFile, Progress
 from sam_refine_bulk.results import Reason
-from sam_refine_cli.app import app
+from sam_refine_cli.app import make_app
 from support.bulk.data_sets import FakeClient, data_set, results
 from support.chart.schemas import faults
 from support.command_line import command_of, run
@@ -75,7 +75,7 @@ def test_job_is_one_of_kubernetes_and_calls_bulk(version):
     (container,) = job["spec"]["template"]["spec"]["containers"]
     program, *words = container["command"]
     assert program == "sam-refine"
-    known = {flag for option in command_of(typer.main.get_command(app), words).params
+    known = {flag for option in command_of(typer.main.get_command(make_app()), words).params
              for flag in option.opts}  # fmt: skip
     assert {word for word in words if word.startswith("--")} <= known
     assert words[words.index("--world-size") + 1] == str(job["spec"]["completions"])

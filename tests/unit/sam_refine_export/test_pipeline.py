@@ -25,7 +25,7 @@ from sam_refine_export import (
     is_current,
     pipeline,
 )
-from sam_refine_export.graphs import make_graphs
+from sam_refine_export.graphs import make_graphs, samples
 from sam_refine_export.graphs.onnx_graph import export_graph
 from sam_refine_export.graphs.samples import DECODER_CASES, DecoderCase
 from sam_refine_export.networks.sam_modules import build_sam
@@ -211,6 +211,7 @@ def test_export_repository_checkpoint_is_exported_whole_and_checked(
 ):
     check = partial(validate.check_mask_decoder, cases=FEW_CASES)  # all: the export of MobileSAM
     monkeypatch.setattr(validate, "check_mask_decoder", check)
+    monkeypatch.setattr(samples, "DECODER_CASES", FEW_CASES)  # of the same kinds, for ranges
     steps = []
     output = tmp_path / "models"
     model = "vit_b" if precision == "fp32" else None  # which the checkpoint tells

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sam_refine_deploy import ServeError
-from sam_refine_deploy.launcher.repository import check_repository
+from sam_refine_deploy.launcher.repository import check_repository, is_complete
 
 SOURCE = Path(__file__).parents[4] / "model_repository"
 
@@ -63,3 +63,26 @@ def test_repository_with_a_backend_of_its_own_rules_is_left_to_the_server(reposi
     config.write_text(config.read_text().replace('"onnxruntime"', '"tensorrt"'))
     (encoder / "1" / "model.onnx").rename(encoder / "1" / "model.plan")
     check_repository(repository)
+
+
+def test_repository_of_ours_needs_no_completion(repository):
+    (repository / "model_card.json").touch()
+    assert is_complete(repository)
+
+
+def test_repository_with_a_model_of_others_is_completed_by_triton(repository):
+    shutil.copytree(repository / "sam_preprocess", repository / "my_network")
+    assert not is_complete(repository)
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_repository_whose_configuration_does_not_name_tensors_is_completed(repository, what):
+    config = repository / "sam_image_encoder" / "config.pbtxt"
+    config.write_text(config.read_text().replace(f"{what} [", "# ["))
+    assert not is_complete(repository)
+
+
+def test_repository_in_which_a_model_has_no_configuration_is_completed(repository):
+    (repository / "sam_mask_judge").mkdir(exist_ok=True)
+    (repository / "sam_mask_judge" / "config.pbtxt").unlink(missing_ok=True)
+    assert not is_complete(repository)

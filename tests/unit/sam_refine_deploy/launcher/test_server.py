@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sam_refine_deploy
 from sam_refine_client import Retries
 from sam_refine_deploy import ServeError, Server, ServerOptions
 from sam_refine_deploy.launcher import server as module
@@ -49,6 +50,21 @@ def test_addresses_are_reachable_from_this_machine(host, address):
 def test_host_that_is_no_ipv4_address_is_refused(host):
     with pytest.raises(ServeError, match=f"host must be an IPv4 address .*got '{host}'"):
         Server(ServerOptions(Path("models"), host=host))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ["--disable-auto-complete-config"]),
+        (("--log-verbose=1",), ["--disable-auto-complete-config"]),
+        (("--model-repository=/more/models",), []),
+        (("--model-store", "/more/models"), []),
+    ],
+)
+def test_triton_completes_nothing_where_all_is_said(arguments, expected):
+    models = Path(__file__).parents[4] / "model_repository"
+    server = Server(ServerOptions(models, extra_arguments=arguments))
+    assert list(server._completion()) == expected
 
 
 def test_server_that_never_started_has_no_process():
@@ -96,10 +112,18 @@ def test_callers_have_called_again_before_a_model_that_was_healed_is_unloaded():
 
 def test_package_import_is_light():
     code = (
-        "import sys, sam_refine_deploy; "
-        "print({'onnxruntime', 'pytriton', 'torch', 'tritonclient'} & sys.modules.keys())"
+        "import sys, sam_refine_deploy; heavy = {'numpy', 'onnxruntime', 'psutil', 'pytriton', "
+        "'torch', 'tritonclient'}; print(heavy & sys.modules.keys()); "
+        "import sam_refine_deploy.supervisor.supervise; "
+        "print((heavy - {'numpy', 'psutil'}) & sys.modules.keys())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
     )
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.split() == ["set()", "set()"]
+
+
+def test_package_has_what_it_names_and_nothing_else():
+    assert all(getattr(sam_refine_deploy, name) for name in sam_refine_deploy.__all__)
+    with pytest.raises(AttributeError, match="'sam_refine_deploy' has no attribute 'Servers'"):
+        _ = sam_refine_deploy.Servers
