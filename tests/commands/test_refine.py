@@ -371,6 +371,20 @@ def test_folder_goes_on_past_what_fails_and_then_again_with_the_rest(server, ima
     assert (images / "out/a/labels.png").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("content", [b"no zip at all", None])
+def test_embedding_never_replaces_what_is_none(images, content):
+    path = images / "scores/a.npz"
+    if content is None:
+        np.savez(path, scores=np.zeros(3))
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    done = run("embed", images / "images", "--out", images / "scores", "--url", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert f"{path} would be replaced by an embedding, but is none" in one_line(done.stderr)
+    assert path.read_bytes() == before
+
+
 def test_folder_goes_on_past_a_file_that_no_decoder_can_bear(images):
     (images / "labels").mkdir()
     for stem in "ac":

@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile, ZipFile
 
 import typer
 
@@ -84,6 +85,7 @@ def embed(
     with errors_in_one_line(InvalidRequestError, OSError):
         images = find_images(image, recursive=recursive, cut_suffix=cut_suffix)
         warn_of_left_out(Images(image, recursive, cut_suffix))
+        check_keeps_other_files([out / f"{each.name}.npz" for each in images])
         settings = {"sam-refine": version("sam-refine"), "formats": ["embedding"]}
         run = FolderRun(out, settings, connection, goes_on=skip_existing, is_folder=image.is_dir())
         records = run.records
@@ -123,3 +125,20 @@ def embed(
             if len(images) == 1 and not json:
                 stdout.print(f"{path}")
         report.finish(out, {})
+
+
+def check_keeps_other_files(paths: list[Path]) -> None:
+    """Raise `InvalidRequestError` where one is there and is no embedding, such as scores."""
+    for path in paths:
+        if path.exists() and not _is_embedding(path):
+            raise InvalidRequestError(
+                f"{path} would be replaced by an embedding, but is none: give another folder"
+            )
+
+
+def _is_embedding(path: Path) -> bool:
+    try:
+        with ZipFile(path) as file:
+            return {"embedding.npy", "image_size.npy"} <= set(file.namelist())
+    except BadZipFile:
+        return False
