@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,15 @@ class Embedding:
             raise _not_saved_embedding(path, f"its image_size is {_shown(size_hw)}")
         height, width = size_hw.tolist()
         return cls(values, (height, width))
+
+
+def is_embedding_file(path: Path) -> bool:
+    """Whether a file has the arrays that `Embedding.save` writes; reads none. Raises `OSError`."""
+    try:
+        with ZipFile(path) as file:
+            return {"embedding.npy", "image_size.npy"} <= set(file.namelist())
+    except BadZipFile:
+        return False
 
 
 def _not_saved_embedding(path: str | PathLike[str], reason: str) -> InvalidRequestError:

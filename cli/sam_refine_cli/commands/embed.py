@@ -6,7 +6,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zipfile import BadZipFile, ZipFile
 
 import typer
 
@@ -129,16 +128,10 @@ def embed(
 
 def check_keeps_other_files(paths: list[Path]) -> None:
     """Raise `InvalidRequestError` where one is there and is no embedding, such as scores."""
+    from sam_refine_client.embedding import is_embedding_file
+
     for path in paths:
-        if path.exists() and not _is_embedding(path):
+        if path.exists() and not is_embedding_file(path):
             raise InvalidRequestError(
                 f"{path} would be replaced by an embedding, but is none: give another folder"
             )
-
-
-def _is_embedding(path: Path) -> bool:
-    try:
-        with ZipFile(path) as file:
-            return {"embedding.npy", "image_size.npy"} <= set(file.namelist())
-    except BadZipFile:
-        return False

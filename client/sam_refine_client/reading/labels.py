@@ -251,10 +251,9 @@ def _check_not_things(name: str, labels: Any) -> None:
 
     Those of detectron2, torchvision, Ultralytics and supervision.
     """
-    is_mapping = isinstance(labels, Mapping)
-    has = labels.__contains__ if is_mapping else partial(hasattr, labels)
     if is_array(labels) or isinstance(labels, str | bytes | list | PathLike | Image.Image):
         return
+    has = labels.__contains__ if isinstance(labels, Mapping) else partial(hasattr, labels)
     if any(has(each) for each in _OF_THINGS) and any(has(each) for each in _MASKS):
         raise InvalidRequestError(
             f"{name} must be a label map, got masks of single things; give a mask for each class "

@@ -90,7 +90,7 @@ class ProposedMap:
         for values, new in (
             (self._painter, np.int32(len(self._regions))),
             (self._logits, logits),
-            (self._votes, proposal.votes(window)),
+            (self._votes, proposal.votes(window, logits)),
         ):
             np.copyto(values[window], new, where=touched)
 

@@ -39,11 +39,12 @@ class Proposal:
         logits: Float32 = self.postprocessor.logits(self.low_res_logits[self.mask], part)
         return logits
 
-    def votes(self, part: Window) -> UInt8:
-        """(h, w) how many of the four masks have a pixel, in a part of the image."""
-        votes = np.zeros(part.size_hw, np.uint8)
-        for low_res_logits in self.low_res_logits:
-            votes += self.postprocessor.logits(low_res_logits, part) > 0
+    def votes(self, part: Window, logits: Float32) -> UInt8:
+        """(h, w) how many of the four masks have a pixel of a part; `logits` are its own there."""
+        votes = (logits > 0).astype(np.uint8)
+        for mask, low_res_logits in enumerate(self.low_res_logits):
+            if mask != self.mask:
+                votes += self.postprocessor.logits(low_res_logits, part) > 0
         return votes
 
 
