@@ -14,14 +14,19 @@ from sam_refine.contract import InvalidRequestError, RefineOptions, Tensors, cho
 from sam_refine_client.embedding import Embedding
 from sam_refine_client.reading.arrays import ArrayLike
 from sam_refine_client.reading.coarse_map import CoarseMap, read_coarse_map
-from sam_refine_client.reading.images import EXIF_NOTE, ImageLike, image_name_of, read_image
+from sam_refine_client.reading.images import (
+    EXIF_NOTE,
+    ImageLike,
+    Like,
+    image_name_of,
+    read_image,
+)
 from sam_refine_client.reading.labels import LabelsLike, labels_size_of
 from sam_refine_client.reading.notes import Notes
 from sam_refine_client.reading.palettes import PaletteLike
 from sam_refine_client.reading.scores import (
     Activation,
     Scores,
-    is_of_turned,
     loaded_scores,
     scores_size_of,
 )
@@ -157,10 +162,7 @@ def _check_not_turned(
     scores_hw: tuple[int, int] | None,
 ) -> None:
     """Raise `InvalidRequestError` for the map of an upright photo, embedded as it is stored."""
-    of_upright = like_hw == size_hw[::-1] != size_hw or (
-        scores_hw is not None and is_of_turned(scores_hw, size_hw)
-    )
-    if of_upright and EXIF_NOTE in warning:
+    if EXIF_NOTE in warning and Like(like_hw, scores_hw).of_turned(size_hw):
         raise InvalidRequestError(
             "the map is of the upright photo, but the embedding of its pixels as they are stored; "
             "give embed() the upright one: PIL.ImageOps.exif_transpose(PIL.Image.open(...))"

@@ -83,7 +83,7 @@ def read_image(
     map, or the scores, fit the upright picture only. Raises `InvalidRequestError` for what is no
     image, and `OSError` for a file that cannot be read.
     """
-    like = _Like(like_hw, scores_hw)
+    like = Like(like_hw, scores_hw)
     if isinstance(image, Image.Image):
         return _read_picture(image, notes, like)
     if isinstance(image, str | PathLike):
@@ -141,7 +141,7 @@ def check_rgb(image: UInt8) -> None:
 # --- Files and PIL images --------------------------------------------------------------------
 
 
-def _read_file(name: str, file: bytes, notes: Notes, like: _Like) -> ReadImage:
+def _read_file(name: str, file: bytes, notes: Notes, like: Like) -> ReadImage:
     with opened(name, file) as picture:
         size_hw = picture.height, picture.width
         is_sent = picture.format in _AS_THEY_ARE and _is_byte_deep(picture)
@@ -152,7 +152,7 @@ def _read_file(name: str, file: bytes, notes: Notes, like: _Like) -> ReadImage:
     return _turned(_rgb_of_file(name, file, notes), turn)
 
 
-def _read_picture(picture: Image.Image, notes: Notes, like: _Like) -> ReadImage:
+def _read_picture(picture: Image.Image, notes: Notes, like: Like) -> ReadImage:
     """A PIL image; one that is not decoded yet is read as its file would be."""
     turn = _turn_to_fit("image", picture, notes, like)
     if not is_cut_to_a_byte(picture):
@@ -167,7 +167,7 @@ def _read_picture(picture: Image.Image, notes: Notes, like: _Like) -> ReadImage:
 
 
 @dataclass(frozen=True)
-class _Like:
+class Like:
     """What is known of an image's map before the image is read."""
 
     labels_hw: tuple[int, int] | None
@@ -195,7 +195,7 @@ def _turned(pixels: UInt8, turn: Turn | None) -> ReadImage:
     return ReadImage((pixels.shape[0], pixels.shape[1]), pixels)
 
 
-def _turn_to_fit(name: str, picture: Image.Image, notes: Notes, like: _Like) -> Turn | None:
+def _turn_to_fit(name: str, picture: Image.Image, notes: Notes, like: Like) -> Turn | None:
     """What turns a picture as its EXIF data say, where its map fits it only so."""
     orientation = orientation_of(picture)
     if orientation == 1:
