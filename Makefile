@@ -11,7 +11,7 @@ CLIENT_TEST_TOOLS := hypothesis opentelemetry-api pytest pytest-timeout pytest-x
 
 MAKEFLAGS += --jobs=2
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest unit pythons lint format bench bench-quick bench-quality ablation soak gpu-check gpu-place clean
+.PHONY: help demo test pytest unit pythons lint format bench bench-quick bench-quality bench-bulk ablation soak gpu-check gpu-place clean
 
 help:  ## This list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ bench-quick: $(VENV)/.installed-bench  ## A few minutes of it -> build/benchmark
 
 bench-quality: $(VENV)/.installed-bench  ## Is the map better? DATA=data_sets.json -> benchmarks/results/
 	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.quality $(DATA)
+
+bench-bulk: $(VENV)/.installed-bench  ## sam-refine bulk against its server's best rate, and its plan
+	$(MAKE) --no-print-directory build/model_repository/model_card.json
+	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.bulk $(ARGS)
 
 ablation: $(VENV)/.installed-bench  ## What each number is worth that a judge is shown; DATA=data_sets.json
 	PYTHONPATH=benchmarks $(RUN) sam_refine_benchmarks.quality.ablation $(DATA) $(ARGS)

@@ -460,6 +460,8 @@ class Server:
         process = self._process
         has_ended = process.poll() is not None
         is_idle = not has_ended and (not self._ready or self._is_drained or self.drain())
+        if is_idle:
+            self._end_stubs()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
@@ -475,6 +477,19 @@ class Server:
             process.wait()
             if self._log_copy is not None:
                 self._log_copy.wait(_LOG_S)
+
+    def _end_stubs(self) -> None:
+        """Unload what is still loaded: told to end, Triton looks but once a second for stubs."""
+        end_s = time.monotonic() + _END_S
+        while self.poll() is None and (stubs := self.stubs()) and time.monotonic() < end_s:
+            for stub in stubs:
+                wake(stub.process_id)
+                if self.has_unloaded(stub.model):
+                    continue
+                self._unloaded.add(stub.model)
+                with suppress(ServeError):
+                    self._control.unload(stub.model, _END_S)
+            time.sleep(_POLL_S)
 
     def _forget_log(self) -> None:
         """What was logged so far is no reason for what comes."""

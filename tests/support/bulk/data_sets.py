@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import tarfile
 import threading
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sam_refine_bulk import Event, Work
+from sam_refine.contract import RefineOptions
+from sam_refine_bulk import Event, Source, Work, refine_shards
 from sam_refine_bulk.executors.local import OpenClient
 from sam_refine_bulk.inputs.source import Shard
+from sam_refine_bulk.job import begin
 from sam_refine_bulk.outputs.layout import PRIVATE
 from sam_refine_client import ForbiddenError, InvalidRequestError, RefineError, RefineResult
 from sam_refine_client.many import stream
@@ -148,6 +151,26 @@ def forked(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_run(source: Path, output: Path, kill_at: int, log: Path, work: Work) -> int | None:
+    """One run of a worker in a process of its own, killed at the so manieth step; its exit code.
+
+    Forked from a small process: of one that has imported all that tests do, only the copy of its
+    page tables takes longer than the run.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "sam_refine_bulk.job"])
+    child = context.Process(target=_run_until, args=(source, output, kill_at, log, work))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _run_until(source: Path, output: Path, kill_at: int, log: Path, work: Work) -> None:
+    step = killing_at(kill_at)
+    begun = begin(Source(str(source)), output, RefineOptions(), None, None, {"model_card": "x"})
+    refine_shards(begun.shards, output, FakeClient(log, step), work, step=step)
 
 
 def on_ray(shards: Sequence[Shard], output: Path, open_client: OpenClient) -> list[Event]:

@@ -13,19 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam_refine.contract import RefineOptions
-from sam_refine_bulk import Source, Work, refine_shards, state_of, verify
-from sam_refine_bulk.job import begin
-from support.bulk.data_sets import (
-    FakeClient,
-    computed,
-    data_set,
-    forked,
-    killing_at,
-    results,
-    sample,
-    write_tar,
-)
+from sam_refine_bulk import Source, Work, state_of, verify
+from support.bulk.data_sets import computed, data_set, killed_run, results, sample, write_tar
 
 PART = 6
 WORK = Work(part=PART, concurrency=2)  # commits every 2 images
@@ -36,16 +25,7 @@ MOST_STEPS = 200
 
 
 def run(source, output, kill_at, log, work=WORK):
-    """One run of a worker in a process of its own, killed at the so manieth step; its exit code."""
-
-    def child():
-        step = killing_at(kill_at)
-        started = begin(
-            Source(str(source)), output, RefineOptions(), None, None, {"model_card": "x"}
-        )
-        refine_shards(started.shards, output, FakeClient(log, step), work, step=step)
-
-    return forked(child)
+    return killed_run(source, output, kill_at, log, work)
 
 
 def assert_whole(source, output, keys):
