@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sam_refine_benchmarks.bulk.data import write_shard
 
@@ -39,7 +38,7 @@ def foretold(
 
     rate = float(_found(r"images/s\s+([\d.]+)", bulk("few")))
     count = shards * images
-    plan: dict[str, Any] = json.loads(
+    plan: dict[str, float] = json.loads(
         _sam_refine(
             *("plan", str(count), "--rate", str(rate), "--deadline-h", "1000", "--start-s", "0"),
             *("--images-per-shard", str(images), "--json"),
