@@ -82,7 +82,9 @@ _CONTROL_TIMEOUT_S = 5.0
 _LOG_S = 1.0
 """For the last lines of a server that has ended to arrive."""
 _END_S = 3.0
-"""How long a server in which nothing is in flight may take to end."""
+"""How long a server in which nothing is in flight may take to end, with its stubs,"""
+_LEAST_END_S = 1.0
+"""and without them."""
 
 
 @dataclass(frozen=True)
@@ -460,13 +462,15 @@ class Server:
         process = self._process
         has_ended = process.poll() is not None
         is_idle = not has_ended and (not self._ready or self._is_drained or self.drain())
+        end_s = time.monotonic() + _END_S
         if is_idle:
-            self._end_stubs()
+            self._end_stubs(end_s)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
             # With nothing in flight it waits for idle connections and for stubs that are dead.
-            process.wait(_END_S + (0 if is_idle else self._remaining_s()))
+            left_s = max(end_s - time.monotonic(), _LEAST_END_S)
+            process.wait(left_s + (0 if is_idle else self._remaining_s()))
             self.ended_cleanly = is_idle or process.returncode == 0
         except subprocess.TimeoutExpired:
             self.ended_cleanly = is_idle
@@ -478,17 +482,15 @@ class Server:
             if self._log_copy is not None:
                 self._log_copy.wait(_LOG_S)
 
-    def _end_stubs(self) -> None:
+    def _end_stubs(self, end_s: float) -> None:
         """Unload what is still loaded: told to end, Triton looks but once a second for stubs."""
-        end_s = time.monotonic() + _END_S
         while self.poll() is None and (stubs := self.stubs()) and time.monotonic() < end_s:
             for stub in stubs:
                 wake(stub.process_id)
-                if self.has_unloaded(stub.model):
-                    continue
-                self._unloaded.add(stub.model)
-                with suppress(ServeError):
-                    self._control.unload(stub.model, _END_S)
+                if not self.has_unloaded(stub.model):
+                    self._unloaded.add(stub.model)
+                    with suppress(ServeError):
+                        self._control.unload(stub.model, _END_S)
             time.sleep(_POLL_S)
 
     def _forget_log(self) -> None:
