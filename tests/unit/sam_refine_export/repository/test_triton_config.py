@@ -24,10 +24,20 @@ def test_fitted_encoder_batches_as_far_as_it_was_exported_for():
     assert config.dynamic_batching.max_queue_delay_microseconds == 0
 
 
-def test_fitted_decoder_has_no_batch_axis_of_triton_and_a_bounded_queue():
+def test_fitted_decoder_has_no_batch_axis_of_triton():
     config = fit(SAM_MASK_DECODER, max_batch_size=3)
     assert config.max_batch_size == 0
-    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert not config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(template().glob("*/config.pbtxt")), ids=lambda path: path.parent.name
+)
+def test_only_what_callers_call_has_a_bounded_queue(path):
+    """Triton leaves calls of a model lying that has one: docs/decisions/0008-queues.md."""
+    config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    is_bounded = config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert is_bounded == (path.parent.name == SAM_REFINE.name)
 
 
 @pytest.mark.parametrize("spec", [SAM_IMAGE_ENCODER, SAM_MASK_DECODER], ids=lambda spec: spec.name)
