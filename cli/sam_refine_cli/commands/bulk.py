@@ -235,6 +235,8 @@ def run(
         model = _model(connection, model_card, effort.wait_s)
         started = begin(source, out, options, chosen, palette, model)
         warn_of_left_out(Images(data, True, ""))
+        if (said := source.said_of_left_out()) is not None:
+            print_error(f"{data}: warning: {said}")
         _refine(started, out, effort, rank, connection, retry=False)
 
 
