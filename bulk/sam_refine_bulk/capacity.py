@@ -43,11 +43,13 @@ class Workload:
     def __post_init__(self) -> None:
         for name in ("images", "deadline_h", "images_per_s", "images_of_a_part",
                      "images_of_a_shard"):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise InvalidRequestError(f"{name} must be > 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidRequestError(f"{name} must be a number > 0, got {getattr(self, name)}")
         for name in ("price_per_h", "preemptions_per_h", "start_s", "bytes_per_image"):
-            if not getattr(self, name) >= 0:
-                raise InvalidRequestError(f"{name} must be >= 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InvalidRequestError(
+                    f"{name} must be a number >= 0, got {getattr(self, name)}"
+                )
         if not 0 < self.busy <= 1:
             raise InvalidRequestError(f"busy must be in (0, 1], got {self.busy}")
 

@@ -21,6 +21,9 @@ class Progress:
         """Without `committed` of this run alone, as where failed images are tried again."""
         self.shards = shards
         self.committed = self.damaged = self._committed_before = 0
+        self.done_now = 0
+        """Images that this run has refined; what others add to the folder meanwhile is not in it,
+        nor what a killed worker had not committed."""
         self._before: Counter[str] = Counter()
         if committed is not None:
             self.committed = self._committed_before = committed.committed
@@ -34,12 +37,14 @@ class Progress:
         """What has happened."""
         if event.kind == "opened":
             _, counted = self._opened.get(event.shard, (0, Counter()))
+            self.done_now -= max(0, counted[DONE] - event.counts.get(DONE, 0))
             self._counts.subtract(counted)  # what a killed worker had not committed is done again
             self._counts.update(event.counts)
             self._opened[event.shard] = event.images, Counter(event.counts)
         elif event.kind == "image":
             self._opened[event.shard][1][event.outcome] += 1
             self._counts[event.outcome] += 1
+            self.done_now += event.outcome == DONE
             self._latest.append(time.monotonic())
         elif event.kind == "committed":
             self.committed += 1

@@ -188,8 +188,8 @@ def opened(
     """The work of a shard, its lock held; None where there is none, or another process has it.
 
     What an earlier run had begun is ended first. With `retry` the images that failed are to do
-    again. Raises `DamagedShardError` for an input that cannot be read, which is noted in the output
-    folder, and `OutputError`.
+    again, and those that were added. Raises `DamagedShardError` for an input that cannot be read,
+    which is noted in the output folder, and `OutputError`.
     """
     place = layout.place(shard.name)
     if place.is_committed() and not place.work.exists() and not retry:
@@ -203,16 +203,20 @@ def opened(
         before = None
         if place.is_committed():
             before = _committed(place) if retry else None
-            if before is None or not before.record["failed"]:
-                if place.work.exists():
-                    disk.remove(place.work)
+            if before is None:
+                _remove_work(place, disk)
                 yield None
                 return
         try:
             with shard.open() as index:
                 if place.damaged.exists():
                     disk.remove(place.damaged)
-                yield ShardWork(shard.name, place, index, disk, part, before)
+                work = ShardWork(shard.name, place, index, disk, part, before)
+                if before is None or before.record["failed"] or work.samples:
+                    yield work
+                else:  # none failed, and none was added
+                    _remove_work(place, disk)
+                    yield None
         except (DamagedShardError, OSError) as error:
             damage = DamagedShardError(str(error))
             _note_damage(place, disk, damage)
@@ -227,6 +231,11 @@ def _committed(place: Place) -> Part:
             f"{place.tar} and its sidecar do not fit: remove both, and run the job again"
         )
     return Part(place.tar, 0, 0, record)
+
+
+def _remove_work(place: Place, disk: Disk) -> None:
+    if place.work.exists():
+        disk.remove(place.work)
 
 
 def _note_damage(place: Place, disk: Disk, error: DamagedShardError) -> None:

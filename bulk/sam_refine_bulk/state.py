@@ -138,6 +138,9 @@ def _wrong_in(tar: Path, shard: Shard | None) -> Iterator[str]:
         return
     found = Counter(keys) + Counter(fact["key"] for fact in record["failed"])
     if missing := expected - found:
-        yield f"{tar} lacks {missing.total()} images of the input, as {next(iter(missing))!r}"
+        yield (
+            f"{tar} lacks {missing.total()} images of the input, as {next(iter(missing))!r}; "
+            "`bulk retry-failed` refines what was added"
+        )
     if more := found - expected:
         yield f"{tar} has {more.total()} images that the input has not, as {next(iter(more))!r}"

@@ -82,10 +82,10 @@ class BulkReport:
             self._print(self._words())
         self._write_metrics()
 
-    def finish(self, before: State, state: State) -> None:
-        """What it came to: of the whole job, and of this run, from the folder."""
+    def finish(self, state: State) -> None:
+        """What it came to: the whole job from the folder, and this run from its events."""
         seconds = time.monotonic() - self._started_s
-        done_now = state.done - before.done
+        done_now = self._counts.done_now
         facts = {
             "shards": f"{state.committed:,} of {state.shards:,}",
             "images done": f"{state.done:,}",

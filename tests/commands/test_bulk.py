@@ -182,6 +182,18 @@ def test_share_of_a_rank_comes_from_the_environment(tmp_path):
     assert not list(out.glob("*.tar"))
 
 
+def test_images_that_are_left_out_are_said(tmp_path):
+    source, card = tmp_path / "in", tmp_path / "card.json"
+    (source / "below").mkdir(parents=True)
+    for each in ("a.png", "below/b.png"):
+        (source / each).touch()
+    (source / "link").symlink_to(source / "below")
+    card.touch()
+    done = run("bulk", source, tmp_path / "out", "--model-card", card, "--url", NOBODY)
+    assert "warning: 1 images of its folders left out (below/b.png)" in done.stderr
+    assert "warning: 1 of links to folders left out (link)" in done.stderr
+
+
 def test_plan_says_machines_hours_and_cost():
     done = run("plan", 7200, "--rate", 1, "--deadline-h", 2, "--price-per-h", 3, "--start-s", 0,
                "--images-per-shard", 36, "--json")  # fmt: skip

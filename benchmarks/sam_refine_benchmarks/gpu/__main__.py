@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from sam_refine.contract.serving.gpu import has_gpu
 from sam_refine_benchmarks.gpu.placement import PlacementError, placement
 from sam_refine_benchmarks.measuring.machine import ROOT, describe
-from sam_refine_export import Device, Precision
+from sam_refine_export import Device, ExportError, Precision
 
 GPU_PYTHON = ROOT / ".venv-gpu/bin/python"
 Python = Annotated[Path, typer.Option(help="Of an environment with the extras gpu and cli.")]
@@ -53,15 +54,19 @@ def check_gpu(
     """Export, serve on the GPU, and hold its answers against the CPU's; write a report."""
     from sam_refine_benchmarks.gpu.check import SCENES, check, export, is_near
 
+    if device is Device.GPU and not has_gpu():
+        typer.echo("no NVIDIA GPU is seen here, and the check is of one", err=True)
+        raise typer.Exit(1)
     report: dict[str, object] = {"machine": describe()}
     is_well = True
     for checkpoint in [None, *(checkpoints or ())]:
         for precision in precisions or list(Precision):
-            repository = export(ROOT / "build/gpu_check", checkpoint, precision, device)
-            name = repository.name
+            name = f"{checkpoint or 'MobileSAM'}, {precision.value}"
             try:
+                repository = export(ROOT / "build/gpu_check", checkpoint, precision, device)
+                name = repository.name
                 found = check(repository, python, seconds, SCENES)
-            except (RuntimeError, PlacementError) as error:
+            except (RuntimeError, ExportError, PlacementError) as error:
                 typer.echo(f"{name}: {error}", err=True)
                 raise typer.Exit(1) from error
             report[name] = found

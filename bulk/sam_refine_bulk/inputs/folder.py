@@ -16,7 +16,7 @@ from sam_refine_client.inputs.images import ImageFile, find_images
 
 IMAGES_OF_A_SHARD: Final = 1024
 _LOGITS: Final = ".logits.npy"
-_LABELS: Final = ".labels.png"
+BESIDE_AN_IMAGE: Final = ".labels.png"
 """The ending of a coarse map beside its image, which is no image itself."""
 
 
@@ -37,21 +37,34 @@ class FolderShard:
 
     @contextmanager
     def open(self) -> Iterator[Index]:
-        """Its samples. Raises `OSError` where an image is gone."""
+        """Its samples; one whose file is gone fails. Raises `OSError` where all are."""
         samples = [checked(Sample(each.name, partial(self._job, each))) for each in self.images]
-        facts = ((each.name, each.path.stat().st_size) for each in self.images)
-        yield Index(samples, fingerprint_of(facts))
+        sizes = [_size(each.path) for each in self.images]
+        if all(size is None for size in sizes):  # a folder that is not mounted
+            self.images[0].path.stat()
+        names = (each.name for each in self.images)
+        yield Index(samples, fingerprint_of(zip(names, sizes, strict=True)))
 
     def _job(self, image: ImageFile) -> Job:
         if self.logits is not None or self.labels is not None:
             return CoarseMaps(self.logits, self.labels).job(image)
-        beside = [image.path.with_name(f"{image.stem}{ending}") for ending in (_LOGITS, _LABELS)]
+        beside = [
+            image.path.with_name(f"{image.stem}{ending}") for ending in (_LOGITS, BESIDE_AN_IMAGE)
+        ]
         logits, labels = (each if each.exists() else None for each in beside)
         if logits is None and labels is None:
             raise InvalidRequestError(
                 f"must have {beside[0].name} or {beside[1].name} beside it, got none"
             )
         return CoarseMaps(logits, labels).job(image)
+
+
+def _size(path: Path) -> int | None:
+    """In bytes; None where there is no such file, or a link to none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def folder_shards(path: Path, logits: Path | None, labels: Path | None) -> list[FolderShard]:
@@ -63,7 +76,7 @@ def folder_shards(path: Path, logits: Path | None, labels: Path | None) -> list[
         images = find_images(path)
     except InvalidRequestError:
         images = find_images(path, recursive=True)
-    images = [each for each in images if not each.path.name.endswith(_LABELS)]
+    images = [each for each in images if not each.path.name.endswith(BESIDE_AN_IMAGE)]
     for place in (logits, labels):
         if place is not None and not place.is_dir():
             raise InvalidRequestError(f"{path} is a folder, so {place} must be one, too")

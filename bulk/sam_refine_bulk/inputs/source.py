@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sam_refine.contract import InvalidRequestError
-from sam_refine_bulk.inputs.folder import folder_shards
+from sam_refine_bulk.inputs.folder import BESIDE_AN_IMAGE, folder_shards
 from sam_refine_bulk.inputs.samples import Index, fingerprint_of
 from sam_refine_bulk.inputs.tar import TarShard
 from sam_refine_client.inputs.images import IMAGE_SUFFIXES, is_hidden
@@ -68,7 +68,34 @@ class Source:
                 "and --labels"
             )
         root = path if path.is_dir() else path.parent
-        return [self._shard(each, root) for each in files]
+        shards = [self._shard(each, root) for each in files]
+        by_name: dict[str, Path] = {}
+        for shard, file in zip(shards, files, strict=True):
+            if (other := by_name.setdefault(shard.name, file)) is not file:
+                raise InvalidRequestError(
+                    f"{path} must have one shard of a name, got {other.relative_to(root)} and "
+                    f"{file.relative_to(root)}, whose results would be one file"
+                )
+        return shards
+
+    def said_of_left_out(self) -> str | None:
+        """A sentence of images in folders below one that has images itself; None without any."""
+        path = Path(self.path)
+        if not path.is_dir():
+            return None
+        maps = [Path(each) for each in (self.logits, self.labels) if each is not None]
+        own: list[Path] = []
+        below: list[Path] = []
+        for each in _walk(path):
+            if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.endswith(BESIDE_AN_IMAGE):
+                (own if each.parent == path else below).append(each)
+        below = sorted(each for each in below if not {*maps} & {*each.parents})
+        if not own or not below:
+            return None
+        return (
+            f"{len(below)} images of its folders left out ({below[0].relative_to(path)}), as it "
+            f"has images itself ({min(own).name}): give these a folder, too"
+        )
 
     @staticmethod
     def inventory(shards: Sequence[Shard]) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from sam_refine_bulk.errors import OutputError
+
+_PAUSE_S: Final = 0.01
+"""`is_locked` holds a lock for much less."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock inside the block; False where another process holds it. Never waits.
+    """Hold the lock inside the block; False where another process holds it. Never waits for it.
 
     Raises `OutputError`.
     """
@@ -23,19 +28,30 @@ def locked(path: Path) -> Iterator[bool]:
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        is_mine = _take(descriptor, fcntl.LOCK_EX)
+        if not is_mine:  # it may be that somebody only asks
+            time.sleep(_PAUSE_S)
+            is_mine = _take(descriptor, fcntl.LOCK_EX)
+        yield is_mine
     finally:
         os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds it now."""
-    if not path.exists():
+    """Whether somebody holds it now. Writes nothing, so that who may only read can ask."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return False
-    with locked(path) as is_mine:
-        return not is_mine
+    try:
+        return not _take(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

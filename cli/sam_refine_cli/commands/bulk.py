@@ -235,6 +235,8 @@ def run(
         model = _model(connection, model_card, effort.wait_s)
         started = begin(source, out, options, chosen, palette, model)
         warn_of_left_out(Images(data, True, ""))
+        if (said := source.said_of_left_out()) is not None:
+            print_error(f"{data}: warning: {said}")
         _refine(started, out, effort, rank, connection, retry=False)
 
 
@@ -398,7 +400,6 @@ def _refine(
     )
     shards = rank.share(started.shards)
     names = [shard.name for shard in shards]
-    before = state_of(out, names)
     progress = Progress(len(shards), None if retry else state_of(out, names, with_parts=False))
     metrics = None
     if effort.metrics_file is not None:
@@ -413,6 +414,6 @@ def _refine(
     after = state_of(out, names)
     if metrics is not None and retry:
         metrics.write(Progress(len(shards), after), now=True)
-    report.finish(before, after)
+    report.finish(after)
     if after.failed or not after.is_whole:
         raise typer.Exit(1)

@@ -227,12 +227,39 @@ def find_images(
 
 
 def said_of_left_out(path: Path, *, recursive: bool = False, cut_suffix: str = "") -> str | None:
-    """A sentence of the pictures that `find_images` leaves out, and what to do; None without any.
+    """What `find_images` leaves out, pictures and links to folders, and what to do, or None.
 
     Arguments are those of `find_images`. Raises `OSError`.
     """
     if not path.is_dir():
         return None
+    said = (
+        _said_of_pictures(path, recursive, cut_suffix),
+        _said_of_links(path) if recursive else None,
+    )
+    return "; ".join(filter(None, said)) or None
+
+
+def _said_of_links(path: Path) -> str | None:
+    links = sorted(each.relative_to(path).as_posix() for each in _folder_links(path))
+    if not links:
+        return None
+    return (
+        f"{len(links)} of links to folders left out ({_shown(links)}), whose files are not "
+        "looked for: put the folders themselves there, or name them one by one"
+    )
+
+
+def _folder_links(folder: Path) -> list[Path]:
+    found = []
+    for each in folder.iterdir():
+        if is_hidden(each.name) or not each.is_dir():
+            continue
+        found += [each] if each.is_symlink() else _folder_links(each)
+    return found
+
+
+def _said_of_pictures(path: Path, recursive: bool, cut_suffix: str) -> str | None:
     found = sorted(
         each.name
         for each in _files(path, recursive=recursive)
@@ -240,12 +267,15 @@ def said_of_left_out(path: Path, *, recursive: bool = False, cut_suffix: str = "
     )
     if not found:
         return None
-    shown = ", ".join(found[:_MOST_SHOWN]) + (", ..." if len(found) > _MOST_SHOWN else "")
     kinds = ", ".join(sorted({Path(name).suffix.lower() for name in found}))
     return (
-        f"{len(found)} of {kinds} left out ({shown}): convert them to JPEG or PNG, such as by "
-        f"magick mogrify -format jpg '*{Path(found[0]).suffix}'"
+        f"{len(found)} of {kinds} left out ({_shown(found)}): convert them to JPEG or PNG, such as "
+        f"by magick mogrify -format jpg '*{Path(found[0]).suffix}'"
     )
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
 
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:

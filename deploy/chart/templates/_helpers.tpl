@@ -12,13 +12,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "sam-refine.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: server
 {{- end }}
 
 {{- define "sam-refine.envoySelector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: envoy
 {{- end }}
 
@@ -75,9 +75,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "sam-refine.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.security.runAsUser }}
-runAsGroup: {{ .Values.security.runAsUser }}
-fsGroup: {{ .Values.security.runAsUser }}
+runAsUser: {{ int64 .Values.security.runAsUser }}
+runAsGroup: {{ int64 .Values.security.runAsUser }}
+fsGroup: {{ int64 .Values.security.runAsUser }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

@@ -47,6 +47,20 @@ MATRIX: dict[str, dict[str, Any]] = {
         "priorityClassName": "serving", "podAnnotations": {"a": "b"}, "podLabels": {"team": "maps"},
         "networkPolicy": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
     },
+    "texts that YAML takes for something else": {
+        "imagePullSecrets": [{"name": "1"}], "gpu": {"runtimeClassName": "1"},
+        "modelRepository": {"pvc": {"claimName": "1", "subPath": "2026"}},
+        "tls": {"enabled": True, "secretName": "1", "mutual": True},
+        "autoscaling": {"mode": "keda", "prometheusUrl": "http://p", "triggerAuthentication": "1"},
+        "priorityClassName": "1", "serviceAccount": {"name": "on"}, "envoy": {"enabled": True},
+        "environment": {"A": "1", "B": "a: #b"}, "nodeSelector": {"gpu": "true"},
+        "tracing": {"enabled": True, "url": "http://c/: #b", "oneIn": 1000000},
+    },
+    "texts of a bucket that YAML takes for something else": {
+        "modelRepository": {"source": "s3", "s3": {
+            **S3, "uri": "s3://b/a: b #c.tar", "secretName": "1", "endpointUrl": "http://s: #3"}},
+        "security": {"runAsUser": 1000650000},
+    },
 }  # fmt: skip
 KUBERNETES = ("1.30", "1.34", "1.37")
 
@@ -78,7 +92,7 @@ def test_schemas_refuse_a_typo_and_a_wrong_kind_of_value():
 def test_custom_resources_are_what_their_operators_accept():
     resources = [
         resource
-        for name in ("hpa", "keda")
+        for name in MATRIX
         for resource in render(MATRIX[name]).values()
         if is_custom(resource)
     ]
@@ -213,6 +227,29 @@ def test_startup_probe_waits_for_longer_than_the_server_takes_to_start(start_s):
     probe = pod["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= start_s + 30
     assert f"--start-timeout-s={start_s}" in pod["containers"][0]["args"]
+
+
+def test_texts_arrive_as_they_are():
+    odd, bucket = (values for name, values in MATRIX.items() if name.startswith("texts"))
+    pod = pods(render(odd))[""]
+    assert "--trace-config=opentelemetry,url=http://c/: #b" in pod["containers"][0]["args"]
+    assert "--trace-config=rate=1000000" in pod["containers"][0]["args"]
+    assert {"name": "B", "value": "a: #b"} in pod["containers"][0]["env"]
+    assert pod["serviceAccountName"] == "on"
+    (download, _) = pods(render(bucket))[""]["initContainers"]
+    assert "s3://b/a: b #c.tar" in download["args"]
+    assert "--endpoint-url=http://s: #3" in download["args"]
+
+
+@pytest.mark.parametrize("name", ["123", "true", "1e3"])
+def test_release_and_namespace_may_look_like_a_number(name):
+    for (kind, _), resource in render(
+        {**MONITORED, "autoscaling": {"mode": "hpa"}, "envoy": {"enabled": True}},
+        release=name, namespace=name,
+    ).items():  # fmt: skip
+        assert resource["metadata"]["namespace"] == name
+        assert resource["metadata"]["labels"]["app.kubernetes.io/instance"] == name
+        assert is_custom(resource) or faults(resource, "1.34") == [], kind
 
 
 def test_gpu_is_one_or_none():

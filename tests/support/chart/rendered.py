@@ -22,22 +22,28 @@ class RefusedError(Exception):
 
 
 def render(
-    values: dict[str, Any] | None = None, *, major: int = 4
+    values: dict[str, Any] | None = None,
+    *,
+    major: int = 4,
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
 ) -> dict[tuple[str, str], Resource]:
     """The resources by kind and name, without the release's name. Raises `RefusedError`."""
-    return _render(json.dumps(values or {}), major)
+    return _render(json.dumps(values or {}), major, release, namespace)
 
 
 @cache
-def _render(values: str, major: int) -> dict[tuple[str, str], Resource]:
-    command = [str(helm(major)), "template", RELEASE, str(CHART), "--namespace", NAMESPACE]
+def _render(
+    values: str, major: int, release: str, namespace: str
+) -> dict[tuple[str, str], Resource]:
+    command = [str(helm(major)), "template", release, str(CHART), "--namespace", namespace]
     done = subprocess.run(
         [*command, "--values", "-"], input=values, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RefusedError(done.stderr)
     found = [each for each in yaml.load_all(done.stdout, _LOADER) if each]
-    named = {(each["kind"], each["metadata"]["name"].removeprefix(RELEASE)): each for each in found}
+    named = {(each["kind"], each["metadata"]["name"].removeprefix(release)): each for each in found}
     assert len(named) == len(found)
     return named
 

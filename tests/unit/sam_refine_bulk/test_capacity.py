@@ -114,10 +114,14 @@ def test_numbers_by_hand():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"images": 0}, "images must be > 0, got 0"),
-        ({"deadline_h": -1.0}, "deadline_h must be > 0"),
+        ({"images": 0}, "images must be a number > 0, got 0"),
+        ({"deadline_h": -1.0}, "deadline_h must be a number > 0"),
+        ({"deadline_h": float("inf")}, "deadline_h must be a number > 0, got inf"),
+        ({"images_per_s": float("inf")}, "images_per_s must be a number > 0"),
+        ({"images_per_s": float("nan")}, "images_per_s must be a number > 0"),
+        ({"preemptions_per_h": float("inf")}, "preemptions_per_h must be a number >= 0"),
         ({"busy": 1.1}, r"busy must be in \(0, 1\], got 1\.1"),
-        ({"price_per_h": -1.0}, "price_per_h must be >= 0"),
+        ({"price_per_h": -1.0}, "price_per_h must be a number >= 0"),
         ({"deadline_h": 0.01}, "the deadline must be later"),
         ({"preemptions_per_h": 1e6}, "the deadline must be later"),
     ],

@@ -40,8 +40,17 @@ def test_shard_that_is_opened_again_loses_what_a_killed_worker_had_not_committed
     images(progress, "a", 7)
     progress.add(Event("opened", "a", 10, {"done": 4}))
     images(progress, "a", 6)
-    assert progress.done == 10
+    assert progress.done == progress.done_now == 10
     assert progress.images_of_all == 10
+
+
+def test_what_others_have_committed_is_not_of_this_run():
+    progress = Progress(2)
+    progress.add(Event("opened", "a", 10, {"done": 4}))
+    images(progress, "a", 3)
+    images(progress, "a", 1, "input")
+    progress.add(Event("opened", "a", 10, {"done": 9}))  # as its killed worker was not alone
+    assert (progress.done, progress.done_now) == (9, 3)
 
 
 def test_nothing_is_foretold_before_the_first_image():

@@ -171,6 +171,20 @@ def test_retry_does_failed_images_only_and_what_was_mended_or_added(tmp_path, ou
     assert list(verify(output, resume(output).shards)) == []
 
 
+def test_retry_does_what_was_added_to_a_shard_without_failures(tmp_path, output):
+    source = tmp_path / "in"
+    write_tar(source / "a.tar", sample(0))
+    run(source, output)
+    write_tar(source / "a.tar", sample(0) | sample(1))
+    (said,) = verify(output, resume(output).shards)
+    assert said.endswith("as '0001'; `bulk retry-failed` refines what was added")
+    client = FakeClient()
+    refine_shards(resume(output).shards, output, client, Work(retry=True))
+    assert client.calls == 1
+    assert results(output) == Counter(["0000", "0001"])
+    assert list(verify(output, resume(output).shards)) == []
+
+
 def test_retry_leaves_a_shard_without_failures_alone(source, output):
     run(source, output)
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.tar")}
@@ -322,7 +336,7 @@ def test_verify_holds_the_keys_against_the_input(source, output):
     write_tar(source / "a-00000.tar", sample(0) | sample(70))
     found = list(verify(output, started(source, output)))
     assert [each.partition(" ")[2] for each in found] == [
-        "lacks 1 images of the input, as '0070'",
+        "lacks 1 images of the input, as '0070'; `bulk retry-failed` refines what was added",
         "has 4 images that the input has not, as '0001'",
     ]
 

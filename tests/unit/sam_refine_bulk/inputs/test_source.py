@@ -61,9 +61,30 @@ def test_images_of_folders_below_are_found_where_the_folder_has_none_itself(tmp_
         found = {sample.key: sample.read()["image"] for sample in index.samples}
     expected = {"x/a": "x/a.png", "x/b": "x/b.png", "y/a": "y/a.png"}
     assert found == {key: tmp_path / name for key, name in expected.items()}
+    assert Source(str(tmp_path)).said_of_left_out() is None
     images_in(tmp_path, "c")
     with Source(str(tmp_path)).shards()[0].open() as index:
         assert [sample.key for sample in index.samples] == ["c"]
+    said = Source(str(tmp_path)).said_of_left_out()
+    assert said is not None
+    assert said.startswith(
+        "3 images of its folders left out (x/a.png), as it has images itself (c."
+    )
+    maps = Source(str(tmp_path), str(tmp_path / "x"), str(tmp_path / "y"))
+    assert maps.said_of_left_out() is None
+
+
+def test_image_that_is_gone_fails_alone_and_a_folder_that_is_gone_is_damaged(tmp_path):
+    images_in(tmp_path, "a", "b")
+    (tmp_path / "c.png").symlink_to("annex/c.png")
+    np.save(tmp_path / "c.logits.npy", scores(3))
+    (shard,) = Source(str(tmp_path)).shards()
+    (tmp_path / "b.png").unlink()
+    with shard.open() as index:
+        assert [sample.key for sample in index.samples] == ["a", "b", "c"]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(FileNotFoundError), shard.open():
+        pass
 
 
 def test_scores_and_labels_of_a_folder_are_found_as_refine_finds_them(tmp_path):
@@ -98,6 +119,8 @@ def test_image_without_scores_fails(tmp_path):
         ([], {}, "has no image"),
         (["a.tar", "b.png"], {}, "has shards and images beside them"),
         (["a.tar.gz"], {}, "is compressed"),
+        (["a.tar", "a.TAR"], {}, "must have one shard of a name, got a.TAR and a.tar"),
+        (["x/a.parquet", "x/a.PARQUET"], {}, "got x/a.PARQUET and x/a.parquet"),
         (["a.tar"], {"logits": "scores"}, "goes without --logits and --labels"),
     ],
 )

@@ -41,6 +41,19 @@ def test_link_to_an_image_that_is_not_there_is_not_left_out_in_silence(tmp_path)
     assert [image.name for image in find_images(tmp_path)] == ["a", "b"]
 
 
+def test_links_to_folders_are_said_where_folders_are_searched(tmp_path):
+    tree(tmp_path, "a.jpg", "x/b.jpg", "elsewhere/y/c.jpg")
+    (tmp_path / "x/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".hidden").symlink_to(tmp_path / "elsewhere")
+    assert said_of_left_out(tmp_path) is None
+    said = said_of_left_out(tmp_path, recursive=True)
+    assert said.startswith("1 of links to folders left out (x/more), whose files are not looked")
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/y").symlink_to(tmp_path / "x")
+    with pytest.raises(InvalidRequestError, match=r"has no image: .*; 1 of links to folders left"):
+        find_images(tmp_path / "only", recursive=True)
+
+
 def test_images_of_folders_are_found_where_that_is_asked_for(tmp_path):
     tree(tmp_path, "a.jpg", "x/a.jpg", "x/y/b.jpg")
     assert [image.name for image in find_images(tmp_path)] == ["a"]
