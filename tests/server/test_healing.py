@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -165,6 +166,22 @@ def test_shapes_that_overflow_cost_other_callers_no_request(
             send(service, model, sent_to(model, shapes, {}))
 
     assert_all_right(under_load(service.url, kill, requests=3), undisturbed)
+    wait_until(service.is_ready)
+
+
+def test_body_that_unpacks_to_gigabytes_costs_other_callers_no_request(service, undisturbed):
+    packer = zlib.compressobj(9, wbits=31)  # gzip
+    mebibyte = bytes(2**20)
+    body = b"".join(packer.compress(mebibyte) for _ in range(2050)) + packer.flush()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    url = f"http://127.0.0.1:{service.ports['http_port']}/v2/models/sam_refine/infer"
+
+    def burst():
+        request = urllib.request.Request(url, body, headers)
+        with pytest.raises((urllib.error.HTTPError, ConnectionError)):
+            urllib.request.urlopen(request, timeout=DEADLINE_S)
+
+    assert_all_right(under_load(service.url, burst, requests=3), undisturbed)
     wait_until(service.is_ready)
 
 
