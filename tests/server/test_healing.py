@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -114,6 +115,15 @@ def test_tritonserver_killed_under_load_loses_no_request(service, undisturbed):
     assert_all_right(answers, undisturbed)
     wait_until(service.is_ready)
     assert service.server != victim
+
+
+def test_folder_removed_under_load_loses_no_request(service, undisturbed):
+    victim = service.server
+    (folder,) = service.run_directory.parent.glob(f"sam-refine-{service.process.pid}-*")
+    answers = under_load(service.url, lambda: shutil.rmtree(folder), requests=3)
+    assert_all_right(answers, undisturbed)
+    wait_until(lambda: service.server not in (0, victim))
+    wait_until(service.is_ready)
 
 
 def by_grpc(service, model: str, sent: Sent) -> None:
