@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -172,7 +173,7 @@ def test_stub_that_hangs_is_replaced(tiny_repository, log):
         answers(service)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("trouble", ["dead stub", "idle connections"])
 def test_end_is_clean_whatever_there_is(tiny_repository, log, trouble, number):
     with supervised(tiny_repository, log) as service, ExitStack() as stack:
@@ -187,6 +188,68 @@ def test_end_is_clean_whatever_there_is(tiny_repository, log, trouble, number):
         service.process.send_signal(number)
         assert service.process.wait() == 0
         assert not service.run_directory.exists()
+
+
+def test_terminal_that_is_closed_ends_nothing_where_that_is_ignored(tiny_repository, log):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with supervised(tiny_repository, log) as service:
+            service.process.send_signal(signal.SIGHUP)
+            answers(service)
+            assert service.is_ready()
+            assert service.server == service.first_server
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("removed", [".", "instances", "backends/python", "empty"])
+def test_server_whose_folder_somebody_removes_is_started_anew(tiny_repository, log, removed):
+    with supervised(tiny_repository, log) as service:
+        shutil.rmtree(service.run_directory / removed)
+        wait_until(lambda: service.metric('sam_refine_server_restarts_total{cause="worn"}') == 1)
+        wait_until(service.is_ready)
+        answers(service)
+        assert service.server != service.first_server
+        assert not service.run_directory.exists()
+    (line,) = log.read_text().splitlines()
+    assert line == f"starting anew in 0 s: files were removed from {service.run_directory}"
+
+
+def test_callers_of_the_health_page_that_say_nothing_keep_nobody_from_asking(tiny_repository, log):
+    def files():
+        return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+
+    with supervised(tiny_repository, log) as service, ExitStack() as stack:
+        before = files()
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.health_port)))
+        assert service.is_ready()
+        wait_until(lambda: files() < before + 100)
+
+
+def test_supervisor_without_a_file_to_open_goes_on_when_it_has_one(tiny_repository, log):
+    with supervised(tiny_repository, log) as service:
+        answers(service)
+        supervisor = service.process.pid
+        limits = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, limits[1]))
+        wait_until(lambda: "the server's processes cannot be watched now" in log.read_text())
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, limits)
+        wait_until(service.is_ready)
+        answers(service)
+        assert service.server == service.first_server
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_server_may_have_more_connections_than_a_shell_has_files(tiny_repository, log):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with supervised(tiny_repository, log) as service:
+            expected = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+            assert resource.prlimit(service.server, resource.RLIMIT_NOFILE) == (expected, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_stub_that_is_stopped_while_the_server_ends_goes_on(tiny_repository, log):

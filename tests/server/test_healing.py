@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import signal
 import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -115,6 +117,15 @@ def test_tritonserver_killed_under_load_loses_no_request(service, undisturbed):
     assert service.server != victim
 
 
+def test_folder_removed_under_load_loses_no_request(service, undisturbed):
+    victim = service.server
+    (folder,) = service.run_directory.parent.glob(f"sam-refine-{service.process.pid}-*")
+    answers = under_load(service.url, lambda: shutil.rmtree(folder), requests=3)
+    assert_all_right(answers, undisturbed)
+    wait_until(lambda: service.server not in (0, victim))
+    wait_until(service.is_ready)
+
+
 def by_grpc(service, model: str, sent: Sent) -> None:
     """Call a model, to be refused."""
     request = pb.ModelInferRequest(model_name=model)
@@ -165,6 +176,22 @@ def test_shapes_that_overflow_cost_other_callers_no_request(
             send(service, model, sent_to(model, shapes, {}))
 
     assert_all_right(under_load(service.url, kill, requests=3), undisturbed)
+    wait_until(service.is_ready)
+
+
+def test_body_that_unpacks_to_gigabytes_costs_other_callers_no_request(service, undisturbed):
+    packer = zlib.compressobj(9, wbits=31)  # gzip
+    mebibyte = bytes(2**20)
+    body = b"".join(packer.compress(mebibyte) for _ in range(2050)) + packer.flush()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    url = f"http://127.0.0.1:{service.ports['http_port']}/v2/models/sam_refine/infer"
+
+    def burst():
+        request = urllib.request.Request(url, body, headers)
+        with pytest.raises((urllib.error.HTTPError, ConnectionError)):
+            urllib.request.urlopen(request, timeout=DEADLINE_S)
+
+    assert_all_right(under_load(service.url, burst, requests=3), undisturbed)
     wait_until(service.is_ready)
 
 

@@ -13,6 +13,8 @@ import sys
 PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives execv
 STACK_BYTES = 2**32
 """Of a thread, in address space: Triton 2.51 copies what comes over HTTP as a form onto it."""
+FILES = 65536
+"""Each connection takes one: a server that has none left answers nobody."""
 
 
 def main() -> None:
@@ -23,6 +25,7 @@ def main() -> None:
     if os.getppid() != parent_pid:
         sys.exit("the parent ended before the program could start")
     raise_stack_limit()
+    raise_file_limit()
     os.execv(program[0], program)
 
 
@@ -33,6 +36,14 @@ def raise_stack_limit() -> None:
     if is_free and soft != resource.RLIM_INFINITY and soft < STACK_BYTES:
         most = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
         resource.setrlimit(resource.RLIMIT_STACK, (most, hard))
+
+
+def raise_file_limit() -> None:
+    """As far as it may be: a shell's is often 1024, for programs that select() among files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from threading import Thread
 from typing import IO, BinaryIO, Final
 
@@ -12,7 +13,10 @@ _CHUNK_BYTES: Final = 2**16
 
 
 class LogCopy:
-    """Everything that comes out of a pipe, to a file and to stderr, until the pipe ends."""
+    """Everything that comes out of a pipe, to a file and to stderr, until the pipe ends.
+
+    Where one of the two cannot be written to, such as a file on a full disk, the other goes on.
+    """
 
     def __init__(self, pipe: IO[bytes], file: BinaryIO, most_bytes: int = MOST_FILE_BYTES) -> None:
         """The file is emptied where it would grow beyond `most_bytes`."""
@@ -28,9 +32,11 @@ class LogCopy:
         with self._pipe as pipe:
             # A pipe gives what there is, as soon as there is something.
             while chunk := pipe.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
-                if self._file.tell() + len(chunk) > self._most_bytes:
-                    self._file.truncate(0)
-                self._file.write(chunk)
-                self._file.flush()
-                sys.stderr.buffer.write(chunk)
-                sys.stderr.buffer.flush()
+                with suppress(OSError):
+                    if self._file.tell() + len(chunk) > self._most_bytes:
+                        self._file.truncate(0)
+                    self._file.write(chunk)
+                    self._file.flush()
+                with suppress(OSError):
+                    sys.stderr.buffer.write(chunk)
+                    sys.stderr.buffer.flush()

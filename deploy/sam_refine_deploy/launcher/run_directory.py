@@ -123,8 +123,9 @@ def _kill_processes(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for region in _regions(path):
-        region.unlink(missing_ok=True)
+    with suppress(OSError):  # of what cannot be removed now the next start removes the rest
+        for region in _regions(path):
+            region.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 

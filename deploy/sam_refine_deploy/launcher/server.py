@@ -73,6 +73,8 @@ _LAUNCH = Path(__file__).with_name("die_with_parent.py")
 _POLL_S = 0.05
 _TEND_S = 0.25
 """Between two looks at the processes of a server that starts: each is one at all of the machine."""
+_WHOLE_S = 1.0
+"""Between two looks at what was put into the private folder."""
 _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
 _CALLED_AGAIN_S = 2.5
@@ -170,6 +172,9 @@ class Server:
         self._control = ModelControl(self.http_address, new_key())
         self._memory_key = new_key()
         self._run: RunDirectory | None = None
+        self._parts: tuple[Path, ...] = ()
+        """What the server needs of its private folder for as long as it runs."""
+        self._looked_whole_s = -math.inf
         self._newborns: Newborns | None = None
 
     @property
@@ -216,6 +221,17 @@ class Server:
         used = {stub.region for stub in self.stubs()}
         lost_bytes = sum(size for name, size in regions.items() if name not in used)
         return lost_bytes if lost_bytes > free_bytes else 0
+
+    def is_whole(self) -> bool:
+        """Whether all is there that the server needs of its private folder; looked at each second.
+
+        Without it no process starts any more, and nobody knows what one works on.
+        """
+        now_s = time.monotonic()
+        if now_s - self._looked_whole_s < _WHOLE_S:
+            return True
+        self._looked_whole_s = now_s
+        return all(map(os.path.lexists, self._parts))
 
     def __enter__(self) -> Server:
         options = self.options
@@ -303,7 +319,10 @@ class Server:
                     self._unloaded.discard(model)
                     logger.warning("the server could not be asked to end its requests: %s", error)
                     return False
-            is_busy = healed or any(map(self.is_answering, stubs))
+            if self._tells_work():
+                is_busy = healed or any(map(self.is_answering, stubs))
+            else:  # Triton ends stubs that have answered everything
+                is_busy = any(stub.model == model for stub in stubs)
             if is_busy or not self.has_unloaded(model):
                 idle_since_s = None
             elif idle_since_s is None:
@@ -312,6 +331,10 @@ class Server:
                 return True
             time.sleep(_POLL_S)
         return False
+
+    def _tells_work(self) -> bool:
+        """Whether stubs can say what they work on: somebody may have removed the folder."""
+        return (self.run_directory / INSTANCES).is_dir()
 
     def _remaining_s(self) -> float:
         """Until it must be drained."""
@@ -343,6 +366,7 @@ class Server:
         # The stubs import from the working directory too, so it must be empty.
         working_directory = directory / "empty"
         working_directory.mkdir()
+        self._parts = _parts_of(directory)
         log_file = self._log_file = self.options.log_file or directory / "tritonserver.log"
         try:
             log = stack.enter_context(log_file.open("ab"))
@@ -501,7 +525,10 @@ class Server:
 
     def _has_logged(self) -> bool:
         assert self._log_file is not None
-        return self._log_file.stat().st_size > self._log_start_bytes
+        try:
+            return self._log_file.stat().st_size > self._log_start_bytes
+        except FileNotFoundError:  # it was removed just now
+            return False
 
     def _wipe_keys(self) -> None:
         wipe_from_arguments(self.process_id, (self._control.key, self._memory_key))
@@ -543,6 +570,14 @@ def _check_ports(address: str, ports: dict[str, int]) -> None:
                     f"{name} {port} on {address} cannot be used ({error.strerror}); "
                     "choose another one"
                 ) from error
+
+
+def _parts_of(run: Path) -> tuple[Path, ...]:
+    """What is in a run's folder but for what is made again where it is gone."""
+    found = [run / INSTANCES]
+    for folder in ("backends", "empty", "models", "python"):
+        found += [run / folder, *(run / folder).rglob("*")]
+    return tuple(path for path in found if os.path.lexists(path) and path.suffix != ".pyc")
 
 
 def _free_shared_memory_bytes() -> int:

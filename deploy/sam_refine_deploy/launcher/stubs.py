@@ -142,10 +142,13 @@ def _state_letter(process_id: int) -> str:
 
 
 def _stat(process_id: int) -> list[str]:
-    """/proc/PID/stat from the state on, its third field; empty where there is no such process."""
+    """/proc/PID/stat from the state on, its third field; empty where there is no such process.
+
+    Raises `OSError` where that cannot be told, as for want of file descriptors.
+    """
     try:
         text = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
     return text.rpartition(")")[2].split()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Final
+from threading import Lock, Thread
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -16,6 +18,10 @@ from sam_refine_deploy.supervisor.status import Status
 
 _PATIENCE_S: Final = 5.0
 """For a caller to say what it wants."""
+_MOST_CONNECTIONS: Final = 64
+"""At a time: each takes a thread, and a file of those without which nothing can be watched."""
+_BACKLOG: Final = 128
+"""Connections that wait to be taken."""
 
 
 @contextmanager
@@ -59,10 +65,20 @@ def status_page(status: Status, host: str, port: int) -> Iterator[None]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = _BACKLOG
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            connections.take(request)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            connections.leave(request)
+            super().shutdown_request(request)
 
         def handle_error(self, request: object, client_address: object) -> None:
             """Nothing: a caller that hangs up is no fault."""
 
+    connections = _Connections()
     try:
         server = Server((host, port), Page)
     except OSError as error:
@@ -77,3 +93,24 @@ def status_page(status: Status, host: str, port: int) -> Iterator[None]:
         finally:
             server.shutdown()
             thread.join()
+
+
+class _Connections:
+    """The latest connections. Who connects and says nothing does not keep others from asking."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._open: deque[socket.socket] = deque()
+
+    def take(self, connection: socket.socket) -> None:
+        """Have one more, and end the oldest where they are too many."""
+        with self._lock:
+            self._open.append(connection)
+            oldest = self._open.popleft() if len(self._open) > _MOST_CONNECTIONS else None
+        if oldest is not None:
+            with suppress(OSError):  # it has just ended
+                oldest.shutdown(socket.SHUT_RDWR)
+
+    def leave(self, connection: socket.socket) -> None:
+        with self._lock, suppress(ValueError):
+            self._open.remove(connection)

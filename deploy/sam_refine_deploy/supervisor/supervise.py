@@ -18,6 +18,7 @@ So, too, while it ends, until they are answered; but tritonserver is not started
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
@@ -87,7 +88,9 @@ def serve(
     on_ready: Callable[[Server], None],
     supervisor: SupervisorOptions | None = None,
 ) -> int:
-    """Keep a server up until SIGINT or SIGTERM; `on_ready` is called once, when it is ready first.
+    """Keep a server up until SIGINT, SIGTERM or SIGHUP.
+
+    `on_ready` is called once, when it is ready first.
 
     Returns 0, or 1 if requests in flight were lost at the end. Call it from the main thread: it
     replaces that thread's signal handlers until it returns. Raises `ServeError` if the first start
@@ -108,6 +111,8 @@ class _Supervisor:
     ) -> None:
         self._options, self._supervisor = options, supervisor
         self._status, self._ended = status, ended
+        self._blind_s = -math.inf
+        """When it was said last that nothing could be seen."""
         self._continued_s: dict[int, float] = {}
         """When each process was told to go on last."""
 
@@ -128,11 +133,11 @@ class _Supervisor:
                 return 0
             except _LostError as error:
                 self._status.restarts.labels(error.cause.value).inc()
-                reason: ServeError = error
-            except ServeError as error:
+                reason = _one_line(error)
+            except (ServeError, OSError) as error:
                 if on_ready is not _said_already:
                     raise  # the first start: nothing was well before
-                reason = error
+                reason = _one_line(error)
             if up_s is None:
                 failed_starts += 1
             else:
@@ -175,10 +180,22 @@ class _Supervisor:
     def _look(
         self, server: Server, watch: Watch, liveness: Liveness, healing: Healing
     ) -> list[str]:
-        """See what is wrong, and do something about it. Raises `_LostError`.
+        """See what is wrong, and do something about it, as long as that can be seen at all.
 
-        Returns the models that are being loaded anew.
+        Returns the models that are being loaded anew. Raises `_LostError`.
         """
+        try:
+            return self._look_once(server, watch, liveness, healing)
+        except OSError as error:  # for want of file descriptors or memory, for a moment
+            now_s = time.monotonic()
+            if now_s - self._blind_s > _STILL_S:
+                logger.warning("the server's processes cannot be watched now: %s", error)
+            self._blind_s = now_s
+            return []
+
+    def _look_once(
+        self, server: Server, watch: Watch, liveness: Liveness, healing: Healing
+    ) -> list[str]:
         if server.poll() is not None:
             raise _LostError(Cause.ENDED, str(server.failure()))
         if process_state(server.process_id) is ProcessState.STOPPED:
@@ -186,6 +203,9 @@ class _Supervisor:
         if liveness.is_silent():
             server.kill()
             raise _LostError(Cause.SILENT, "tritonserver did not answer any more")
+        if not server.is_whole() and not self._ended.is_set():
+            self._status.set("the server is started anew")
+            raise _LostError(Cause.WORN, f"files were removed from {server.run_directory}")
         for fault in watch.look():
             stub = fault.stub
             if stub.model == UNKNOWN_MODEL:
@@ -238,10 +258,15 @@ class _Supervisor:
 
 def _reap_orphans() -> None:
     """As a container's first process this one inherits the stubs of a server that was killed."""
-    for child in psutil.Process().children():
-        with suppress(psutil.Error, ChildProcessError):
-            if child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+    with suppress(psutil.Error, OSError):
+        for child in psutil.Process().children():
+            with suppress(psutil.Error, OSError):
+                if child.status() == psutil.STATUS_ZOMBIE:
+                    os.waitpid(child.pid, os.WNOHANG)
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(filter(None, map(str.strip, str(error).splitlines())))
 
 
 def _said_already(server: Server) -> None:
@@ -250,12 +275,18 @@ def _said_already(server: Server) -> None:
 
 @contextmanager
 def _signals_set(event: Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `event` inside the block."""
+    """SIGINT, SIGTERM and SIGHUP set `event` inside the block.
+
+    SIGHUP comes from a terminal that is closed; where it is ignored, as under nohup, it stays so.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         event.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

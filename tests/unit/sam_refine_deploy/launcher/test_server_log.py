@@ -63,3 +63,15 @@ def test_reason_is_short():
 
 def test_reason_of_an_empty_log_says_so():
     assert failure_reason("") == "its log is empty"
+
+
+def test_reason_of_a_server_that_aborted_is_its_exception_and_not_its_stack():
+    stack = "Signal (6) received.\n 0# 0x0000559A in /srv/tritonserver\n12# 0x0000 in libc.so.6\n"
+    started = "I1122 23:44:13.1 6526 grpc_server.cc:2558] Started\n"
+    thrown = "terminate called after throwing an instance of 'std::length_error'\n"
+    text = "  what():  vector::_M_default_append\n"
+    assert failure_reason(started + thrown + text + stack) == (
+        "std::length_error: vector::_M_default_append"
+    )
+    assert failure_reason(started + thrown + stack) == "std::length_error"
+    assert failure_reason(stack) == "Signal (6) received."
