@@ -173,8 +173,16 @@ def test_stub_that_hangs_is_replaced(tiny_repository, log):
         answers(service)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("trouble", ["dead stub", "idle connections"])
+@pytest.mark.parametrize(
+    ("trouble", "number"),
+    [
+        ("dead stub", signal.SIGTERM),
+        ("dead stub", signal.SIGINT),
+        ("idle connections", signal.SIGTERM),
+        ("idle connections", signal.SIGINT),
+        ("idle connections", signal.SIGHUP),
+    ],
+)
 def test_end_is_clean_whatever_there_is(tiny_repository, log, trouble, number):
     with supervised(tiny_repository, log) as service, ExitStack() as stack:
         if trouble == "dead stub":

@@ -180,7 +180,7 @@ def test_shapes_that_overflow_cost_other_callers_no_request(
 
 
 def test_body_that_unpacks_to_gigabytes_costs_other_callers_no_request(service, undisturbed):
-    packer = zlib.compressobj(9, wbits=31)  # gzip
+    packer = zlib.compressobj(1, wbits=31)  # gzip, the quick way
     mebibyte = bytes(2**20)
     body = b"".join(packer.compress(mebibyte) for _ in range(2050)) + packer.flush()
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
