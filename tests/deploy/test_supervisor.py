@@ -223,6 +223,15 @@ def test_server_whose_folder_somebody_removes_is_started_anew(tiny_repository, l
     assert line == f"starting anew in 0 s: files were removed from {service.run_directory}"
 
 
+def test_likeness_of_a_repository_that_somebody_removes_is_missed(tiny_repository, tmp_path, log):
+    odd = shutil.copytree(tiny_repository, tmp_path / "a path of spaces")
+    with supervised(odd, log) as service:
+        shutil.rmtree(service.run_directory / "models")
+        wait_until(lambda: service.metric('sam_refine_server_restarts_total{cause="worn"}') == 1)
+        wait_until(service.is_ready)
+        answers(service)
+
+
 def test_callers_of_the_health_page_that_say_nothing_keep_nobody_from_asking(tiny_repository, log):
     def files():
         return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))

@@ -83,14 +83,16 @@ class Source:
         path = Path(self.path)
         if not path.is_dir():
             return None
-        maps = [Path(each) for each in (self.logits, self.labels) if each is not None]
-        own: list[Path] = []
-        below: list[Path] = []
-        for each in _walk(path):
-            if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.endswith(BESIDE_AN_IMAGE):
-                (own if each.parent == path else below).append(each)
-        below = sorted(each for each in below if not {*maps} & {*each.parents})
-        if not own or not below:
+        own = [each for each in path.iterdir() if _is_image(each) and each.is_file()]
+        if not own:  # nothing to look for
+            return None
+        maps = {Path(each) for each in (self.logits, self.labels) if each is not None}
+        below = sorted(
+            each
+            for each in _walk(path)
+            if _is_image(each) and each.parent != path and not maps & {*each.parents}
+        )
+        if not below:
             return None
         return (
             f"{len(below)} images of its folders left out ({below[0].relative_to(path)}), as it "
@@ -143,6 +145,15 @@ def _files(path: Path) -> list[Path]:
             f"{path} has shards and images beside them ({stray[0].name}): give each its own folder"
         )
     return files
+
+
+def _is_image(path: Path) -> bool:
+    """By its name: of an image, and of no coarse map beside one."""
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.endswith(BESIDE_AN_IMAGE)
+        and not is_hidden(path.name)
+    )
 
 
 def _walk(path: Path) -> Iterator[Path]:

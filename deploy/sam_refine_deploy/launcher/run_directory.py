@@ -38,7 +38,7 @@ from sam_refine_deploy.launcher.stubs import STUB_PROGRAM
 logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "sam-refine-"
-_LOCK: Final = "owner.lock"
+OWNER_LOCK: Final = "owner.lock"
 _KILL_S: Final = 5.0
 _PROGRAMS: Final = frozenset({"tritonserver", STUB_PROGRAM})
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./+@%=,:-]+")
@@ -76,7 +76,7 @@ def run_directory() -> Iterator[RunDirectory]:
     path = base / f"{_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}"
     hidden = path.with_name(f".{path.name}")  # nobody sees it before it is locked
     hidden.mkdir(mode=0o700)
-    with (hidden / _LOCK).open("w") as lock:
+    with (hidden / OWNER_LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden.rename(path)
         try:
@@ -100,7 +100,7 @@ def remove_leftovers(base: Path) -> None:
 
 
 def _remove_if_nobody_s(path: Path) -> None:
-    with (path / _LOCK).open("r+") as lock:
+    with (path / OWNER_LOCK).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
         logger.info("removing what a run that was killed has left: %s", path)
         _kill_processes(path)

@@ -42,7 +42,7 @@ from sam_refine_deploy.launcher.keys import new_key, published, wipe_from_argume
 from sam_refine_deploy.launcher.log_copy import LogCopy
 from sam_refine_deploy.launcher.model_control import KEY_HEADER, ModelControl
 from sam_refine_deploy.launcher.repository import check_repository, is_complete, usable_path
-from sam_refine_deploy.launcher.run_directory import RunDirectory, run_directory
+from sam_refine_deploy.launcher.run_directory import OWNER_LOCK, RunDirectory, run_directory
 from sam_refine_deploy.launcher.server_log import failure_reason
 from sam_refine_deploy.launcher.stub_environment import stub_path
 from sam_refine_deploy.launcher.stubs import (
@@ -75,6 +75,8 @@ _TEND_S = 0.25
 """Between two looks at the processes of a server that starts: each is one at all of the machine."""
 _WHOLE_S = 1.0
 """Between two looks at what was put into the private folder."""
+_NOT_MISSED = (EMBEDDINGS, OWNER_LOCK)
+"""Of the private folder: made again where it is gone, and not of this process."""
 _IDLE_S = 0.5
 """Longer than a request needs from one model to the next."""
 _CALLED_AGAIN_S = 2.5
@@ -307,14 +309,12 @@ class Server:
         unload_s, idle_since_s = time.monotonic(), None
         while self.poll() is None and (now_s := time.monotonic()) < self._drained_by_s:
             healed, stubs = tend(), self.stubs()
-            for process_id in (self.process_id, *(stub.process_id for stub in stubs)):
-                wake(process_id)
+            self._wake(stubs)
             if model in healed:
                 unload_s = now_s + _CALLED_AGAIN_S  # by those whose requests were lost by that
             elif not self.has_unloaded(model) and now_s >= unload_s and not healed:
-                self._unloaded.add(model)
                 try:
-                    self._control.unload(model, _CONTROL_TIMEOUT_S)
+                    self._unload(model, _CONTROL_TIMEOUT_S)
                 except ServeError as error:
                     self._unloaded.discard(model)
                     logger.warning("the server could not be asked to end its requests: %s", error)
@@ -331,6 +331,15 @@ class Server:
                 return True
             time.sleep(_POLL_S)
         return False
+
+    def _wake(self, stubs: Iterable[Stub]) -> None:
+        """Tell tritonserver and its stubs to go on, should somebody have stopped them."""
+        for process_id in (self.process_id, *(stub.process_id for stub in stubs)):
+            wake(process_id)
+
+    def _unload(self, model: str, timeout_s: float) -> None:
+        self._unloaded.add(model)
+        self._control.unload(model, timeout_s)
 
     def _tells_work(self) -> bool:
         """Whether stubs can say what they work on: somebody may have removed the folder."""
@@ -366,7 +375,9 @@ class Server:
         # The stubs import from the working directory too, so it must be empty.
         working_directory = directory / "empty"
         working_directory.mkdir()
-        self._parts = _parts_of(directory)
+        arguments = self._arguments(server, backends, run)
+        made = (path for path in directory.rglob("*") if path.suffix != ".pyc")
+        self._parts = tuple(path for path in made if path.name not in _NOT_MISSED)
         log_file = self._log_file = self.options.log_file or directory / "tritonserver.log"
         try:
             log = stack.enter_context(log_file.open("ab"))
@@ -375,7 +386,6 @@ class Server:
                 f"the log file {log_file} cannot be written: {error.strerror}"
             ) from error
         self._log_start_bytes = log.tell()
-        arguments = self._arguments(server, backends, run)
         launch = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
         stack.callback(self._end)
         self._process = subprocess.Popen(
@@ -487,11 +497,11 @@ class Server:
         has_ended = process.poll() is not None
         is_idle = not has_ended and (not self._ready or self._is_drained or self.drain())
         end_s = time.monotonic() + _END_S
-        if is_idle:
-            self._end_stubs(end_s)
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
         try:
+            if self._is_drained:  # else it was still starting
+                self._end_stubs(end_s)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             # With nothing in flight it waits for idle connections and for stubs that are dead.
             left_s = max(end_s - time.monotonic(), _LEAST_END_S)
             process.wait(left_s + (0 if is_idle else self._remaining_s()))
@@ -508,13 +518,13 @@ class Server:
 
     def _end_stubs(self, end_s: float) -> None:
         """Unload what is still loaded: told to end, Triton looks but once a second for stubs."""
-        while self.poll() is None and (stubs := self.stubs()) and time.monotonic() < end_s:
-            for stub in stubs:
-                wake(stub.process_id)
-                if not self.has_unloaded(stub.model):
-                    self._unloaded.add(stub.model)
-                    with suppress(ServeError):
-                        self._control.unload(stub.model, _END_S)
+        while self.poll() is None and (stubs := self.stubs()):
+            self._wake(stubs)
+            for model in {stub.model for stub in stubs} - self._unloaded:
+                with suppress(ServeError):
+                    self._unload(model, max(end_s - time.monotonic(), _POLL_S))
+            if time.monotonic() > end_s:
+                return
             time.sleep(_POLL_S)
 
     def _forget_log(self) -> None:
@@ -570,14 +580,6 @@ def _check_ports(address: str, ports: dict[str, int]) -> None:
                     f"{name} {port} on {address} cannot be used ({error.strerror}); "
                     "choose another one"
                 ) from error
-
-
-def _parts_of(run: Path) -> tuple[Path, ...]:
-    """What is in a run's folder but for what is made again where it is gone."""
-    found = [run / INSTANCES]
-    for folder in ("backends", "empty", "models", "python"):
-        found += [run / folder, *(run / folder).rglob("*")]
-    return tuple(path for path in found if os.path.lexists(path) and path.suffix != ".pyc")
 
 
 def _free_shared_memory_bytes() -> int:
